@@ -1,0 +1,55 @@
+//! Slots of the `CONTROL` array: single `u64`s that user space and the kernel
+//! programs write independently of each other.
+
+/// Boot time in ns after which nothing is injected unless user space renews it.
+pub const LEASE_UNTIL: u32 = 0;
+/// Boot time in ns since which rules are armed; 0: not armed, nothing matches.
+pub const ARMED_AT: u32 = 1;
+/// Dimensions that some rule speaks of: a set of [`crate::dims`] bits.
+pub const DIMS: u32 = 2;
+/// Id of the cgroup that `run` made for its command; 0: none.
+pub const RUN_CGROUP: u32 = 3;
+/// Depth of that cgroup below the root of the hierarchy. Found by the kernel
+/// program that arms: inside a cgroup namespace user space cannot know it.
+pub const RUN_CGROUP_LEVEL: u32 = 4;
+/// Rules whose target is the command of `run`.
+pub const RUN_MASK: u32 = 5;
+/// What arms the rules: one of [`ARM_BY_EXEC`], [`ARM_BY_ENTRY`]; 0: user space did.
+pub const ARM_BY: u32 = 6;
+/// Thread group that is never hit: the injector itself.
+pub const EXEMPT_TGID: u32 = 7;
+/// Rules that do not care about the remote port.
+pub const ANY_RPORT: u32 = 8;
+/// Rules that do not care about the local port.
+pub const ANY_LPORT: u32 = 9;
+/// Rules that do not care about the protocol.
+pub const ANY_PROTO: u32 = 10;
+/// Rules that do not care about the kind of a descriptor.
+pub const ANY_FD_KIND: u32 = 11;
+/// Rules that target every process.
+pub const ALL_MASK: u32 = 12;
+/// Depths below the root at which named cgroups lie: bit n stands for depth n.
+pub const CGROUP_LEVELS: u32 = 13;
+/// Another thread group that is never hit: the injector's guardian.
+pub const EXEMPT_HELPER: u32 = 14;
+/// Which decisions somebody listens to: one of `LISTEN_…`.
+pub const LISTEN: u32 = 15;
+/// Events that found the buffer full. Changed atomically.
+pub const EVENTS_LOST: u32 = 16;
+/// Number of slots.
+pub const SLOTS: u32 = 17;
+
+/// Nobody listens: no event is written.
+pub const LISTEN_NOTHING: u64 = 0;
+/// Injections alone are written.
+pub const LISTEN_INJECTIONS: u64 = 1;
+/// Every match is written, whatever became of it.
+pub const LISTEN_MATCHES: u64 = 2;
+
+/// The first successful execve inside the run cgroup arms.
+pub const ARM_BY_EXEC: u64 = 1;
+/// The command's arrival at its ELF entry point arms: the dynamic loader is spared.
+pub const ARM_BY_ENTRY: u64 = 2;
+
+/// How deep below the root a run cgroup or a target may lie. Deeper ones are refused.
+pub const MAX_CGROUP_LEVEL: u32 = 32;

@@ -1,0 +1,20 @@
+//! What the kernel programs and the user side share: the wire format of a
+//! rule, the pure decision, the counters, and the numbers both sides index
+//! maps with.
+//!
+//! Everything that crosses the boundary is an integer in a `repr(C)` struct of
+//! asserted size: no `bool`, no `Option`, no enum is ever read from memory.
+
+#![no_std]
+
+pub mod control;
+pub mod counters;
+pub mod decide;
+pub mod dims;
+pub mod event;
+pub mod ops;
+pub mod rule;
+pub mod target;
+
+/// How many rules can be active at once: the bits of a mask.
+pub const MAX_RULES: u32 = u64::BITS;

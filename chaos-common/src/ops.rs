@@ -1,0 +1,15 @@
+//! Operations: the index into the `OPS` map, whose values are masks of rules.
+//!
+//! A system call has its number (of the native ABI); what is no system call
+//! follows above [`SYSCALLS`].
+
+/// Upper bound of system call numbers. Larger ones (x32) match nothing.
+pub const SYSCALLS: u32 = 1024;
+/// A packet leaves.
+pub const EGRESS: u32 = SYSCALLS;
+/// A packet arrives at its socket.
+pub const INGRESS: u32 = SYSCALLS + 1;
+/// A socket is connected (seen by the network hooks, which know no call numbers).
+pub const CONNECT: u32 = SYSCALLS + 2;
+/// Number of operations.
+pub const COUNT: u32 = SYSCALLS + 3;

@@ -1,0 +1,84 @@
+//! A rule as the kernel programs read it.
+
+/// The operation fails with an errno: [`Rule::value`] is the negative errno.
+pub const EFFECT_ERRNO: u32 = 1;
+/// The packet is lost. Nobody is told.
+pub const EFFECT_LOSS: u32 = 2;
+
+/// Everything certain, in parts per million.
+pub const PPM: u32 = 1_000_000;
+
+/// One rule. Durations are in ns since the rules were armed.
+///
+/// Unused triggers have the value that never suppresses, see [`Rule::ALWAYS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Seed of the rule's random numbers.
+    pub seed: u64,
+    /// Nothing is injected earlier than this.
+    pub after_ns: u64,
+    /// The rule is over from here on; `u64::MAX`: never.
+    pub until_ns: u64,
+    /// First match to inject at, counted from 1.
+    pub when_first: u64,
+    /// Last match to inject at; `u64::MAX`: no last.
+    pub when_last: u64,
+    /// Every how many matches, at least 1.
+    pub when_step: u64,
+    /// How many injections at most; `u64::MAX`: no limit. Together with
+    /// [`Rule::rate_interval_ns`] at most [`crate::decide::MAX_TIMES`].
+    pub times: u64,
+    /// How long the rule is active at the beginning of each period.
+    pub pulse_on_ns: u64,
+    /// Length of a period, the first one begins with arming; 0: always active.
+    pub pulse_period_ns: u64,
+    /// How far injections are apart at least; 0: no limit.
+    pub rate_interval_ns: u64,
+    /// The effect's value; for [`EFFECT_ERRNO`] the negative errno.
+    pub value: i64,
+    /// One of `EFFECT_…`.
+    pub effect: u32,
+    /// Probability in parts per million.
+    pub p_ppm: u32,
+}
+
+const _: () = assert!(size_of::<Rule>() == 96);
+
+impl Rule {
+    /// Injects at every match; effect and value are yet to be set.
+    pub const ALWAYS: Self = Self {
+        seed: 0,
+        after_ns: 0,
+        until_ns: u64::MAX,
+        when_first: 1,
+        when_last: u64::MAX,
+        when_step: 1,
+        times: u64::MAX,
+        pulse_on_ns: 0,
+        pulse_period_ns: 0,
+        rate_interval_ns: 0,
+        value: 0,
+        effect: 0,
+        p_ppm: PPM,
+    };
+}
+
+/// What a rule remembers between matches. Both fields are changed atomically.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleState {
+    /// Matches decided so far.
+    pub matches: u64,
+    /// The state that [`crate::decide::decide`] hands on.
+    pub state: u64,
+}
+
+const _: () = assert!(size_of::<RuleState>() == 16);
+
+#[cfg(feature = "user")]
+// SAFETY: repr(C), integers only, without padding (sizes asserted above).
+unsafe impl aya::Pod for Rule {}
+#[cfg(feature = "user")]
+// SAFETY: as for `Rule`.
+unsafe impl aya::Pod for RuleState {}

@@ -1,0 +1,240 @@
+//! The only road to an injection.
+//!
+//! exempt → target → filters → armed, lease → decide → count → tell. A program asks
+//! [`pass`] and does what the answer says; every error lets the operation
+//! through and is counted.
+
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use aya_ebpf::maps::Array;
+use chaos_common::counters::Counters;
+use chaos_common::decide::{Verdict, decide, needs_state};
+use chaos_common::event::verdict;
+use chaos_common::rule::{Rule, RuleState};
+use chaos_common::{MAX_RULES, control, dims};
+
+use crate::atomic;
+use crate::maps::{
+    COUNTERS, FD_KINDS, LPORTS, OPS, PROTOS, RPORTS, RULES, STATES, control as slot,
+};
+use crate::tell::{By, Detail, tell};
+
+/// How often a contended state is tried again before the match counts as failed.
+const EXCHANGES: u32 = 8;
+
+/// The greatest errno (`MAX_ERRNO`, include/linux/err.h).
+const MAX_ERRNO: i64 = 4095;
+
+/// Answers of [`murphy_ask`] hold a [`verdict`] in these bits, and above them the
+/// match's number: it would take 2⁵⁶ matches to overflow.
+pub(crate) const VERDICT_BITS: u32 = 8;
+/// These bits.
+pub(crate) const VERDICT: u64 = (1 << VERDICT_BITS) - 1;
+
+/// What the gate lets happen.
+#[derive(Clone, Copy)]
+pub struct Injection {
+    /// The rule's effect, one of `EFFECT_…`.
+    pub effect: u32,
+    /// The effect's value.
+    pub value: i64,
+    /// Which rule, for [`not_done`].
+    pub rule: u32,
+}
+
+impl Injection {
+    /// The negative errno; 0, which lets the operation through, for any other value.
+    /// The verifier wants to see these bounds (LSM since 6.12, `bpf_set_retval` since 7.x).
+    #[inline(always)]
+    pub fn errno(&self) -> i32 {
+        if (-MAX_ERRNO..0).contains(&self.value) {
+            self.value as i32
+        } else {
+            0
+        }
+    }
+}
+
+/// Boot time in ns: it counts suspend, as leases and deadlines do.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: the helper takes nothing and cannot fail.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Asks whether something is to be injected into an operation.
+///
+/// `who` gives the rules that target the one who does it, `accept` narrows a
+/// mask to the rules whose filters accept it. Both are called only while there
+/// is a candidate left, the dearer `accept` last. Rules are asked in their
+/// order; the first that says yes wins and the later ones are not asked. `by` and
+/// `detail` are for whoever listens.
+#[inline(always)]
+pub fn pass(
+    operation: u32,
+    who: impl FnOnce(u64) -> u64,
+    accept: impl FnOnce(u64) -> u64,
+    by: By,
+    detail: impl FnOnce() -> Detail,
+) -> Option<Injection> {
+    let mut candidates = OPS.get(operation).copied().unwrap_or(0);
+    if candidates == 0 {
+        return None;
+    }
+    let armed_at = slot(control::ARMED_AT);
+    if armed_at == 0 {
+        return None;
+    }
+    let dimensions = slot(control::DIMS);
+    candidates &= who(dimensions);
+    if candidates == 0 {
+        return None;
+    }
+    candidates &= accept(dimensions);
+    if candidates == 0 {
+        return None;
+    }
+    let now = now();
+    let in_lease = now <= slot(control::LEASE_UNTIL);
+    let elapsed = now.saturating_sub(armed_at);
+    let detail = detail();
+    // The loop has as few branches as can be: the verifier follows each through all its
+    // turns. So whether somebody listens is asked inside `tell`.
+    let mut injecting = MAX_RULES;
+    for _ in 0..MAX_RULES {
+        if candidates == 0 {
+            break;
+        }
+        let rule = candidates.trailing_zeros();
+        candidates &= candidates - 1;
+        let answer = murphy_ask(rule, u64::from(in_lease), elapsed);
+        tell(by, operation, rule, answer, now, &detail);
+        if answer & VERDICT == u64::from(verdict::INJECTED) {
+            injecting = rule;
+            break;
+        }
+    }
+    let rule = RULES.get(injecting)?;
+    Some(Injection {
+        effect: rule.effect,
+        value: rule.value,
+        rule: injecting,
+    })
+}
+
+/// Takes back the count of an injection that the program could not carry out.
+#[inline(always)]
+pub fn not_done(injection: Injection) {
+    if let Some(counters) = counters(injection.rule) {
+        counters.injected = counters.injected.wrapping_sub(1);
+        counters.failed += 1;
+    }
+}
+
+/// Rules that accept a remote port (host byte order).
+#[inline(always)]
+pub fn accept_remote_port(dimensions: u64, port: u16) -> u64 {
+    if dimensions & dims::RPORT == 0 {
+        return u64::MAX;
+    }
+    named(&RPORTS, u32::from(port)) | slot(control::ANY_RPORT)
+}
+
+/// Rules that accept a local port (host byte order).
+#[inline(always)]
+pub fn accept_local_port(dimensions: u64, port: u16) -> u64 {
+    if dimensions & dims::LPORT == 0 {
+        return u64::MAX;
+    }
+    named(&LPORTS, u32::from(port)) | slot(control::ANY_LPORT)
+}
+
+/// Rules that accept a transport protocol.
+#[inline(always)]
+pub fn accept_protocol(dimensions: u64, protocol: u8) -> u64 {
+    if dimensions & dims::PROTO == 0 {
+        return u64::MAX;
+    }
+    named(&PROTOS, u32::from(protocol)) | slot(control::ANY_PROTO)
+}
+
+#[inline(always)]
+fn named(map: &Array<u64>, value: u32) -> u64 {
+    map.get(value).copied().unwrap_or(0)
+}
+
+/// Rules that accept a file of this `i_mode`.
+#[inline(always)]
+pub fn accept_file_mode(mode: u16) -> u64 {
+    named(&FD_KINDS, u32::from(mode >> 12)) | slot(control::ANY_FD_KIND)
+}
+
+/// Asks one rule, and counts its answer, which has a [`verdict`] below
+/// [`VERDICT_BITS`] and the match's number above. A rule that cannot be read has failed.
+///
+/// A global function, which the verifier looks at once and not at every turn of
+/// [`pass`]'s loop.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn murphy_ask(number: u32, in_lease: u64, elapsed: u64) -> u64 {
+    let (Some(rule), Some(counters), Some(state)) = (
+        RULES.get(number),
+        counters(number),
+        STATES.get_ptr_mut(number),
+    ) else {
+        return u64::from(verdict::FAILED);
+    };
+    if in_lease == 0 {
+        counters.expired += 1;
+        return u64::from(verdict::LEASE);
+    }
+    // SAFETY: `state` is a live, 8-byte aligned array element; both fields are
+    // only ever changed atomically.
+    let n = unsafe { atomic::fetch_add(&raw mut (*state).matches, 1) } + 1;
+    let (counter, became) = match decide_one(rule, state, n, elapsed) {
+        Some(Verdict::Inject) => (&mut counters.injected, verdict::INJECTED),
+        Some(Verdict::Probability) => (&mut counters.probability, verdict::PROBABILITY),
+        Some(Verdict::When) => (&mut counters.when, verdict::WHEN),
+        Some(Verdict::Times) => (&mut counters.times, verdict::TIMES),
+        Some(Verdict::After) => (&mut counters.after, verdict::AFTER),
+        Some(Verdict::Pulse) => (&mut counters.pulse, verdict::PULSE),
+        Some(Verdict::RateLimit) => (&mut counters.rate_limit, verdict::RATE_LIMIT),
+        Some(Verdict::Expired) => (&mut counters.expired, verdict::EXPIRED),
+        None => (&mut counters.failed, verdict::FAILED),
+    };
+    *counter += 1;
+    n << VERDICT_BITS | u64::from(became)
+}
+
+/// `None`: the state stayed contended.
+#[inline(always)]
+fn decide_one(rule: &Rule, state: *mut RuleState, n: u64, elapsed: u64) -> Option<Verdict> {
+    if !needs_state(rule) {
+        return Some(decide(rule, 0, n, elapsed).0);
+    }
+    // SAFETY: as in `murphy_ask`.
+    let memory = unsafe { &raw mut (*state).state };
+    // SAFETY: as above.
+    let mut old = unsafe { memory.read_volatile() };
+    for _ in 0..EXCHANGES {
+        let (verdict, new) = decide(rule, old, n, elapsed);
+        if new == old {
+            return Some(verdict);
+        }
+        // SAFETY: as above.
+        let seen = unsafe { atomic::compare_exchange(memory, old, new) };
+        if seen == old {
+            return Some(verdict);
+        }
+        old = seen;
+    }
+    None
+}
+
+#[inline(always)]
+fn counters(rule: u32) -> Option<&'static mut Counters> {
+    // SAFETY: the element is this CPU's own, and programs of one CPU that
+    // interrupt each other at worst lose a count.
+    COUNTERS
+        .get_ptr_mut(rule)
+        .map(|counters| unsafe { &mut *counters })
+}

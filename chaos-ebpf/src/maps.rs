@@ -1,0 +1,105 @@
+//! Maps that all objects share. The loader gives each name one map.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use chaos_common::counters::Counters;
+use chaos_common::rule::{Rule, RuleState};
+use chaos_common::target::{FileId, Named, Process};
+use chaos_common::{MAX_RULES, control, dims, ops};
+
+/// Slots of [`control`].
+#[map]
+pub static CONTROL: Array<u64> = Array::with_max_entries(control::SLOTS, 0);
+
+/// Operation → rules that name it.
+#[map]
+pub static OPS: Array<u64> = Array::with_max_entries(ops::COUNT, 0);
+
+/// The rules, by their bit.
+#[map]
+pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
+
+/// What the rules remember.
+#[map]
+pub static STATES: Array<RuleState> = Array::with_max_entries(MAX_RULES, 0);
+
+/// What became of the matches.
+#[map]
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_RULES, 0);
+
+/// Thread group → what it is named. One entry unless in use.
+#[map]
+pub static PIDS: HashMap<u32, Process> = HashMap::with_max_entries(1, 0);
+
+/// Id of a cgroup → what it and all below it are named.
+#[map]
+pub static CGROUPS: HashMap<u64, Named> = HashMap::with_max_entries(1024, 0);
+
+/// Real user id → what its processes are named.
+#[map]
+pub static UIDS: HashMap<u32, Named> = HashMap::with_max_entries(256, 0);
+
+/// Name of a process, padded with zeros, in memory order → what it is named.
+#[map]
+pub static COMMS: HashMap<[u64; 2], Named> = HashMap::with_max_entries(256, 0);
+
+/// File → what the processes that execute it are named.
+#[map]
+pub static EXES: HashMap<FileId, Named> = HashMap::with_max_entries(256, 0);
+
+/// Port of the remote end → rules that name it. One entry unless in use.
+#[map]
+pub static RPORTS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Port of the local end → rules that name it. One entry unless in use.
+#[map]
+pub static LPORTS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// IPv4 address of the remote end → rules that accept it. Each entry holds the
+/// union of the prefixes that cover it; the empty prefix those that do not care.
+#[map]
+pub static REMOTE4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(1024, 1);
+
+/// The same for IPv6.
+#[map]
+pub static REMOTE6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(1024, 1);
+
+/// Transport protocol → rules that name it.
+#[map]
+pub static PROTOS: Array<u64> = Array::with_max_entries(dims::PROTOCOLS, 0);
+
+/// File type (`i_mode >> 12`) → rules that name it.
+#[map]
+pub static FD_KINDS: Array<u64> = Array::with_max_entries(dims::KINDS, 0);
+
+/// Decisions, for whoever listens. One page unless somebody does.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// One slot of [`CONTROL`].
+#[inline(always)]
+pub fn control(slot: u32) -> u64 {
+    CONTROL.get(slot).copied().unwrap_or(0)
+}
+
+/// Sets one slot of [`CONTROL`].
+#[inline(always)]
+pub fn set_control(slot: u32, value: u64) {
+    if let Some(place) = CONTROL.get_ptr_mut(slot) {
+        // SAFETY: the pointer is to a live array element; the store is one u64.
+        unsafe { place.write_volatile(value) }
+    }
+}
+
+/// Rules that accept an IPv4 remote address.
+#[inline(always)]
+pub fn accept_remote4(address: [u8; 4]) -> u64 {
+    REMOTE4.get(Key::new(32, address)).copied().unwrap_or(0)
+}
+
+/// Rules that accept an IPv6 remote address.
+#[inline(always)]
+pub fn accept_remote6(address: [u8; 16]) -> u64 {
+    REMOTE6.get(Key::new(128, address)).copied().unwrap_or(0)
+}

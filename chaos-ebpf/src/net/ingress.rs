@@ -1,0 +1,34 @@
+//! A packet that arrives at its socket.
+//!
+//! Kernel interface: `cgroup_skb/ingress` (4.10). It runs where a packet has
+//! found its socket, so only sockets below the cgroup pay for it, in any network
+//! namespace. The drop happens before TCP has seen the packet: the peer
+//! retransmits, as after a loss on the wire.
+
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+use chaos_common::ops;
+use chaos_ebpf::gate;
+use chaos_ebpf::tell::By;
+
+use crate::packet::{self, Direction};
+use crate::socket;
+
+const PROCEED: i32 = 1;
+const DROP: i32 = 0;
+
+#[cgroup_skb(ingress)]
+pub(crate) fn murphy_ingress(ctx: SkBuffContext) -> i32 {
+    let skb = ctx.skb.skb;
+    let injection = gate::pass(
+        ops::INGRESS,
+        |_| socket::rules_of(skb),
+        |dimensions| packet::accept(skb, dimensions, Direction::Ingress),
+        By::Unknown,
+        || packet::detail(skb),
+    );
+    match injection {
+        Some(_) => DROP,
+        None => PROCEED,
+    }
+}

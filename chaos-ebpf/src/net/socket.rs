@@ -1,0 +1,121 @@
+//! Who owns a socket, so that a packet can be tied to a process.
+//!
+//! A socket's storage holds the rules that target its owner. It is written when
+//! a target creates the socket or connects it, inherited by accepted sockets,
+//! and filled by user space for sockets that existed before.
+//!
+//! Kernel interface: `cgroup/sock_create` (4.10; socket storage in it 5.11).
+
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock,
+};
+use aya_ebpf::helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get};
+use aya_ebpf::macros::{btf_map, cgroup_sock};
+use aya_ebpf::programs::{SockAddrContext, SockContext};
+use chaos_common::control;
+use chaos_ebpf::maps::control as slot;
+use chaos_ebpf::target;
+
+const PROCEED: i32 = 1;
+
+/// Socket → rules that target its owner.
+#[btf_map]
+static SOCKETS: SocketStorage = SocketStorage::new();
+
+/// Socket storage that accepted sockets inherit from their listener.
+///
+/// aya's `SkStorage` cannot have `BPF_F_CLONE`; the layout is the BTF map
+/// definition that loaders read, never data.
+#[repr(C)]
+struct SocketStorage {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const u64,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: the pointers are placeholders that nobody follows.
+unsafe impl Sync for SocketStorage {}
+
+impl SocketStorage {
+    const fn new() -> Self {
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+        }
+    }
+
+    #[inline(always)]
+    fn get(&self, socket: *mut bpf_sock, flags: u32) -> Option<*mut u64> {
+        // SAFETY: the verifier checks that `socket` is one; it may be null only
+        // where the caller has tested it.
+        let value = unsafe {
+            bpf_sk_storage_get(
+                ptr::from_ref(self).cast_mut().cast::<c_void>(),
+                socket.cast(),
+                ptr::null_mut(),
+                u64::from(flags),
+            )
+        };
+        (!value.is_null()).then_some(value.cast())
+    }
+}
+
+#[cgroup_sock(sock_create)]
+pub(crate) fn murphy_socket(ctx: SockContext) -> i32 {
+    let rules = target::of_task_in_cgroup(slot(control::DIMS));
+    if rules != 0 {
+        own(ctx.sock, rules);
+    }
+    PROCEED
+}
+
+/// The task that connects a socket owns it, whoever created it.
+#[inline(always)]
+pub(crate) fn own_by_task(ctx: &SockAddrContext) {
+    let rules = target::of_task_in_cgroup(slot(control::DIMS));
+    if rules == 0 {
+        return;
+    }
+    // SAFETY: the context is valid for the program's whole run.
+    let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if !socket.is_null() {
+        own(socket, rules);
+    }
+}
+
+#[inline(always)]
+fn own(socket: *mut bpf_sock, rules: u64) {
+    if let Some(value) = SOCKETS.get(socket, BPF_SK_STORAGE_GET_F_CREATE) {
+        // SAFETY: live storage of this socket; the store is one u64.
+        unsafe { value.write_volatile(rules) }
+    }
+}
+
+/// Rules that target the owner of a packet's socket. Packets without one — of
+/// the kernel's own, TIME_WAIT, some resets — have none.
+#[inline(always)]
+pub(crate) fn rules_of(skb: *mut __sk_buff) -> u64 {
+    // SAFETY: the context is valid for the program's whole run.
+    let socket = unsafe { (*skb).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return 0;
+    }
+    // SAFETY: tested for null.
+    let socket = unsafe { bpf_sk_fullsock(socket) };
+    if socket.is_null() {
+        return 0;
+    }
+    SOCKETS
+        .get(socket, 0)
+        // SAFETY: live storage of this socket.
+        .map_or(0, |value| unsafe { value.read_volatile() })
+}

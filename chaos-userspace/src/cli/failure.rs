@@ -1,0 +1,139 @@
+//! What goes wrong on the command line: its words, its remedy, its exit status.
+
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+
+use super::output::tell;
+use super::status;
+use crate::engine::EngineError;
+use crate::engine::replay::ReplayError;
+use crate::faults::ParseError;
+use crate::plan::PlanError;
+
+/// Why a command ended without having done its work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{0}")]
+    Parse(#[from] ParseError),
+    #[error("{0}")]
+    Plan(#[from] PlanError),
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    /// CMD could not be executed.
+    #[error("{command}: {source}")]
+    Exec { command: String, source: io::Error },
+    /// Exclusions alone.
+    #[error("this says whom to spare, but not whom to hit")]
+    NobodyHit,
+    #[error("no user is called {0}")]
+    NoUser(String),
+    #[error("writing {path}: {source}")]
+    Output { path: PathBuf, source: io::Error },
+    #[error("reading {path}: {source}")]
+    Input { path: PathBuf, source: io::Error },
+    #[error("{path}: {source}")]
+    Replay { path: PathBuf, source: ReplayError },
+    #[error("{doing}: {source}")]
+    Io {
+        doing: &'static str,
+        source: io::Error,
+    },
+}
+
+impl Failure {
+    pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
+
+    /// Whether it is about executing CMD, which has statuses of its own.
+    pub(super) fn is_of_exec(&self) -> bool {
+        matches!(self, Self::Exec { .. })
+    }
+
+    pub(super) fn status(&self) -> u8 {
+        match self {
+            Self::Parse(_)
+            | Self::Plan(_)
+            | Self::NoUser(_)
+            | Self::Input { .. }
+            | Self::Replay { .. }
+            | Self::NobodyHit
+            | Self::Engine(
+                EngineError::NoProcess(_)
+                | EngineError::NoTarget { .. }
+                | EngineError::Exempt { .. }
+                | EngineError::ExemptName(_)
+                | EngineError::Thread { .. },
+            ) => status::USAGE,
+            Self::Engine(EngineError::Kernel(error)) if error.is_missing_feature() => {
+                status::MISSING
+            }
+            Self::Engine(EngineError::PidNamespace) => status::MISSING,
+            Self::Exec { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => status::NOT_FOUND,
+                _ => status::NOT_EXECUTABLE,
+            },
+            Self::Engine(_) | Self::Output { .. } | Self::Io { .. } => status::FAILED,
+        }
+    }
+
+    /// What its user can do about it.
+    fn remedy(&self) -> Option<String> {
+        let remedy = match self {
+            Self::Engine(error) => return error.remedy(),
+            Self::Exec { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => {
+                    "check the spelling, and of a script the interpreter in its first line"
+                }
+                io::ErrorKind::IsADirectory => "name a program; words after -- are the command",
+                io::ErrorKind::PermissionDenied => {
+                    "it has to be executable for the user it runs as: chmod +x, or -u"
+                }
+                _ => "say its interpreter, for example: murphy run … -- sh FILE",
+            },
+            Self::NobodyHit => "--all hits everybody else",
+            Self::Replay { .. } => "name a file that run or inject wrote with --events",
+            Self::NoUser(_) => "a name or a number that `getent passwd` lists",
+            _ => return None,
+        };
+        Some(remedy.to_owned())
+    }
+
+    /// Tells the user, on standard error, with what helps.
+    pub(super) fn show(&self) {
+        if let Self::Parse(error) = self {
+            tell(&error.render(colour()));
+            return;
+        }
+        tell(&format!("murphy: {self}"));
+        if let Some(remedy) = self.remedy() {
+            tell(&format!("  help: {remedy}"));
+        }
+        if let Self::Engine(EngineError::Kernel(error)) = self
+            && let Some(log) = error.verifier_log()
+        {
+            tell(&format!("  {}", keep(&log)));
+        }
+    }
+}
+
+/// Colours are for people: standard error is a terminal and `NO_COLOR` is not set.
+fn colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Keeps the verifier's whole log where only this user can read it.
+fn keep(log: &str) -> String {
+    let kept = tempfile::Builder::new()
+        .prefix("murphy-verifier-")
+        .suffix(".log")
+        .tempfile()
+        .and_then(|mut file| {
+            io::Write::write_all(&mut file, log.as_bytes())?;
+            Ok(file.keep()?.1)
+        });
+    match kept {
+        Ok(path) => format!("the verifier's whole log: {}", path.display()),
+        Err(error) => format!("the verifier's log could not be kept: {error}"),
+    }
+}

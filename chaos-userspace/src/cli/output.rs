@@ -1,0 +1,178 @@
+//! What murphy tells of its work: the result as a table or as JSON, notices, generated pages.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::CommandFactory as _;
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::args::{Cli, FaultArgs};
+use super::failure::Failure;
+use crate::engine::{FaultReport, Report};
+use crate::plan::Plan;
+
+/// The result of `run` and `inject`, for scripts.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome<'a> {
+    /// What `run`'s command left as its exit status; absent for `inject`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<u8>,
+    /// Why it ended.
+    pub(super) ended: &'a str,
+    /// Seed that repeats the run.
+    pub(super) seed: u64,
+    #[serde(flatten)]
+    pub(super) report: &'a Report,
+}
+
+/// Writes a line to standard error. That nobody reads it is no reason to stop, as
+/// `eprintln!` would.
+pub(super) fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// With `--verbose`: what is about to be attached, and for which faults.
+pub(super) fn plan(args: &FaultArgs, plan: &Plan) {
+    if !args.verbose {
+        return;
+    }
+    for rule in &plan.rules {
+        tell(&format!("murphy: {} (seed {})", rule.fault, rule.wire.seed));
+    }
+    for (program, place) in plan.hooks.iter().flat_map(|hook| hook.programs()) {
+        tell(&format!("murphy: attaching {program} to {place}"));
+    }
+}
+
+/// Makes the file for the result, so that one that cannot be written is told before
+/// anything is begun.
+pub(super) fn file(args: &FaultArgs) -> Result<Option<File>, Failure> {
+    let create = |path: &PathBuf| {
+        File::create(path).map_err(|source| Failure::Output {
+            path: path.clone(),
+            source,
+        })
+    };
+    args.output.as_ref().map(create).transpose()
+}
+
+/// Writes the result where the user wants it, and points out faults that never matched.
+pub(super) fn result(
+    args: &FaultArgs,
+    file: Option<File>,
+    outcome: &Outcome<'_>,
+) -> Result<(), Failure> {
+    let text = if args.json {
+        serde_json::to_string(outcome).map_err(|error| Failure::Io {
+            doing: "writing JSON",
+            source: error.into(),
+        })?
+    } else {
+        table(outcome)
+    };
+    let (path, written) = match (file, &args.output) {
+        (Some(mut file), Some(path)) => (path.clone(), writeln!(file, "{text}")),
+        _ if args.quiet && !args.json => return Ok(()),
+        _ => ("standard error".into(), writeln!(io::stderr(), "{text}")),
+    };
+    match written {
+        // Whoever closed standard error does not want to read it.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|source| Failure::Output { path, source }),
+    }
+}
+
+fn table(outcome: &Outcome<'_>) -> String {
+    let report = outcome.report;
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "FAULT",
+        "MATCHED",
+        "INJECTED",
+        "SUPPRESSED",
+        "EXPIRED",
+        "FAILED",
+    ]);
+    for fault in &report.faults {
+        table.add_row([
+            fault.fault.clone(),
+            fault.matched.to_string(),
+            fault.injected.to_string(),
+            fault.suppressed.total().to_string(),
+            fault.expired.to_string(),
+            fault.failed.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let mut text = format!(
+        "murphy: {}; faults were armed for {:.1} s, seed {}\n{}",
+        outcome.ended,
+        report.seconds,
+        outcome.seed,
+        table.trim_fmt()
+    );
+    for notice in notices(report) {
+        text.push_str("\nmurphy: ");
+        text.push_str(&notice);
+    }
+    text
+}
+
+/// What must not go unnoticed.
+fn notices(report: &Report) -> Vec<String> {
+    let lost = report.events_lost.filter(|lost| *lost > 0).map(|lost| {
+        format!(
+            "{lost} decisions came faster than they could be written down: the trace lacks them"
+        )
+    });
+    faults_notices(report).into_iter().chain(lost).collect()
+}
+
+/// Faults that did nothing.
+fn faults_notices(report: &Report) -> Vec<String> {
+    if !report.armed {
+        return vec!["the faults were never armed: nothing was injected".to_owned()];
+    }
+    let quiet = |fault: &&FaultReport| fault.matched == 0;
+    report
+        .faults
+        .iter()
+        .filter(quiet)
+        .map(|fault| {
+            format!(
+                "{} matched nothing: no operation of a target passed its filters",
+                fault.fault
+            )
+        })
+        .collect()
+}
+
+/// The man page of murphy or of one of its commands, on standard output.
+pub(super) fn man(of: Option<&str>) -> Result<u8, Failure> {
+    let mut page = Cli::command();
+    page.build();
+    if let Some(name) = of {
+        page = page
+            .find_subcommand(name)
+            .ok_or(Failure::Io {
+                doing: "finding the man page's command",
+                source: io::ErrorKind::NotFound.into(),
+            })?
+            .clone();
+    }
+    clap_mangen::Man::new(page)
+        .render(&mut io::stdout())
+        .map_err(Failure::io("writing the man page"))?;
+    Ok(0)
+}
+
+/// Completions for a shell, on standard output.
+pub(super) fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
+    clap_complete::generate(shell, &mut Cli::command(), "murphy", &mut io::stdout());
+    Ok(0)
+}

@@ -1,0 +1,103 @@
+//! Whom `inject` hits, from the words of the command line.
+
+use super::args::{Picked, TargetArgs};
+use super::child;
+use super::failure::Failure;
+use crate::plan::{Selector, Who};
+
+/// All target options together.
+pub(super) fn who(args: &TargetArgs) -> Result<Who, Failure> {
+    let mut who = Who {
+        exempt: !args.no_exempt,
+        ..Who::default()
+    };
+    if args.all {
+        who.hit.push(Selector::All);
+    }
+    add(&mut who, &args.pids, |pid| Ok(Selector::Pid(*pid)))?;
+    add(&mut who, &args.cgroups, |path| {
+        Ok(Selector::Cgroup(path.into()))
+    })?;
+    add(&mut who, &args.users, |name| Ok(Selector::Uid(user(name)?)))?;
+    add(&mut who, &args.comms, |name| {
+        Ok(Selector::Comm(name.clone()))
+    })?;
+    add(&mut who, &args.exes, |path| Ok(Selector::Exe(path.into())))?;
+    add(&mut who, &args.containers, |id| {
+        Ok(Selector::Container(id.clone()))
+    })?;
+    add(&mut who, &args.units, |name| {
+        Ok(Selector::Unit(name.clone()))
+    })?;
+    if who.hit.is_empty() {
+        return Err(Failure::NobodyHit);
+    }
+    Ok(who)
+}
+
+fn add<T>(
+    who: &mut Who,
+    values: &[Picked<T>],
+    selector: impl Fn(&T) -> Result<Selector, Failure>,
+) -> Result<(), Failure> {
+    for picked in values {
+        let list = if picked.spared {
+            &mut who.spare
+        } else {
+            &mut who.hit
+        };
+        list.push(selector(&picked.value)?);
+    }
+    Ok(())
+}
+
+/// A user by name or by number, which need not be in the user database.
+fn user(name: &str) -> Result<u32, Failure> {
+    if let Ok(id) = name.parse() {
+        return Ok(id);
+    }
+    child::ids("-u", name)
+        .and_then(|ids| ids.first().copied())
+        .ok_or_else(|| Failure::NoUser(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args() -> TargetArgs {
+        TargetArgs {
+            pids: vec![],
+            cgroups: vec![],
+            users: vec!["root".parse().unwrap(), "!12345".parse().unwrap()],
+            comms: vec![],
+            exes: vec![],
+            containers: vec![],
+            units: vec![],
+            all: false,
+            no_exempt: false,
+        }
+    }
+
+    #[test]
+    fn hit_and_spared() {
+        let who = who(&args()).unwrap();
+        assert_eq!(who.hit, [Selector::Uid(0)]);
+        assert_eq!(who.spare, [Selector::Uid(12345)]);
+        assert!(who.exempt);
+    }
+
+    #[test]
+    fn somebody_has_to_be_hit() {
+        let spared = TargetArgs {
+            users: vec!["!0".parse().unwrap()],
+            ..args()
+        };
+        assert!(matches!(who(&spared), Err(Failure::NobodyHit)));
+        let nobody = TargetArgs {
+            users: vec!["no such user".parse().unwrap()],
+            ..args()
+        };
+        assert!(matches!(who(&nobody), Err(Failure::NoUser(_))));
+    }
+}

@@ -1,0 +1,107 @@
+//! Why a plan was not carried out. By then everything is undone.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::kernel::KernelError;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The kernel does not do what the plan needs.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The guardian could not be started or does not answer.
+    #[error("the guardian, which cleans up if murphy is killed, does not answer: {0}")]
+    Guardian(#[source] io::Error),
+    /// A target does not exist.
+    #[error("no process has the id {0}")]
+    NoProcess(u32),
+    /// A target that is never hit.
+    #[error("process {pid} cannot be a target: it is {what}")]
+    Exempt {
+        /// Its id.
+        pid: u32,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A thread is named, which is no target of its own.
+    #[error("{thread} is a thread of process {process}")]
+    Thread {
+        /// Its id.
+        thread: u32,
+        /// The process it belongs to.
+        process: u32,
+    },
+    /// A target that does not exist, or cannot be told.
+    #[error("there is no {what} to be hit or spared")]
+    NoTarget {
+        /// Which.
+        what: String,
+        /// What helps.
+        remedy: &'static str,
+    },
+    /// A target that is spared by default.
+    #[error("{0} is spared by default: a fault on it may lock you out")]
+    ExemptName(String),
+    /// Process ids here are not those that kernel programs see.
+    #[error("--pid does not work inside a container's pid namespace yet")]
+    PidNamespace,
+    /// The run cgroup could not be made.
+    #[error("making the cgroup {path}: {source}")]
+    Cgroup {
+        /// Its directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// `--skip-loader` needs a program of its own to stop at.
+    #[error("{path}: {source}")]
+    EntryPoint {
+        /// The program.
+        path: PathBuf,
+        /// Why it has no entry point.
+        source: io::Error,
+    },
+    /// Something else the operating system refused.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl EngineError {
+    pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
+
+    /// What its user can do about it.
+    pub fn remedy(&self) -> Option<String> {
+        let remedy = match self {
+            Self::Kernel(error) => return error.remedy(),
+            Self::Thread { process, .. } => {
+                return Some(format!(
+                    "threads are hit with their process: --pid {process}"
+                ));
+            }
+            Self::NoTarget { remedy, .. } => remedy,
+            Self::ExemptName(_) => "--no-exempt lifts that",
+            Self::NoProcess(_) => "ps -e lists the ids there are",
+            Self::PidNamespace => {
+                "run murphy in the host's pid namespace (docker run --pid=host), or start the \
+                 program with murphy run, which works in any"
+            }
+            Self::Cgroup { .. } => {
+                "murphy makes a cgroup below its own; run it where that is writable, as root"
+            }
+            Self::EntryPoint { .. } => {
+                "--skip-loader needs an ELF program; for a script say its interpreter: murphy run … -- sh SCRIPT"
+            }
+            _ => return None,
+        };
+        Some(remedy.to_owned())
+    }
+}

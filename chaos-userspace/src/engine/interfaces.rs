@@ -1,0 +1,90 @@
+//! The network interfaces that packets of a target can leave by.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::PathBuf;
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Interface {
+    pub(super) name: String,
+    pub(super) index: u32,
+}
+
+/// Interfaces that are up in the calling thread's network namespace.
+pub(super) fn up() -> io::Result<Vec<Interface>> {
+    let mut names: Vec<_> = getifaddrs()?
+        .filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP))
+        .map(|interface| interface.interface_name)
+        .collect();
+    names.sort();
+    names.dedup();
+    let mut interfaces = Vec::new();
+    for name in names {
+        // One that went away meanwhile is none of ours.
+        if let Ok(index) = if_nametoindex(name.as_str()) {
+            interfaces.push(Interface { name, index });
+        }
+    }
+    Ok(interfaces)
+}
+
+/// Does something inside a network namespace, by a thread of its own.
+pub(super) fn inside<T: Send>(
+    netns: Option<&Netns>,
+    work: impl FnOnce() -> T + Send,
+) -> io::Result<T> {
+    let Some(netns) = netns else {
+        return Ok(work());
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            move_into_link_name_space(netns.file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(work())
+        });
+        thread
+            .join()
+            .map_err(|_| io::Error::other("a thread in another network namespace panicked"))?
+    })
+}
+
+/// A network namespace that is not this process's own, held open so that it stays
+/// the same one when the process it was found by ends and its id is used again.
+#[derive(Debug)]
+pub(super) struct Netns {
+    file: File,
+    identity: PathBuf,
+}
+
+impl Netns {
+    /// The namespace of a process; `None` if it is this process's own.
+    pub(super) fn of(pid: u32) -> io::Result<Option<Self>> {
+        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        let identity = std::fs::read_link(&path)?;
+        if std::fs::read_link("/proc/self/ns/net")? == identity {
+            return Ok(None);
+        }
+        let file = File::open(path)?;
+        Ok(Some(Self { file, identity }))
+    }
+
+    /// A path by which others (the guardian) can open it while this lives.
+    pub(super) fn path(&self) -> PathBuf {
+        PathBuf::from(format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            self.file.as_raw_fd()
+        ))
+    }
+}
+
+impl PartialEq for Netns {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+}

@@ -1,0 +1,25 @@
+//! Carries a plan out: applies, renews, reports, reverts. Owns every guard.
+//!
+//! The order is always the same. The guardian first, while the process has one
+//! thread and holds nothing; then what needs undoing, journalled before it is
+//! made; then programs; then, last, arming. Reverting goes backwards.
+
+mod cgroup;
+mod clock;
+mod error;
+pub mod guardian;
+mod interfaces;
+pub mod probe;
+mod processes;
+mod record;
+pub mod replay;
+mod report;
+mod session;
+mod targets;
+pub mod undo;
+
+pub use clock::boot_ns;
+pub use error::EngineError;
+pub use record::{End, FORMAT, Header, HeaderFault, Line, Match, Verdict};
+pub use report::{FaultReport, Report, Suppressed};
+pub use session::{Session, Settings};

@@ -1,0 +1,172 @@
+//! What serves a fault here, or what is missing and what would work instead.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::{Findings, HookReport, Machine};
+use crate::faults::{FAULTS, Family, Fault, Op};
+use crate::plan::Hook;
+
+/// What this machine can do about a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Service {
+    /// The fault's name in the registry, or the expression that was asked about.
+    pub fault: String,
+    /// The operations it is about.
+    pub ops: Vec<Op>,
+    /// Whether at least one of the commands can inject it.
+    pub served: bool,
+    /// What does it.
+    pub backend: Option<String>,
+    /// The commands that can: `run`, `inject`.
+    pub commands: Vec<&'static str>,
+    /// What does not work that it needs.
+    pub missing: Vec<String>,
+    /// The nearest thing that would work.
+    pub r#try: Option<String>,
+}
+
+impl Service {
+    /// Hooks to try for some operations: their own, and those that the commands need.
+    pub fn hooks(ops: &[Op]) -> BTreeSet<Hook> {
+        let own = ops.iter().flat_map(|&op| Hook::of(op)).copied();
+        own.chain([Hook::Exec, Hook::Follow]).collect()
+    }
+
+    /// What can be done about every fault of the registry.
+    pub fn of_all(findings: &Findings) -> Vec<Self> {
+        FAULTS
+            .iter()
+            .map(|row| Self::of(findings, row.stem.to_owned(), row.ops))
+            .collect()
+    }
+
+    /// What can be done about a fault.
+    pub fn of_fault(findings: &Findings, fault: &Fault) -> Self {
+        Self::of(findings, fault.to_string(), &fault.ops)
+    }
+
+    fn of(findings: &Findings, fault: String, ops: &[Op]) -> Self {
+        let report = |hook: Hook| findings.hooks.iter().find(|report| report.hook == hook);
+        let works = |hook: Hook| report(hook).is_some_and(HookReport::works);
+        let own: BTreeSet<_> = ops.iter().flat_map(|&op| Hook::of(op)).copied().collect();
+        // Their own hooks say what serves them; those of other operations only help.
+        let first: BTreeSet<_> = ops.iter().filter_map(|&op| Hook::of(op).first()).collect();
+        let commands: Vec<_> = [("run", Hook::Exec), ("inject", Hook::Follow)]
+            .into_iter()
+            .filter(|&(_, hook)| works(hook))
+            .map(|(command, _)| command)
+            .collect();
+        let cgroup = findings.machine.cgroup2.is_some();
+        let served = cgroup && own.iter().all(|&hook| works(hook)) && !commands.is_empty();
+        let mut service = Self {
+            fault,
+            ops: ops.to_vec(),
+            served,
+            backend: None,
+            commands: Vec::new(),
+            missing: Vec::new(),
+            r#try: None,
+        };
+        if served {
+            let names: Vec<_> = first
+                .into_iter()
+                .filter_map(|&hook| report(hook))
+                .map(backend)
+                .collect();
+            service.backend = Some(names.join(" and "));
+            service.commands = commands;
+            return service;
+        }
+        if !findings.machine.privileged() {
+            service.missing = findings
+                .machine
+                .capabilities
+                .missing
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect();
+            service.r#try = Some("sudo murphy doctor".to_owned());
+            return service;
+        }
+        if !cgroup {
+            service
+                .missing
+                .push("a mounted cgroup2 hierarchy".to_owned());
+            service.r#try = Some("mount -t cgroup2 none /sys/fs/cgroup".to_owned());
+            return service;
+        }
+        let command = commands.is_empty().then_some(Hook::Exec);
+        let broken: Vec<_> = own
+            .into_iter()
+            .chain(command)
+            .filter_map(report)
+            .filter(|report| !report.works())
+            .collect();
+        service.missing = broken
+            .iter()
+            .map(|report| report.places.join(", "))
+            .collect();
+        // The fault's own hook decides which way round there is.
+        let own = broken.iter().find(|report| first.contains(&report.hook));
+        service.r#try = own
+            .or(broken.first())
+            .map(|report| nearest(report, &broken, &findings.machine, ops));
+        service
+    }
+}
+
+/// The words for a hook that serves a fault.
+fn backend(report: &HookReport) -> String {
+    match report.hook {
+        Hook::Connect => "cgroup/connect4 and connect6 + bpf_set_retval".to_owned(),
+        Hook::Egress if report.by.contains(&"tcx") => "tc classifier by tcx".to_owned(),
+        Hook::Egress => "tc classifier by clsact filter".to_owned(),
+        Hook::FileOpen | Hook::FilePermission => {
+            format!("BPF {}", report.places.join(", "))
+        }
+        _ => report.places.join(", "),
+    }
+}
+
+/// What would work where hooks do not, `report`'s above all.
+fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: &[Op]) -> String {
+    // A kernel that has one of them only would not serve the fault either.
+    let needs: Vec<_> = broken
+        .iter()
+        .flat_map(|report| report.needs.clone())
+        .collect();
+    let youngest = crate::kernel::probe::youngest(&needs).map_or("5.18", |need| need.since);
+    // The call that a libc makes today rather than the oldest of its family.
+    let call = ops
+        .iter()
+        .find(|op| **op == Op::Openat)
+        .or_else(|| ops.iter().find(|op| op.is_syscall()));
+    // It needs no privilege and no feature, and costs each call of the command two stops.
+    let strace = call.map(|call| {
+        format!("strace -f -e inject={call}:error=ERRNO, which slows the command down")
+    });
+    let kernel = if report.hook.family() == Family::Lsm {
+        let active = machine.security_modules.as_deref().unwrap_or_default();
+        if let Some(state) = machine.locked_down() {
+            format!("a kernel that is not locked down (here: {state}; Secure Boot does it)")
+        } else if !active.iter().any(|module| module == "bpf") {
+            let list = active.join(",");
+            format!("boot with lsm={list},bpf on the kernel's command line")
+        } else {
+            format!("Linux {youngest} or later with CONFIG_BPF_LSM and CONFIG_DEBUG_INFO_BTF")
+        }
+    } else {
+        format!("Linux {youngest} or later")
+    };
+    let otherwise = match report.hook {
+        Hook::Egress => Some("tc qdisc add … netem, which hits everybody".to_owned()),
+        Hook::Ingress => Some("iptables -m statistic … -j DROP, which hits everybody".to_owned()),
+        _ => strace,
+    };
+    match otherwise {
+        Some(otherwise) => format!("{kernel}; or {otherwise}"),
+        None => kernel,
+    }
+}

@@ -1,0 +1,86 @@
+//! What came of the faults.
+
+use chaos_common::counters::Counters;
+use serde::{Deserialize, Serialize};
+
+/// Matches that a trigger left alone, by trigger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suppressed {
+    /// The draw of `p` said no.
+    pub probability: u64,
+    /// Not one of the matches `when` names.
+    pub when: u64,
+    /// `times` was used up.
+    pub times: u64,
+    /// `after` was not over.
+    pub after: u64,
+    /// `pulse` was in its quiet part.
+    pub pulse: u64,
+    /// Too soon after the last injection for `rate_limit`.
+    pub rate_limit: u64,
+}
+
+impl Suppressed {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        self.probability + self.when + self.times + self.after + self.pulse + self.rate_limit
+    }
+}
+
+/// What came of one fault. `matched` is the sum of all the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultReport {
+    /// The fault as an expression.
+    pub fault: String,
+    /// Seed that repeats its decisions.
+    pub seed: u64,
+    /// Operations of a target that its filters accept.
+    pub matched: u64,
+    /// Those that it took effect on.
+    pub injected: u64,
+    /// Those that a trigger left alone.
+    pub suppressed: Suppressed,
+    /// Those that came when its time or the injector's lease was over.
+    pub expired: u64,
+    /// Those that the kernel program could not carry out.
+    pub failed: u64,
+}
+
+impl FaultReport {
+    pub(super) fn new(fault: String, seed: u64, counters: &Counters) -> Self {
+        Self {
+            fault,
+            seed,
+            matched: counters.matched(),
+            injected: counters.injected,
+            suppressed: Suppressed {
+                probability: counters.probability,
+                when: counters.when,
+                times: counters.times,
+                after: counters.after,
+                pulse: counters.pulse,
+                rate_limit: counters.rate_limit,
+            },
+            expired: counters.expired,
+            failed: counters.failed,
+        }
+    }
+}
+
+/// What came of all faults of a session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Boot time in ns when they were armed; 0: never.
+    #[serde(skip)]
+    pub armed_at_ns: u64,
+    /// Whether the faults were armed at all.
+    pub armed: bool,
+    /// Seconds since they were.
+    pub seconds: f64,
+    /// Each fault, in the order given.
+    pub faults: Vec<FaultReport>,
+    /// Decisions that found the buffer full and are missing in trace and events file;
+    /// absent where nobody listened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events_lost: Option<u64>,
+}

@@ -1,0 +1,448 @@
+//! One injection from its beginning to its end.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use chaos_common::control;
+
+use super::cgroup::RunCgroup;
+use super::guardian::Guardian;
+use super::interfaces::{self, Interface, Netns};
+use super::report::{FaultReport, Report};
+use super::targets::Targets;
+use super::undo::Undo;
+use super::{EngineError, boot_ns, processes};
+use crate::kernel::host::Cgroup2;
+use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point};
+use crate::plan::{Hook, Plan, Target};
+
+/// What holds for a session as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long injections go on without [`Session::renew`].
+    pub lease: Duration,
+    /// Which decisions are told to whoever has [`Session::take_events`].
+    pub listen: Listen,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(2),
+            listen: Listen::Nothing,
+        }
+    }
+}
+
+/// A plan in force. Dropping it reverts everything.
+pub struct Session {
+    plan: Plan,
+    settings: Settings,
+    /// `None` once reverted.
+    kernel: Option<Kernel>,
+    guardian: Option<Guardian>,
+    /// Newest last.
+    undo: Vec<Undo>,
+    /// The targets' network namespaces, which the undos name by our descriptors.
+    netns: Vec<Option<Netns>>,
+    cgroup: Option<RunCgroup>,
+    targets: Option<Targets>,
+    armed_at: u64,
+}
+
+impl Session {
+    /// Puts a plan against the command of `run` in force, for `program` to be
+    /// started by [`Session::procs`]. Rules arm themselves when the command runs.
+    ///
+    /// # Errors
+    ///
+    /// Whatever was made is undone.
+    pub fn for_command(
+        plan: Plan,
+        program: &Path,
+        settings: Settings,
+    ) -> Result<Self, EngineError> {
+        let entry = if plan.hooks.contains(&Hook::Entry) {
+            Some(
+                entry_point(program).map_err(|source| EngineError::EntryPoint {
+                    path: program.to_owned(),
+                    source,
+                })?,
+            )
+        } else {
+            None
+        };
+        let cgroup2 = cgroup2()?;
+        let mut session = Self::load(plan, settings)?;
+        let cgroup = RunCgroup::below(&cgroup2);
+        session.journal(cgroup.undo())?;
+        cgroup.make()?;
+        let directory = cgroup.open()?;
+        let rules = session.plan.masks.rules;
+        let kernel = session.kernel()?;
+        kernel.set_control(control::RUN_CGROUP, cgroup.id()?)?;
+        kernel.set_control(control::RUN_MASK, rules)?;
+        let by = if entry.is_some() {
+            control::ARM_BY_ENTRY
+        } else {
+            control::ARM_BY_EXEC
+        };
+        kernel.set_control(control::ARM_BY, by)?;
+        session.cgroup = Some(cgroup);
+        session.renew()?;
+        session.attach(&directory, entry.map(|offset| (program, offset)), &[None])?;
+        Ok(session)
+    }
+
+    /// Puts a plan against running processes in force, and arms it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever was made is undone.
+    pub fn for_running(plan: Plan, settings: Settings) -> Result<Self, EngineError> {
+        let Target::Running(who) = &plan.target else {
+            return Err(EngineError::Io {
+                doing: "attaching to processes",
+                source: std::io::ErrorKind::InvalidInput.into(),
+            });
+        };
+        // First: without privileges other processes cannot even be looked at.
+        Kernel::check_privileges()?;
+        let cgroup2 = cgroup2()?;
+        let root =
+            File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;
+        let targets = Targets::resolve(who.clone(), plan.masks.rules, cgroup2)?;
+        let netns = Self::namespaces(&targets, &[])?;
+        let mut session = Self::load(plan, settings)?;
+        let attached = session.attach(&root, None, &netns);
+        session.netns = netns;
+        attached?;
+        let sockets = session.plan.hooks.contains(&Hook::Socket);
+        let targets = session.targets.insert(targets);
+        let kernel = session.kernel.as_mut().ok_or_else(not_loaded)?;
+        targets.apply(kernel, sockets)?;
+        session.renew()?;
+        session.arm()?;
+        Ok(session)
+    }
+
+    /// The network namespaces of targets, without those known; where who comes later may
+    /// be anywhere, this process's own is one of them.
+    fn namespaces(
+        targets: &Targets,
+        known: &[Option<Netns>],
+    ) -> Result<Vec<Option<Netns>>, EngineError> {
+        let mut found = Vec::new();
+        if targets.are_standing() && !known.contains(&None) {
+            found.push(None);
+        }
+        for pid in targets.members() {
+            let of = match Netns::of(pid) {
+                Ok(of) => of,
+                Err(_) if !processes::runs(pid) => continue,
+                Err(error) => return Err(EngineError::io("opening a network namespace")(error)),
+            };
+            if !known.contains(&of) && !found.contains(&of) {
+                found.push(of);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Looks for targets that user space alone can find, if it is time to.
+    fn follow(&mut self) -> Result<(), EngineError> {
+        let sockets = self.plan.hooks.contains(&Hook::Socket);
+        let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) else {
+            return Ok(());
+        };
+        if !targets.follow(kernel, sockets)? || !self.plan.hooks.contains(&Hook::Egress) {
+            return Ok(());
+        }
+        for netns in Self::namespaces(targets, &self.netns)? {
+            // Its undo names it by our descriptor, so it is kept whatever comes.
+            let attached = self.attach_egress(netns.as_ref());
+            self.netns.push(netns);
+            attached?;
+        }
+        Ok(())
+    }
+
+    fn load(plan: Plan, settings: Settings) -> Result<Self, EngineError> {
+        let guardian = Guardian::start().map_err(EngineError::Guardian)?;
+        let mut session = Self {
+            plan,
+            settings,
+            kernel: None,
+            guardian: Some(guardian),
+            undo: Vec::new(),
+            netns: Vec::new(),
+            cgroup: None,
+            targets: None,
+            armed_at: 0,
+        };
+        let kernel = session
+            .kernel
+            .insert(Kernel::load(&session.plan, session.settings.listen)?);
+        if let Some(guardian) = &session.guardian {
+            kernel.set_control(control::EXEMPT_HELPER, u64::from(guardian.pid()))?;
+        }
+        Ok(session)
+    }
+
+    fn kernel(&mut self) -> Result<&mut Kernel, EngineError> {
+        self.kernel.as_mut().ok_or_else(not_loaded)
+    }
+
+    /// Journals what is about to be made.
+    fn journal(&mut self, undo: Undo) -> Result<(), EngineError> {
+        if let Some(guardian) = &mut self.guardian {
+            guardian.journal(&undo).map_err(EngineError::Guardian)?;
+        }
+        self.undo.push(undo);
+        Ok(())
+    }
+
+    fn attach(
+        &mut self,
+        cgroup: &File,
+        entry: Option<(&Path, u64)>,
+        netns: &[Option<Netns>],
+    ) -> Result<(), EngineError> {
+        for hook in self.plan.hooks.clone() {
+            match hook {
+                Hook::Connect | Hook::Socket | Hook::Ingress => {
+                    self.kernel()?.attach(hook, Place::Cgroup(cgroup))?;
+                }
+                Hook::FileOpen | Hook::FilePermission | Hook::Exec | Hook::Follow => {
+                    self.kernel()?.attach(hook, Place::Everywhere)?;
+                }
+                Hook::Entry => {
+                    if let Some((file, offset)) = entry {
+                        self.kernel()?.attach(hook, Place::Code { file, offset })?;
+                    }
+                }
+                Hook::Egress => {
+                    for netns in netns {
+                        self.attach_egress(netns.as_ref())?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches the egress classifier to every interface that is up.
+    fn attach_egress(&mut self, netns: Option<&Netns>) -> Result<(), EngineError> {
+        // Below the priorities that the kernel hands out itself (from 49152 down),
+        // and unlike that of another injector.
+        let priority = (std::process::id() % 49_000 + 1) as u16;
+        let interfaces = interfaces::inside(netns, interfaces::up)
+            .and_then(|list| list)
+            .map_err(EngineError::io("listing network interfaces"))?;
+        for Interface { name, index } in interfaces {
+            let place = Place::Interface { name: &name };
+            let kernel = self.kernel()?;
+            let by_link = interfaces::inside(netns, || kernel.attach(Hook::Egress, place))
+                .map_err(EngineError::io("entering a network namespace"))?;
+            match by_link {
+                Ok(()) => continue,
+                Err(error) if !error.is_no_tcx() => return Err(error.into()),
+                Err(_) => {}
+            }
+            // No tcx here: a filter of clsact, which no descriptor owns.
+            self.journal(Undo::TcFilter {
+                netns: netns.map(Netns::path),
+                ifindex: index,
+                interface: name.clone(),
+                priority,
+                made_clsact: !interfaces::inside(netns, || clsact::is_there(index))
+                    .and_then(|there| there)
+                    .map_err(EngineError::io("asking for the clsact qdisc"))?,
+            })?;
+            let kernel = self.kernel()?;
+            interfaces::inside(netns, || {
+                clsact::ensure(index)
+                    .map_err(KernelError::io(format!("adding clsact to {name}")))?;
+                kernel.attach(
+                    Hook::Egress,
+                    Place::Filter {
+                        name: &name,
+                        priority,
+                    },
+                )
+            })
+            .map_err(EngineError::io("entering a network namespace"))??;
+        }
+        Ok(())
+    }
+
+    fn arm(&mut self) -> Result<(), EngineError> {
+        self.kernel()?.set_control(control::ARMED_AT, boot_ns())?;
+        Ok(())
+    }
+
+    /// The file to write 0 to, by the process that is to become the command.
+    ///
+    /// # Errors
+    ///
+    /// The session is not one of a command.
+    pub fn procs(&self) -> Result<File, EngineError> {
+        match &self.cgroup {
+            Some(cgroup) => cgroup.procs(),
+            None => Err(EngineError::Io {
+                doing: "starting a command",
+                source: std::io::ErrorKind::InvalidInput.into(),
+            }),
+        }
+    }
+
+    /// Lets injections go on for another lease, and looks after the targets.
+    ///
+    /// # Errors
+    ///
+    /// The map could not be written; injections end with the lease.
+    pub fn renew(&mut self) -> Result<(), EngineError> {
+        let until =
+            boot_ns() + u64::try_from(self.settings.lease.as_nanos()).unwrap_or(u64::MAX / 2);
+        self.kernel()?.lease_until(until)?;
+        self.follow()
+    }
+
+    /// How often to renew: four times a lease.
+    pub fn renew_every(&self) -> Duration {
+        self.settings.lease / 4
+    }
+
+    /// Processes of `run`'s cgroup that are there now, or targets of `inject` when last looked at.
+    pub fn members(&self) -> Vec<u32> {
+        match (&self.cgroup, &self.targets) {
+            (Some(cgroup), _) => cgroup.members(),
+            (None, Some(targets)) => targets.members().collect(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Whether the targets of `inject` have ended, and none is to be expected.
+    pub fn targets_have_ended(&self) -> bool {
+        match (&self.targets, &self.kernel) {
+            (Some(targets), Some(kernel)) => targets.have_ended(kernel),
+            _ => false,
+        }
+    }
+
+    /// What came of the faults so far.
+    ///
+    /// # Errors
+    ///
+    /// The counters could not be read.
+    pub fn report(&mut self) -> Result<Report, EngineError> {
+        let kernel = self.kernel()?;
+        let armed_at = kernel.control(control::ARMED_AT)?;
+        let counters: Vec<_> = (0..self.plan.rules.len() as u32)
+            .map(|rule| self.kernel()?.counters(rule).map_err(EngineError::from))
+            .collect::<Result<_, _>>()?;
+        if armed_at != 0 {
+            self.armed_at = armed_at;
+        }
+        let faults = self
+            .plan
+            .rules
+            .iter()
+            .zip(&counters)
+            .map(|(rule, counters)| {
+                FaultReport::new(rule.fault.to_string(), rule.wire.seed, counters)
+            })
+            .collect();
+        let listens = self.settings.listen != Listen::Nothing;
+        let lost = self.kernel()?.control(control::EVENTS_LOST)?;
+        Ok(Report {
+            events_lost: listens.then_some(lost),
+            armed_at_ns: self.armed_at,
+            armed: self.armed_at != 0,
+            seconds: match self.armed_at {
+                0 => 0.0,
+                at => boot_ns().saturating_sub(at) as f64 / 1e9,
+            },
+            faults,
+        })
+    }
+
+    /// The buffer of events; it can be taken once, and outlives the session.
+    pub fn take_events(&mut self) -> Option<Events> {
+        self.kernel.as_mut().and_then(Kernel::take_events)
+    }
+
+    /// The plan in force.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Ends every injection and undoes everything; gives what came of the faults.
+    ///
+    /// # Errors
+    ///
+    /// The counters could not be read. Everything is undone all the same.
+    pub fn end(mut self) -> Result<Report, EngineError> {
+        let disarmed = self.disarm();
+        // Nothing is counted and told any more when the counters are read: they agree.
+        self.revert();
+        let report = self.report();
+        self.kernel = None;
+        disarmed.and(report)
+    }
+
+    /// Nothing matches from here on, so that the counters stand still while they are read.
+    fn disarm(&mut self) -> Result<(), EngineError> {
+        let kernel = self.kernel()?;
+        // What has not armed yet must not do so any more.
+        kernel.set_control(control::ARM_BY, 0)?;
+        let armed_at = kernel.control(control::ARMED_AT)?;
+        kernel.set_control(control::ARMED_AT, 0)?;
+        self.armed_at = armed_at;
+        Ok(())
+    }
+
+    /// Programs first, then what they needed; last the guardian, which has nothing left to do.
+    fn revert(&mut self) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.detach();
+        }
+        let mut clean = true;
+        while let Some(undo) = self.undo.pop() {
+            match undo.undo() {
+                Ok(_) => {
+                    if let Some(guardian) = &mut self.guardian {
+                        guardian.forget(&undo);
+                    }
+                }
+                // The guardian still has it in its journal and tries once more.
+                Err(_) => clean = false,
+            }
+        }
+        if let Some(guardian) = self.guardian.take()
+            && clean
+        {
+            guardian.finish();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.revert();
+    }
+}
+
+fn not_loaded() -> EngineError {
+    EngineError::Io {
+        doing: "using the kernel programs",
+        source: std::io::ErrorKind::NotConnected.into(),
+    }
+}
+
+fn cgroup2() -> Result<Cgroup2, EngineError> {
+    Cgroup2::find()
+        .map_err(EngineError::io("looking for the cgroup2 hierarchy"))?
+        .ok_or(EngineError::Kernel(KernelError::NoCgroup2))
+}

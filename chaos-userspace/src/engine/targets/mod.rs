@@ -1,0 +1,212 @@
+//! Who is a target now: resolves the plan's selectors, tells the kernel, and follows.
+//!
+//! The kernel finds by itself who comes to have a user, a name, an executable, or is
+//! born in a cgroup or to a target. What only user space can see is looked at again
+//! and again: a cgroup, container, unit or file of the same name that is another one.
+
+mod cgroups;
+mod containers;
+mod file;
+mod resolve;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use chaos_common::target::Process;
+
+use super::{EngineError, processes};
+use crate::kernel::Kernel;
+use crate::kernel::host::Cgroup2;
+use crate::plan::{Selector, Who};
+use resolve::Resolved;
+
+/// How long a container, unit or cgroup may be gone: it may be restarting.
+const GONE: Duration = Duration::from_secs(10);
+
+/// How often the machine is looked at.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The targets of a session.
+#[derive(Debug)]
+pub(super) struct Targets {
+    who: Who,
+    rules: u64,
+    cgroup2: Cgroup2,
+    resolved: Resolved,
+    /// Processes that are named by id or executable, for the kernel's table.
+    named: BTreeMap<u32, Process>,
+    /// Processes that are hit, and by which rules.
+    members: BTreeMap<u32, u64>,
+    /// Those whose sockets are known to be theirs.
+    owners: BTreeSet<u32>,
+    looked: Instant,
+    /// When a container, unit or cgroup was last there.
+    seen: Instant,
+}
+
+impl Targets {
+    /// Resolves selectors. Nothing is told to the kernel.
+    ///
+    /// # Errors
+    ///
+    /// One of them means nothing, or what is never hit.
+    pub(super) fn resolve(who: Who, rules: u64, cgroup2: Cgroup2) -> Result<Self, EngineError> {
+        // Exemptions are by id too.
+        processes::initial_namespace()?;
+        let resolved = Resolved::of(&who, rules, &cgroup2, true)?;
+        let mut targets = Self {
+            who,
+            rules,
+            cgroup2,
+            resolved,
+            named: BTreeMap::new(),
+            members: BTreeMap::new(),
+            owners: BTreeSet::new(),
+            looked: Instant::now(),
+            seen: Instant::now(),
+        };
+        targets.scan();
+        Ok(targets)
+    }
+
+    /// Processes that are hit at the moment.
+    pub(super) fn members(&self) -> impl Iterator<Item = u32> {
+        self.members.keys().copied()
+    }
+
+    /// Whether who comes later may be anywhere, and is hit without being looked for.
+    pub(super) fn are_standing(&self) -> bool {
+        self.who.hit.iter().any(Selector::is_standing)
+    }
+
+    /// Tells the kernel. `Hook::Follow` is attached by now, so whoever is forked
+    /// meanwhile is found there or by looking again.
+    pub(super) fn apply(&mut self, kernel: &mut Kernel, sockets: bool) -> Result<(), EngineError> {
+        kernel.name(&self.resolved.names)?;
+        loop {
+            self.scan();
+            if !self.tell(kernel, sockets)? {
+                self.looked = Instant::now();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks at the machine again if it is time to. Gives whether it did.
+    pub(super) fn follow(
+        &mut self,
+        kernel: &mut Kernel,
+        sockets: bool,
+    ) -> Result<bool, EngineError> {
+        let who = without_pids(&self.who);
+        if who.hit.is_empty() && who.spare.is_empty() || self.looked.elapsed() < EVERY {
+            return Ok(false);
+        }
+        let resolved = Resolved::of(&who, self.rules, &self.cgroup2, false)?;
+        if resolved.missing < who.hit.len() {
+            self.seen = Instant::now();
+        }
+        if resolved.names != self.resolved.names {
+            kernel.name(&resolved.names)?;
+        }
+        self.resolved = resolved;
+        self.scan();
+        self.tell(kernel, sockets)?;
+        self.looked = Instant::now();
+        Ok(true)
+    }
+
+    /// Whether nobody is left, nor to be expected.
+    pub(super) fn have_ended(&self, kernel: &Kernel) -> bool {
+        let others = self
+            .who
+            .hit
+            .iter()
+            .any(|selector| !matches!(selector, Selector::Pid(_)));
+        let by_id = |process: &Process| process.by_id.hit != 0;
+        let expected = self.are_standing() || others && self.seen.elapsed() < GONE;
+        !expected && !kernel.targets().values().any(by_id)
+    }
+
+    /// Finds the processes that are hit.
+    fn scan(&mut self) {
+        let all = processes::all();
+        let inherited = processes::inherited(&self.resolved.roots, &all);
+        self.members.clear();
+        self.named.clear();
+        for (&pid, stat) in &all {
+            if processes::never(pid, stat).is_some() {
+                continue;
+            }
+            let process = Process {
+                by_id: inherited.get(&pid).copied().unwrap_or_default(),
+                by_exe: self.resolved.of_exe(pid),
+            };
+            let others = self.resolved.of_others(pid, stat, &self.cgroup2);
+            let rules = process.by_id.or(process.by_exe).or(others).rules();
+            if rules != 0 {
+                self.members.insert(pid, rules);
+            }
+            // Who is spared by these is in the table too, and its children with it.
+            if process != Process::default() {
+                self.named.insert(pid, process);
+            }
+        }
+    }
+
+    /// Tells the kernel of processes and sockets. Gives whether there was anything new.
+    fn tell(&mut self, kernel: &mut Kernel, sockets: bool) -> Result<bool, EngineError> {
+        let known = kernel.targets();
+        let mut new = false;
+        for (&pid, process) in &self.named {
+            let old = known.get(&pid).copied().unwrap_or_default();
+            let wanted = Process {
+                // It may have inherited a name from one that has ended.
+                by_id: old.by_id.or(process.by_id),
+                by_exe: process.by_exe,
+            };
+            if wanted == old {
+                continue;
+            }
+            kernel.target(pid, wanted)?;
+            // One that ended meanwhile would leave its name to another.
+            if processes::runs(pid) {
+                new = true;
+            } else {
+                kernel.untarget(pid);
+            }
+        }
+        if !sockets {
+            return Ok(new);
+        }
+        for (&pid, &rules) in &self.members {
+            if !self.owners.insert(pid) {
+                continue;
+            }
+            new = true;
+            match kernel.own_sockets(pid, rules) {
+                Ok(_) => {}
+                // One that ended meanwhile has no sockets either.
+                Err(_) if !processes::runs(pid) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.owners.retain(|pid| self.members.contains_key(pid));
+        Ok(new)
+    }
+}
+
+/// Ids are used again by others: processes are resolved once, at the beginning.
+fn without_pids(who: &Who) -> Who {
+    let but = |selectors: &[Selector]| {
+        let others = selectors
+            .iter()
+            .filter(|selector| !matches!(selector, Selector::Pid(_)));
+        others.cloned().collect()
+    };
+    Who {
+        hit: but(&who.hit),
+        spare: but(&who.spare),
+        exempt: who.exempt,
+    }
+}

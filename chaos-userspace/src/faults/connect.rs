@@ -1,0 +1,22 @@
+//! `connect`: a connection that cannot be made.
+//!
+//! The call fails before anything is sent, so no packet reaches the peer. It matches `connect(2)` on IPv4 and IPv6 sockets,
+//! TCP and UDP; `port` and `dst` are those of the address that the caller passes.
+
+use super::model::Op;
+use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+
+/// The row.
+pub(super) const KIND: FaultKind = FaultKind {
+    stem: "connect",
+    family: Family::Net,
+    ops: &[Op::Connect],
+    effects: &[EffectKey::Error],
+    filters: &[FilterKey::Port, FilterKey::Dst],
+    summary: "connect(2) on an IPv4 or IPv6 socket fails with an error, and nothing is sent",
+    metric: "calls of connect",
+    examples: &[
+        "connect:error=ECONNREFUSED:port=5432",
+        "connect:error=ETIMEDOUT:dst=10.0.0.0/8,[fd00::]/8:p=20%",
+    ],
+};

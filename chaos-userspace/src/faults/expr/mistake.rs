@@ -1,0 +1,280 @@
+//! Everything that can be wrong with an expression, in the words that the person who typed it reads.
+
+use super::suggest::nearest;
+use crate::faults::check::{Mismatch, wrong_key};
+use crate::faults::model::Op;
+use crate::faults::registry::{self, FilterKey, Key};
+use crate::faults::values::{Errno, FdKind, Proto};
+
+/// What is wrong at one place of an expression.
+///
+/// The text ([`std::fmt::Display`]) says what is wrong, [`Mistake::help`] what would be right. Texts that were typed are held as
+/// they were, and shown with control characters escaped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Mistake {
+    /// Nothing was given.
+    #[error("the expression is empty")]
+    Empty,
+    /// More than [`super::MAX_LENGTH`] bytes.
+    #[error("the expression is too long, {} bytes at most", super::MAX_LENGTH)]
+    TooLong,
+    /// An operation was expected.
+    #[error("an operation is missing")]
+    NoOperation,
+    /// A word that is no operation.
+    #[error("no such operation `{}`", visible(.0))]
+    UnknownOperation(String),
+    /// A real system call, or a noun of the design, that cannot be made to fail yet.
+    #[error("murphy cannot yet fail `{0}`")]
+    OperationNotYet(String),
+    /// strace's `%class`, `/regex`, `!set` and `?name`.
+    #[error("sets of system calls such as `{}` are not supported yet", visible(.0))]
+    SetNotYet(String),
+    /// `KEY=` where an operation should be.
+    #[error("an expression begins with an operation, not with `{}=`", visible(.0))]
+    KeyFirst(String),
+    /// The parts do not go together.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// A key that the operation, as it was spelt, does not have.
+    #[error("{}", wrong_key(*key, operation))]
+    WrongKey {
+        /// The key.
+        key: Key,
+        /// The operation's word.
+        operation: &'static str,
+    },
+    /// A `:` with no key behind it.
+    #[error("a key is missing after `:`")]
+    NoKey {
+        /// The keys that the operation takes.
+        takes: Vec<&'static str>,
+    },
+    /// A word that is no key.
+    #[error("no such key `{}`", visible(name))]
+    UnknownKey {
+        /// The word.
+        name: String,
+        /// The keys that the operation takes.
+        takes: Vec<&'static str>,
+    },
+    /// A key of the design that is not supported yet.
+    #[error("the key `{name}` is not supported yet")]
+    KeyNotYet {
+        /// The word.
+        name: String,
+        /// The keys that the operation takes.
+        takes: Vec<&'static str>,
+    },
+    /// Who is hit is not part of an expression.
+    #[error("`{0}` says who is hit, which an expression cannot yet; the command's options do")]
+    TargetKey(String),
+    /// The same key again.
+    #[error("`{0}` is given twice")]
+    KeyTwice(Key),
+    /// The same value again.
+    #[error("`{}` is given twice", visible(.0))]
+    ValueTwice(String),
+    /// No `=`.
+    #[error("`{0}` needs a value: `{0}=…`")]
+    NoValue(Key),
+    /// Nothing behind the `=`, or nothing between two commas.
+    #[error("a value of `{0}` is empty")]
+    EmptyValue(Key),
+    /// A list where one value is meant.
+    #[error("`{0}` takes one value")]
+    OneValue(Key),
+    /// No key says what shall happen.
+    #[error("nothing says what shall happen: an effect is missing")]
+    NoEffect(Vec<&'static str>),
+    /// Two keys say what shall happen.
+    #[error("only one effect at a time, and `{0}` is there already")]
+    TwoEffects(Key),
+    /// `[` without `]`.
+    #[error("`[` is not closed by `]`")]
+    OpenBracket,
+    /// A backslash at the very end.
+    #[error("nothing follows the `\\`")]
+    LoneBackslash,
+    /// Not the name of an error.
+    #[error("no such error `{}`", visible(.0))]
+    UnknownErrno(String),
+    /// An error number out of range.
+    #[error("an error number is 1 to {}", Errno::MAX)]
+    ErrnoRange,
+    /// Not a number at all.
+    #[error("`{}` is not a number", visible(.0))]
+    NotNumber(String),
+    /// More than fits.
+    #[error("the number is too big, {0} at most")]
+    TooBig(u64),
+    /// 0 where 1 is the least.
+    #[error("`{0}` is at least 1")]
+    Zero(Key),
+    /// Not a probability at all.
+    #[error("`{}` is not a probability", visible(.0))]
+    NotProbability(String),
+    /// 0, or more than everything.
+    #[error("a probability is more than 0 and at most 100 %")]
+    ProbabilityRange,
+    /// Less than one in a million, more than none.
+    #[error("a probability below 1ppm is less than murphy can count")]
+    ProbabilityTooSmall,
+    /// `when` has another shape.
+    #[error("`{}` is not a `when`", visible(.0))]
+    NotWhen(String),
+    /// `when` begins at 0, steps by 0 or ends before it begins.
+    #[error("`when` counts from 1, steps by at least 1 and does not end before it begins")]
+    WhenRange,
+    /// Not a duration at all.
+    #[error("`{}` is not a duration", visible(.0))]
+    NotDuration(String),
+    /// A bare number.
+    #[error("`{}` has no unit; add a unit, e.g. {}s", visible(.0), visible(.0))]
+    NoUnit(String),
+    /// More than fits in 64 bits of nanoseconds.
+    #[error("the duration is too long")]
+    DurationTooLong,
+    /// `pulse` has another shape.
+    #[error("`{}` is not a pulse", visible(.0))]
+    NotPulse(String),
+    /// A part of `pulse` is nothing.
+    #[error("both parts of a pulse are longer than 0")]
+    PulseRange,
+    /// `rate_limit` has another shape.
+    #[error("`{}` is not a rate limit", visible(.0))]
+    NotRateLimit(String),
+    /// Not a port.
+    #[error("`{}` is not a port", visible(.0))]
+    NotPort(String),
+    /// A range that ends before it begins.
+    #[error("the range of ports `{}` ends before it begins", visible(.0))]
+    PortOrder(String),
+    /// A name where an address should be.
+    #[error("host names such as `{}` are not resolved; give the address", visible(.0))]
+    HostName(String),
+    /// Neither an address nor a name.
+    #[error("`{}` is not an address", visible(.0))]
+    NotAddress(String),
+    /// A prefix that is no number or longer than the address.
+    #[error("a prefix of this address is 0 to {0} bits")]
+    PrefixRange(u8),
+    /// Bits set beyond the prefix.
+    #[error("the address has bits beyond its prefix; the network is {0}")]
+    HostBits(String),
+    /// Neither a protocol's name nor its number.
+    #[error("no such protocol `{}`", visible(.0))]
+    UnknownProto(String),
+    /// Not a kind of file.
+    #[error("no such kind of file `{}`", visible(.0))]
+    UnknownKind(String),
+    /// The words have no shape; every string has one, so this is not seen.
+    #[error("this cannot be read")]
+    Shapeless,
+}
+
+impl Mistake {
+    /// What would be right, or what can stand there; one line.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::Empty | Self::NoOperation | Self::KeyFirst(_) | Self::Shapeless => {
+                "OPERATION:EFFECT=VALUE[:KEY=VALUE]…, for example `connect:error=ECONNREFUSED:port=5432`".to_owned()
+            }
+            Self::UnknownOperation(name) => {
+                did_you_mean(name, registry::operation_names(), &format!("it can be {}", operations()))
+            }
+            Self::OperationNotYet(_) => format!("it can: {}", operations()),
+            Self::SetNotYet(_) => format!("name the calls: {}", operations()),
+            Self::WrongKey { operation, .. } => {
+                let takes = registry::operations_named(operation);
+                format!("`{operation}` takes {}", listed(takes_all(&takes)))
+            }
+            Self::UnknownKey { name, takes } => {
+                did_you_mean(name, takes.iter().copied(), &format!("there are {}", listed(takes.iter().copied())))
+            }
+            Self::NoKey { takes } | Self::KeyNotYet { takes, .. } => format!("there are {}", listed(takes.iter().copied())),
+            Self::TargetKey(_) => "`murphy inject … --pid PID`, or `murphy run … -- CMD`".to_owned(),
+            Self::EmptyValue(Key::Filter(FilterKey::Dst)) | Self::HostName(_) | Self::NotAddress(_) => {
+                "10.0.0.1, 10.0.0.0/8, [::1] or [fd00::]/8; IPv6 goes in brackets".to_owned()
+            }
+            Self::NoEffect(possible) => {
+                let keys = possible.iter().map(|key| format!("{key}=…")).collect::<Vec<_>>();
+                format!("here it can be {}", keys.join(" or "))
+            }
+            Self::UnknownErrno(name) => {
+                let names: Vec<_> = Errno::names().map(|(name, _)| name).collect();
+                let usual = "a name such as ENOSPC or EIO, or a number from 1 to 4095";
+                did_you_mean(&name.to_uppercase(), names, usual)
+            }
+            Self::NotProbability(_) | Self::ProbabilityRange => {
+                "5%, 0.05 or 500ppm (parts per million)".to_owned()
+            }
+            Self::ProbabilityTooSmall => "the smallest is 1ppm, that is 0.0001%".to_owned(),
+            Self::NotWhen(_) | Self::WhenRange => {
+                "F, F+, F+STEP, F..L or F..L+STEP; 3..9+2 is the 3rd, 5th, 7th and 9th match".to_owned()
+            }
+            Self::NotDuration(_) | Self::NoUnit(_) => "units are us, ms, s, m and h: 500ms, 1.5s, 2m".to_owned(),
+            Self::NotPulse(_) | Self::PulseRange => {
+                "ON/OFF, two durations: 100ms/900ms is active for the first tenth of every second".to_owned()
+            }
+            Self::NotRateLimit(_) => "N/s, N/m or N/h; 5/s is at most 5 injections in any second, 200 ms apart".to_owned(),
+            Self::NotPort(_) | Self::PortOrder(_) => "1 to 65535: 80, 6000-6010, or 80,443".to_owned(),
+            Self::UnknownProto(name) => {
+                let names = Proto::NAMED.iter().map(|(name, _)| *name);
+                did_you_mean(name, names, "tcp, udp, icmp, icmp6, or a number from 0 to 255")
+            }
+            Self::UnknownKind(name) => {
+                let names = FdKind::ALL.map(FdKind::name);
+                did_you_mean(name, names, &format!("there are {}", listed(names)))
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// The nearest candidate, or all that can be said without one.
+fn did_you_mean<'c>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+    otherwise: &str,
+) -> String {
+    match nearest(word, candidates) {
+        Some(near) => format!("did you mean `{near}`? {otherwise}"),
+        None => otherwise.to_owned(),
+    }
+}
+
+/// Every operation, for a person to choose from.
+fn operations() -> String {
+    listed(registry::operation_names())
+}
+
+/// The keys that all of these operations take.
+pub(super) fn takes_all(ops: &[Op]) -> impl Iterator<Item = &'static str> {
+    Key::ALL
+        .into_iter()
+        .filter(|key| ops.iter().all(|op| key.fits(*op)))
+        .map(Key::name)
+}
+
+fn listed<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    words.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// What was typed, fit for a line of a terminal: control and invisible characters escaped, and not endless.
+pub(super) fn visible(text: &str) -> String {
+    const MOST: usize = 80;
+    let mut shown = String::new();
+    for (i, c) in text.chars().enumerate() {
+        if i == MOST {
+            shown.push('…');
+            break;
+        }
+        match c {
+            '\\' | '\'' | '"' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
+}

@@ -1,0 +1,316 @@
+//! Numbers in expressions: whole ones, probabilities, durations and strace's `when`.
+//!
+//! All arithmetic is on integers, so that `0.1` is exactly 100 000 ppm and nothing depends on how floats are rounded.
+
+use winnow::ascii::digit1;
+use winnow::combinator::{alt, opt, preceded};
+use winnow::error::EmptyError;
+use winnow::{Parser, Result};
+
+use super::mistake::Mistake;
+use crate::faults::registry::Key;
+use crate::faults::values::{Nanos, Ppm, Pulse, RateLimit, RateUnit, When};
+
+/// Nanoseconds per unit, the longest first.
+pub(super) const UNITS: [(&str, u64); 5] = [
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+];
+
+/// A whole number without a sign.
+pub(super) fn whole(text: &str) -> std::result::Result<u64, Mistake> {
+    let digits = all(digit1, text).ok_or_else(|| Mistake::NotNumber(text.to_owned()))?;
+    to_u64(digits)
+}
+
+/// A whole number that is at least 1.
+pub(super) fn positive(key: Key, text: &str) -> std::result::Result<u64, Mistake> {
+    match whole(text)? {
+        0 => Err(Mistake::Zero(key)),
+        number => Ok(number),
+    }
+}
+
+/// `5%`, `0.05` or `500ppm`, rounded to whole parts per million.
+pub(super) fn probability(text: &str) -> std::result::Result<Ppm, Mistake> {
+    let unit = alt(("%".value(10_000), "ppm".value(1), "".value(1_000_000)));
+    let (number, scale) =
+        all((decimal, unit), text).ok_or_else(|| Mistake::NotProbability(text.to_owned()))?;
+    let ppm = number.scaled(scale).ok_or(Mistake::ProbabilityRange)?;
+    if ppm == 0 && !number.is_zero() {
+        return Err(Mistake::ProbabilityTooSmall);
+    }
+    u32::try_from(ppm)
+        .ok()
+        .and_then(Ppm::new)
+        .ok_or(Mistake::ProbabilityRange)
+}
+
+/// A number with a unit, `1.5s`; rounded to whole nanoseconds.
+pub(super) fn duration(text: &str) -> std::result::Result<Nanos, Mistake> {
+    let unit = alt((
+        "us".value(Some("us")),
+        "ms".value(Some("ms")),
+        "s".value(Some("s")),
+        "m".value(Some("m")),
+        "h".value(Some("h")),
+        "".value(None),
+    ));
+    let (number, unit) =
+        all((decimal, unit), text).ok_or_else(|| Mistake::NotDuration(text.to_owned()))?;
+    let unit = UNITS.iter().find(|(name, _)| Some(*name) == unit);
+    let (_, nanos) = unit.ok_or_else(|| Mistake::NoUnit(text.to_owned()))?;
+    number
+        .scaled(*nanos)
+        .map(Nanos)
+        .ok_or(Mistake::DurationTooLong)
+}
+
+/// `ON/OFF`, two durations.
+pub(super) fn pulse(text: &str) -> std::result::Result<Pulse, Mistake> {
+    let (on, off) = match text.split_once('/') {
+        Some((on, off)) if !on.is_empty() && !off.is_empty() && !off.contains('/') => (on, off),
+        _ => return Err(Mistake::NotPulse(text.to_owned())),
+    };
+    let (on, off) = (duration(on)?, duration(off)?);
+    if on.0 == 0 || off.0 == 0 {
+        return Err(Mistake::PulseRange);
+    }
+    Pulse::new(on, off).ok_or(Mistake::DurationTooLong)
+}
+
+/// `N/s`, `N/m` or `N/h`.
+pub(super) fn rate_limit(key: Key, text: &str) -> std::result::Result<RateLimit, Mistake> {
+    let not = || Mistake::NotRateLimit(text.to_owned());
+    let (count, unit) = text.split_once('/').ok_or_else(not)?;
+    let per = RateUnit::ALL.into_iter().find(|per| per.name() == unit);
+    let (count, per) = (all(digit1, count).ok_or_else(not)?, per.ok_or_else(not)?);
+    let most = || Mistake::TooBig(RateLimit::most(per));
+    match to_u64(count).map_err(|_| most())? {
+        0 => Err(Mistake::Zero(key)),
+        count => RateLimit::new(count, per).ok_or_else(most),
+    }
+}
+
+/// `F`, `F+`, `F+S`, `F..L`, `F..L+` or `F..L+S`, as strace reads them.
+pub(super) fn when(text: &str) -> std::result::Result<When, Mistake> {
+    let last = opt(preceded("..", digit1));
+    let step = opt(preceded('+', opt(digit1)));
+    let (first, last, step) =
+        all((digit1, last, step), text).ok_or_else(|| Mistake::NotWhen(text.to_owned()))?;
+    let first = to_u64(first)?;
+    let last = last.map(to_u64).transpose()?;
+    // A step, even an empty one, makes it a series; a series without `..` has no end.
+    let (last, step) = match step {
+        None => (last.or(Some(first)), 1),
+        Some(None) => (last, 1),
+        Some(Some(step)) => (last, to_u64(step)?),
+    };
+    When::new(first, last, step).ok_or(Mistake::WhenRange)
+}
+
+/// The whole of `text` by that parser.
+fn all<'i, T>(mut parser: impl Parser<&'i str, T, EmptyError>, text: &'i str) -> Option<T> {
+    parser.parse(text).ok()
+}
+
+/// Digits only, so the one thing that can go wrong is their number.
+fn to_u64(digits: &str) -> std::result::Result<u64, Mistake> {
+    digits.parse().map_err(|_| Mistake::TooBig(u64::MAX))
+}
+
+/// A decimal as it was written.
+#[derive(Clone, Copy)]
+struct Decimal<'i> {
+    whole: &'i str,
+    fraction: &'i str,
+}
+
+fn decimal<'i>(input: &mut &'i str) -> Result<Decimal<'i>, EmptyError> {
+    let fraction = opt(preceded('.', digit1)).map(Option::unwrap_or_default);
+    (digit1, fraction)
+        .map(|(whole, fraction)| Decimal { whole, fraction })
+        .parse_next(input)
+}
+
+impl Decimal<'_> {
+    fn is_zero(&self) -> bool {
+        [self.whole, self.fraction]
+            .iter()
+            .all(|digits| digits.bytes().all(|b| b == b'0'))
+    }
+
+    /// The number times `scale`, rounded to the nearest whole; `None` if that does not fit.
+    fn scaled(&self, scale: u64) -> Option<u64> {
+        // Nineteen digits times the greatest scale (3.6e12) fit into 128 bits; what follows them is below a nanosecond.
+        const DIGITS: usize = 19;
+        let scale = u128::from(scale);
+        let whole = u128::from(self.whole.parse::<u64>().ok()?).checked_mul(scale)?;
+        let fraction = self.fraction.get(..DIGITS).unwrap_or(self.fraction);
+        let mut unit = 1;
+        let mut part: u128 = 0;
+        for digit in fraction.bytes() {
+            part = part * 10 + u128::from(digit - b'0');
+            unit *= 10;
+        }
+        let part = (part * scale + unit / 2) / unit;
+        u64::try_from(whole.checked_add(part)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::registry::TriggerKey;
+
+    #[test]
+    fn probabilities() {
+        for (text, ppm) in [
+            ("5%", 50_000),
+            ("0.05", 50_000),
+            ("500ppm", 500),
+            ("100%", 1_000_000),
+            ("1", 1_000_000),
+            ("1.0", 1_000_000),
+            ("0.1", 100_000),
+            ("0.0001%", 1),
+            ("33.33335%", 333_334),
+            ("0.00000149999999999999999999999999", 1),
+        ] {
+            assert_eq!(probability(text).map(Ppm::get), Ok(ppm), "{text}");
+        }
+        for text in [
+            "0",
+            "0%",
+            "0.0ppm",
+            "100.001%",
+            "1.1",
+            "5",
+            "99999999999999999999999999%",
+        ] {
+            assert_eq!(probability(text), Err(Mistake::ProbabilityRange), "{text}");
+        }
+        assert_eq!(probability("0.4ppm"), Err(Mistake::ProbabilityTooSmall));
+        for text in ["", "%", ".5", "5.", "-1%", "1e-3", "5 %", "5%%", "٥%"] {
+            assert_eq!(
+                probability(text),
+                Err(Mistake::NotProbability(text.to_owned())),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, nanos) in [
+            ("5s", 5_000_000_000),
+            ("1.5s", 1_500_000_000),
+            ("0.001us", 1),
+            ("250ms", 250_000_000),
+            ("2m", 120_000_000_000),
+            ("1h", 3_600_000_000_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Nanos(nanos)), "{text}");
+        }
+        assert_eq!(duration("5"), Err(Mistake::NoUnit("5".to_owned())));
+        assert_eq!(duration("9999999h"), Err(Mistake::DurationTooLong));
+        for text in ["", "s", "5sec", "5 s", "-5s", "1s5ms", "5S"] {
+            assert_eq!(
+                duration(text),
+                Err(Mistake::NotDuration(text.to_owned())),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn pulses() {
+        assert_eq!(
+            pulse("100ms/1.5s").ok(),
+            Pulse::new(Nanos(100_000_000), Nanos(1_500_000_000))
+        );
+        assert_eq!(pulse("1s/5"), Err(Mistake::NoUnit("5".to_owned())));
+        assert_eq!(pulse("5x/1s"), Err(Mistake::NotDuration("5x".to_owned())));
+        for text in ["0s/1s", "1s/0s", "0.0004us/1s"] {
+            assert_eq!(pulse(text), Err(Mistake::PulseRange), "{text}");
+        }
+        for text in ["5000000h/5000000h", "99999999h/1s"] {
+            assert_eq!(pulse(text), Err(Mistake::DurationTooLong), "{text}");
+        }
+        for text in ["", "/", "1s", "1s/", "/1s", "1s/1s/1s", "1s//1s"] {
+            assert_eq!(
+                pulse(text),
+                Err(Mistake::NotPulse(text.to_owned())),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn rate_limits() {
+        let key = Key::Trigger(TriggerKey::RateLimit);
+        for (text, interval) in [
+            ("1/s", 1_000_000_000),
+            ("3/s", 333_333_334),
+            ("100000/s", 10_000),
+            ("6000000/m", 10_000),
+            ("1/m", 60_000_000_000),
+            ("360000000/h", 10_000),
+            ("1/h", 3_600_000_000_000),
+        ] {
+            assert_eq!(
+                rate_limit(key, text).map(RateLimit::interval),
+                Ok(Nanos(interval)),
+                "{text}"
+            );
+        }
+        assert_eq!(rate_limit(key, "0/s"), Err(Mistake::Zero(key)));
+        for (text, most) in [
+            ("100001/s", 100_000),
+            ("6000001/m", 6_000_000),
+            ("360000001/h", 360_000_000),
+            ("99999999999999999999/s", 100_000),
+        ] {
+            assert_eq!(rate_limit(key, text), Err(Mistake::TooBig(most)), "{text}");
+        }
+        for text in [
+            "", "/", "5", "5/", "/s", "5/d", "5/ms", "5/1s", "1.5/s", "-5/s", "5 /s", "5/s/s",
+            "5/S", "5ps",
+        ] {
+            assert_eq!(
+                rate_limit(key, text),
+                Err(Mistake::NotRateLimit(text.to_owned())),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn when_is_straces() {
+        for (text, first, last, step) in [
+            ("3", 3, Some(3), 1),
+            ("3+", 3, None, 1),
+            ("3+2", 3, None, 2),
+            ("3..9", 3, Some(9), 1),
+            ("3..9+", 3, Some(9), 1),
+            ("3..9+2", 3, Some(9), 2),
+            ("18446744073709551615", u64::MAX, Some(u64::MAX), 1),
+        ] {
+            assert_eq!(when(text).ok(), When::new(first, last, step), "{text}");
+            assert!(when(text).is_ok(), "{text}");
+        }
+        for text in ["0", "0+", "3+0", "9..3", "0..3", "3..0"] {
+            assert_eq!(when(text), Err(Mistake::WhenRange), "{text}");
+        }
+        for text in [
+            "", "+", "+2", "..3", "3..", "3..+2", "3...9", "3+2..9", "a", "3-9", "3++2",
+        ] {
+            assert_eq!(when(text), Err(Mistake::NotWhen(text.to_owned())), "{text}");
+        }
+        assert_eq!(when("18446744073709551616"), Err(Mistake::TooBig(u64::MAX)));
+    }
+}

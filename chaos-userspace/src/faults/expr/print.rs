@@ -1,0 +1,194 @@
+//! The canonical expression of a fault: `parse(print(fault)) == fault`, and equal faults print equally.
+
+use std::fmt::{self, Display, Formatter};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use super::number::UNITS;
+use crate::faults::model::{Effect, Fault, Filter, Trigger};
+use crate::faults::registry::{NET, NET_OPS};
+use crate::faults::values::{Errno, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.ops == NET_OPS {
+            f.write_str(NET)?;
+        } else {
+            list(f, &self.ops)?;
+        }
+        write!(f, ":{}{}{}", self.effect, self.filter, self.trigger)
+    }
+}
+
+impl Display for Effect {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(errno) => write!(f, "error={errno}"),
+            Self::Loss(ppm) => write!(f, "loss={ppm}"),
+        }
+    }
+}
+
+/// Each key with the `:` before it; nothing for a filter that lets everything through.
+impl Display for Filter {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let ports =
+            |ranges: &[RangeInclusive<u16>]| ranges.iter().cloned().map(Ports).collect::<Vec<_>>();
+        values(f, "port", &ports(&self.port))?;
+        values(f, "sport", &ports(&self.sport))?;
+        values(f, "dst", &self.dst)?;
+        values(f, "proto", &self.proto)?;
+        values(f, "on", &self.on)
+    }
+}
+
+/// Each key with the `:` before it; nothing for a trigger that always fires.
+impl Display for Trigger {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        values(f, "p", self.p.as_slice())?;
+        values(f, "when", self.when.as_slice())?;
+        values(f, "times", self.times.as_slice())?;
+        values(f, "after", self.after.as_slice())?;
+        values(f, "for", self.r#for.as_slice())?;
+        values(f, "pulse", self.pulse.as_slice())?;
+        values(f, "rate_limit", self.rate_limit.as_slice())?;
+        values(f, "seed", self.seed.as_slice())
+    }
+}
+
+fn values<T: Display>(f: &mut Formatter<'_>, key: &str, values: &[T]) -> fmt::Result {
+    if values.is_empty() {
+        return Ok(());
+    }
+    write!(f, ":{key}=")?;
+    list(f, values)
+}
+
+fn list<T: Display>(f: &mut Formatter<'_>, items: &[T]) -> fmt::Result {
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            f.write_str(",")?;
+        }
+        item.fmt(f)?;
+    }
+    Ok(())
+}
+
+struct Ports(RangeInclusive<u16>);
+
+impl Display for Ports {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (first, last) = (self.0.start(), self.0.end());
+        if first == last {
+            write!(f, "{first}")
+        } else {
+            write!(f, "{first}-{last}")
+        }
+    }
+}
+
+/// The name, or the number of an error without one.
+impl Display for Errno {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.get()),
+        }
+    }
+}
+
+/// Per cent; four decimals say every part per million.
+impl Display for Ppm {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        decimal(f, u64::from(self.get()), 10_000)?;
+        f.write_str("%")
+    }
+}
+
+/// In the longest unit that divides it; below a microsecond with decimals.
+impl Display for Nanos {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("0s");
+        }
+        let whole = UNITS
+            .iter()
+            .find(|(_, nanos)| self.0.is_multiple_of(*nanos));
+        let (name, nanos) = whole.unwrap_or(&("us", 1_000));
+        decimal(f, self.0, *nanos)?;
+        f.write_str(name)
+    }
+}
+
+impl Display for Pulse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.on(), self.off())
+    }
+}
+
+impl Display for RateLimit {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.count(), self.per().name())
+    }
+}
+
+impl Display for When {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first())?;
+        match self.last() {
+            None if self.step() == 1 => return f.write_str("+"),
+            Some(last) if self.step() > 1 || last != self.first() => write!(f, "..{last}")?,
+            None | Some(_) => {}
+        }
+        match self.step() {
+            1 => Ok(()),
+            step => write!(f, "+{step}"),
+        }
+    }
+}
+
+impl Display for Net {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&network(self.addr(), self.prefix()))
+    }
+}
+
+/// An address with its prefix, unless that is the whole address; IPv6 in brackets.
+pub(super) fn network(addr: IpAddr, prefix: u8) -> String {
+    let addr_text = match addr {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    };
+    if prefix == Net::width(addr) {
+        addr_text
+    } else {
+        format!("{addr_text}/{prefix}")
+    }
+}
+
+/// The name, or the number of a protocol without one.
+impl Display for Proto {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// `value / scale` without trailing zeros; `scale` is a power of ten or divides `value`.
+fn decimal(f: &mut Formatter<'_>, value: u64, scale: u64) -> fmt::Result {
+    write!(f, "{}", value / scale)?;
+    let mut rest = value % scale;
+    if rest == 0 {
+        return Ok(());
+    }
+    f.write_str(".")?;
+    let mut unit = scale / 10;
+    while rest > 0 {
+        write!(f, "{}", rest / unit)?;
+        rest %= unit;
+        unit /= 10;
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! Expressions that are wrong: the word that the caret must stand under, and what the message must say.
+
+use crate::faults::Fault;
+
+/// Expression, word under the caret (empty: something is missing), a phrase of the message or its help.
+#[rustfmt::skip]
+const TABLE: &[(&str, &str, &str)] = &[
+    // Nothing, or not enough.
+    ("", "", "the expression is empty"),
+    (":", "", "an operation is missing"),
+    (":error=EIO", "", "an operation is missing"),
+    (",write:error=EIO", "", "an operation is missing"),
+    ("write,:error=EIO", "", "an operation is missing"),
+    ("write,,read:error=EIO", "", "an operation is missing"),
+    ("inject=", "", "an operation is missing"),
+    ("write", "", "an effect is missing"),
+    ("write", "", "here it can be error=…"),
+    ("net", "", "here it can be loss=…"),
+    ("inject=write", "", "an effect is missing"),
+    ("fault=net", "", "here it can be loss=…"),
+    ("write:p=5%", "", "an effect is missing"),
+    ("write:", "", "a key is missing"),
+    ("write:error=EIO:", "", "a key is missing after `:`"),
+    ("write::error=EIO", "", "a key is missing"),
+    ("write:=EIO", "", "a key is missing"),
+    // Operations.
+    ("wirte:error=EIO", "wirte", "did you mean `write`?"),
+    ("conect:error=EIO", "conect", "did you mean `connect`?"),
+    ("egres:loss=5%", "egres", "did you mean `egress`?"),
+    ("banana:error=EIO", "banana", "no such operation `banana`"),
+    ("banana:error=EIO", "banana", "it can be connect, egress"),
+    ("WRITE:error=EIO", "WRITE", "no such operation"),
+    (" write:error=EIO", " write", "did you mean `write`?"),
+    ("fsync:error=EIO", "fsync", "murphy cannot yet fail `fsync`"),
+    ("fsync:error=EIO", "fsync", "it can: connect, egress"),
+    ("read,close:error=EIO", "close", "cannot yet fail `close`"),
+    ("dns:rcode=NXDOMAIN", "dns", "cannot yet fail `dns`"),
+    ("%file:error=EACCES", "%file", "sets of system calls"),
+    ("/^open:error=EACCES", "/^open", "sets of system calls"),
+    ("!write:error=EIO", "!write", "sets of system calls"),
+    ("?open:error=EIO", "?open", "sets of system calls"),
+    ("all:error=EIO", "all", "name the calls"),
+    ("write,write:error=EIO", "write", "`write` is named twice"),
+    ("net,egress:loss=5%", "egress", "`egress` is named twice"),
+    ("write,connect:error=EIO", "connect", "`write` and `connect` cannot share a fault"),
+    ("write,egress:loss=5%", "egress", "`write` and `egress` cannot share a fault"),
+    ("connect,egress:error=EIO", "error", "`egress` has no error"),
+    ("trace=write", "trace=write", "begins with an operation, not with `trace=`"),
+    ("error=EIO:write", "error=EIO", "begins with an operation"),
+    ("inject=inject=write:error=EIO", "inject=write", "begins with an operation"),
+    // Keys.
+    ("write:erorr=EIO", "erorr", "did you mean `error`?"),
+    ("write:error=EIO:tmies=5", "tmies", "did you mean `times`?"),
+    ("write:error=EIO:banana=1", "banana", "there are error, on, p, when, times, after, for, pulse, rate_limit, seed"),
+    ("net:loss=5%:prot=tcp", "prot", "did you mean `proto`?"),
+    ("write:error=EIO: p=5%", " p", "no such key"),
+    ("write:error=EIO:path=/tmp/**", "path", "`path` is not supported yet"),
+    ("write:delay_enter=2s", "delay_enter", "`delay_enter` is not supported yet"),
+    ("read:signal=SIGSEGV:when=100", "signal", "not supported yet"),
+    ("net:delay=200ms:jitter=50ms", "delay", "there are loss, port, sport"),
+    ("egress:reset:port=443", "reset", "not supported yet"),
+    ("write:error=EIO:pid=1", "pid", "says who is hit"),
+    ("write:error=EIO:port=5432", "port", "`port` needs a socket call: connect, or egress/ingress/net; `write` has no port"),
+    ("write:port=5432:error=EIO", "port", "`write` takes error, on, p"),
+    ("write:error=EIO:dst=10.0.0.1", "dst", "`write` has no dst"),
+    ("openat:error=EIO:proto=tcp", "proto", "`openat` has no proto"),
+    ("connect:error=EIO:sport=80", "sport", "packets: egress, ingress or net; `connect` has no sport"),
+    ("connect:error=EIO:on=socket", "on", "`connect` has no on"),
+    ("net:loss=5%:on=file", "on", "`net` has no on"),
+    ("net:error=EIO", "error", "`error` needs a system call; `net` has no error"),
+    ("ingress:error=EIO", "error", "`ingress` has no error"),
+    ("write:loss=5%", "loss", "`loss` needs packets: egress, ingress or net; `write` has no loss"),
+    ("write:error=EIO:error=EIO", "error", "`error` is given twice"),
+    ("write:error=EIO:p=5%:p=6%", "p", "`p` is given twice"),
+    ("write:error", "error", "`error` needs a value"),
+    ("write:error=EIO:p", "p", "`p` needs a value: `p=…`"),
+    ("write:error=", "", "a value of `error` is empty"),
+    ("write:error=EIO:p=", "", "a value of `p` is empty"),
+    ("connect:error=EIO:port=80,", "", "a value of `port` is empty"),
+    ("connect:error=EIO:port=,80", "", "a value of `port` is empty"),
+    ("write:error=EIO,ENOSPC", "EIO,ENOSPC", "`error` takes one value"),
+    ("write:error=EIO:times=1,2", "1,2", "`times` takes one value"),
+    // Errors.
+    ("write:error=ENOSPACE", "ENOSPACE", "did you mean `ENOSPC`?"),
+    ("write:error=enospace", "enospace", "did you mean `ENOSPC`?"),
+    ("write:error=EBANANA", "EBANANA", "no such error `EBANANA`"),
+    ("write:error=0", "0", "an error number is 1 to 4095"),
+    ("write:error=4096", "4096", "an error number is 1 to 4095"),
+    ("write:error=99999999999999999999", "99999999999999999999", "the number is too big"),
+    ("write:error=-5", "-5", "no such error"),
+    ("write:error=5x", "5x", "not a number"),
+    ("write:error=EIO ", "EIO ", "did you mean `EIO`?"),
+    ("write:error==EIO", "=EIO", "did you mean `EIO`?"),
+    // Probabilities.
+    ("write:error=EIO:p=120%", "120%", "a probability is more than 0 and at most 100 %"),
+    ("write:error=EIO:p=0", "0", "a probability is more than 0"),
+    ("write:error=EIO:p=0%", "0%", "a probability is more than 0"),
+    ("write:error=EIO:p=5", "5", "5%, 0.05 or 500ppm"),
+    ("write:error=EIO:p=-5%", "-5%", "not a probability"),
+    ("write:error=EIO:p=1e-3", "1e-3", "not a probability"),
+    ("write:error=EIO:p=nan", "nan", "not a probability"),
+    ("write:error=EIO:p=0.1ppm", "0.1ppm", "below 1ppm"),
+    ("write:error=EIO:p=99999999999999999999999%", "99999999999999999999999%", "at most 100 %"),
+    ("egress:loss=1000001ppm", "1000001ppm", "at most 100 %"),
+    ("egress:loss=lots", "lots", "not a probability"),
+    // when, times, seed.
+    ("write:error=EIO:when=0", "0", "`when` counts from 1"),
+    ("write:error=EIO:when=3+0", "3+0", "steps by at least 1"),
+    ("write:error=EIO:when=9..3", "9..3", "does not end before it begins"),
+    ("write:error=EIO:when=3..", "3..", "F, F+, F+STEP, F..L"),
+    ("write:error=EIO:when=+2", "+2", "is not a `when`"),
+    ("write:error=EIO:when=first", "first", "is not a `when`"),
+    ("write:error=EIO:when=18446744073709551616", "18446744073709551616", "the number is too big"),
+    ("write:error=EIO:times=0", "0", "`times` is at least 1"),
+    ("write:error=EIO:times=-1", "-1", "is not a number"),
+    ("write:error=EIO:times=1.5", "1.5", "is not a number"),
+    ("write:error=EIO:seed=0x2a", "0x2a", "is not a number"),
+    ("write:error=EIO:seed=18446744073709551616", "18446744073709551616", "18446744073709551615 at most"),
+    // Durations.
+    ("write:error=EIO:after=5", "5", "add a unit, e.g. 5s"),
+    ("write:error=EIO:for=1.5", "1.5", "add a unit, e.g. 1.5s"),
+    ("write:error=EIO:for=5sec", "5sec", "units are us, ms, s, m and h"),
+    ("write:error=EIO:for=s", "s", "not a duration"),
+    ("write:error=EIO:for=99999999h", "99999999h", "the duration is too long"),
+    ("write:error=EIO:for=0s", "0s", "`for` must be longer than `after`"),
+    ("write:error=EIO:for=5s:after=5s", "5s", "`for` must be longer than `after`"),
+    // Pulses.
+    ("write:error=EIO:pulse", "pulse", "`pulse` needs a value"),
+    ("write:error=EIO:pulse=", "", "a value of `pulse` is empty"),
+    ("write:error=EIO:pulse=1s", "1s", "`1s` is not a pulse"),
+    ("write:error=EIO:pulse=1s", "1s", "ON/OFF, two durations"),
+    ("write:error=EIO:pulse=1s/", "1s/", "is not a pulse"),
+    ("write:error=EIO:pulse=1s/1s/1s", "1s/1s/1s", "is not a pulse"),
+    ("write:error=EIO:pulse=1s,1s", "1s,1s", "`pulse` takes one value"),
+    ("write:error=EIO:pulse=5/1s", "5/1s", "add a unit, e.g. 5s"),
+    ("write:error=EIO:pulse=1s/soon", "1s/soon", "`soon` is not a duration"),
+    ("write:error=EIO:pulse=0s/1s", "0s/1s", "both parts of a pulse are longer than 0"),
+    ("write:error=EIO:pulse=1s/0s", "1s/0s", "both parts of a pulse are longer than 0"),
+    ("write:error=EIO:pulse=5000000h/5000000h", "5000000h/5000000h", "the duration is too long"),
+    ("write:error=EIO:pulse=1s/1s:pulse=1s/1s", "pulse", "`pulse` is given twice"),
+    ("write:error=EIO:pluse=1s/1s", "pluse", "did you mean `pulse`?"),
+    ("write:error=EIO:pulse=1s/9s:after=2s:for=10s", "1s/9s", "quiet for all the time that `after` and `for` leave"),
+    // Rate limits.
+    ("write:error=EIO:rate_limit=", "", "a value of `rate_limit` is empty"),
+    ("write:error=EIO:rate_limit=5", "5", "`5` is not a rate limit"),
+    ("write:error=EIO:rate_limit=5", "5", "N/s, N/m or N/h"),
+    ("write:error=EIO:rate_limit=5/day", "5/day", "is not a rate limit"),
+    ("write:error=EIO:rate_limit=1.5/s", "1.5/s", "is not a rate limit"),
+    ("write:error=EIO:rate_limit=-5/s", "-5/s", "is not a rate limit"),
+    ("write:error=EIO:rate_limit=0/s", "0/s", "`rate_limit` is at least 1"),
+    ("write:error=EIO:rate_limit=100001/s", "100001/s", "the number is too big, 100000 at most"),
+    ("write:error=EIO:rate_limit=360000001/h", "360000001/h", "360000000 at most"),
+    ("write:error=EIO:rate_limit=5/s,5/m", "5/s,5/m", "`rate_limit` takes one value"),
+    ("write:error=EIO:ratelimit=5/s", "ratelimit", "did you mean `rate_limit`?"),
+    ("write:error=EIO:times=1048576:rate_limit=5/s", "1048576", "`times`: at most 1048575 together with `rate_limit`"),
+    ("write:error=EIO:rate_limit=5/s:times=18446744073709551615", "18446744073709551615", "at most 1048575"),
+    // Ports.
+    ("connect:error=EIO:port=0", "0", "1 to 65535"),
+    ("connect:error=EIO:port=65536", "65536", "is not a port"),
+    ("connect:error=EIO:port=http", "http", "is not a port"),
+    ("connect:error=EIO:port=80-", "80-", "is not a port"),
+    ("connect:error=EIO:port=1-2-3", "1-2-3", "is not a port"),
+    ("connect:error=EIO:port=90-80", "90-80", "ends before it begins"),
+    ("connect:error=EIO:port=80,443,80", "80", "`80` is given twice"),
+    // Addresses.
+    ("connect:error=EIO:dst=localhost", "localhost", "host names such as `localhost` are not resolved; give the address"),
+    ("connect:error=EIO:dst=db.example.com", "db.example.com", "give the address"),
+    ("connect:error=EIO:dst=::1", "", "IPv6 goes in brackets"),
+    ("connect:error=EIO:dst=fe80::1", "fe80", "IPv6 goes in brackets"),
+    ("connect:error=EIO:dst=[::1", "[::1", "`[` is not closed by `]`"),
+    ("connect:error=EIO:dst=[::1:port=5", "[::1:port=5", "`[` is not closed by `]`"),
+    ("connect:error=EIO:dst=[10.0.0.1]", "[10.0.0.1]", "is not an address"),
+    ("connect:error=EIO:dst=10.0.0", "10.0.0", "is not an address"),
+    ("connect:error=EIO:dst=10.0.0.256", "10.0.0.256", "is not an address"),
+    ("connect:error=EIO:dst=10.0.0.0/33", "10.0.0.0/33", "0 to 32 bits"),
+    ("connect:error=EIO:dst=[fd00::]/129", "[fd00::]/129", "0 to 128 bits"),
+    ("connect:error=EIO:dst=10.0.0.0/", "10.0.0.0/", "0 to 32 bits"),
+    ("connect:error=EIO:dst=10.1.2.3/8", "10.1.2.3/8", "the network is 10.0.0.0/8"),
+    ("connect:error=EIO:dst=[fd00::1]/8", "[fd00::1]/8", "the network is [fd00::]/8"),
+    // Protocols, kinds of file.
+    ("net:loss=5%:proto=tpc", "tpc", "did you mean `tcp`?"),
+    ("net:loss=5%:proto=256", "256", "a number from 0 to 255"),
+    ("net:loss=5%:proto=tcp,6", "6", "`6` is given twice"),
+    ("write:error=EIO:on=files", "files", "did you mean `file`?"),
+    ("write:error=EIO:on=tty", "tty", "there are file, dir, pipe, socket, chr, blk, other"),
+    ("write:error=EIO:on=file,file", "file", "`file` is given twice"),
+    // Garbage.
+    ("\0", "\0", "no such operation `\\0`"),
+    ("write\0:error=EIO", "write\0", "no such operation `write\\0`"),
+    ("write:error=EIO\n", "EIO\n", "no such error `EIO\\n`"),
+    ("écrire:error=EIO", "écrire", "no such operation"),
+    ("🦀:error=EIO", "🦀", "no such operation `🦀`"),
+    ("write:error=EIO:p=５%", "５%", "not a probability"),
+    ("write:error=EIO\u{202e}", "EIO\u{202e}", "\\u{202e}"),
+    ("\u{1b}[31mwrite:error=EIO", "\u{1b}[31mwrite:error=EIO", "is not closed"),
+    ("write:error=EIO\\", "EIO\\", "nothing follows the `\\`"),
+    ("write:error=EIO\\:p=5%", "EIO\\:p=5%", "no such error `EIO:p=5%`"),
+];
+
+#[test]
+fn are_refused_at_the_right_word_with_the_right_words() {
+    let mut wrong = Vec::new();
+    for &(expression, word, phrase) in TABLE {
+        let Err(error) = expression.parse::<Fault>() else {
+            wrong.push(format!("{expression:?} was accepted"));
+            continue;
+        };
+        let line = error.to_string();
+        if error.word() != word {
+            wrong.push(format!(
+                "{expression:?}: the caret is under {:?}, not {word:?}",
+                error.word()
+            ));
+        }
+        if !line.contains(phrase) {
+            wrong.push(format!(
+                "{expression:?}: `{phrase}` is missing from: {line}"
+            ));
+        }
+        if line.chars().any(char::is_control) {
+            wrong.push(format!("{expression:?}: control characters in: {line:?}"));
+        }
+        if !line.starts_with("bad fault expression: ") {
+            wrong.push(format!("{expression:?}: {line}"));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_last_of_two_equal_words_is_blamed() {
+    for (expression, at) in [
+        ("write,write:error=EIO", 6),
+        ("write:error=EIO:error=EIO", 16),
+        ("write:error=EIO:on=file,file", 24),
+    ] {
+        assert_eq!(
+            expression.parse::<Fault>().unwrap_err().span().start,
+            at,
+            "{expression}"
+        );
+    }
+}
+
+#[test]
+fn what_is_missing_is_missed_where_it_belongs() {
+    for (expression, at) in [
+        ("", 0),
+        ("write", 5),
+        ("write:p=5%", 10),
+        ("write:", 6),
+        ("write::error=EIO", 6),
+        ("write:error=", 12),
+        ("connect:error=EIO:port=80,", 26),
+    ] {
+        assert_eq!(
+            expression.parse::<Fault>().unwrap_err().span(),
+            at..at,
+            "{expression}"
+        );
+    }
+}
+
+#[test]
+fn a_file_in_place_of_its_name_is_refused_in_short() {
+    let long = "é".repeat(100_000);
+    let error = long.parse::<Fault>().unwrap_err();
+    let line = error.to_string();
+    assert!(
+        line.contains("too long, 4096 bytes at most") && line.len() < 500,
+        "{line}"
+    );
+    assert!(error.render(false).len() < 20_000);
+}

@@ -1,0 +1,6 @@
+//! Tests of the expression as a whole: tables of good and bad ones, what a person sees, and properties over generated ones.
+
+mod malformed;
+mod properties;
+mod rendered;
+mod wellformed;

@@ -1,0 +1,226 @@
+//! What holds for every expression and every fault.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use chaos_common::decide::MAX_TIMES;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use crate::faults::registry::FaultKind;
+use crate::faults::{
+    Effect, EffectKey, Errno, FAULTS, Fault, FdKind, Filter, FilterKey, Nanos, Net, Op, Ppm, Proto,
+    Pulse, RateLimit, RateUnit, Trigger, When,
+};
+
+fn ppm() -> impl Strategy<Value = Ppm> {
+    (1..=1_000_000_u32).prop_map(|ppm| Ppm::new(ppm).expect("in range"))
+}
+
+fn errno() -> impl Strategy<Value = Errno> {
+    // Half of them with names.
+    prop_oneof![1..=133_u16, 1..=Errno::MAX]
+        .prop_map(|number| Errno::new(number).expect("in range"))
+}
+
+fn when() -> impl Strategy<Value = When> {
+    let number = || prop_oneof![1..20_u64, 1..=u64::MAX];
+    (number(), option::of(number()), number()).prop_map(|(first, last, step)| {
+        let last = last.map(|last| last.max(first));
+        When::new(first, last, step).expect("in range")
+    })
+}
+
+fn nanos() -> impl Strategy<Value = Nanos> {
+    prop_oneof![
+        0..10_000_u64,
+        any::<u64>(),
+        (0..9_000_u64).prop_map(|s| s * 1_000_000_000)
+    ]
+    .prop_map(Nanos)
+}
+
+fn pulse() -> impl Strategy<Value = Pulse> {
+    (nanos(), nanos()).prop_map(|(on, off)| {
+        let half = |part: Nanos| Nanos((part.0 / 2).max(1));
+        Pulse::new(half(on), half(off)).expect("in range")
+    })
+}
+
+fn rate_limit() -> impl Strategy<Value = RateLimit> {
+    select(RateUnit::ALL.to_vec())
+        .prop_flat_map(|per| {
+            let most = RateLimit::most(per);
+            (prop_oneof![1..20_u64, 1..=most], Just(per))
+        })
+        .prop_map(|(count, per)| RateLimit::new(count, per).expect("in range"))
+}
+
+fn net() -> impl Strategy<Value = Net> {
+    (any::<IpAddr>(), 0..=128_u8).prop_map(|(addr, prefix)| {
+        let prefix = prefix.min(Net::width(addr));
+        Net::new(Net::masked(addr, prefix), prefix).expect("masked")
+    })
+}
+
+fn port() -> impl Strategy<Value = RangeInclusive<u16>> {
+    (1..=u16::MAX, 1..=u16::MAX).prop_map(|(a, b)| a.min(b)..=a.max(b))
+}
+
+/// At most `most` values, none twice; none at all where the key does not fit.
+fn values<T: Clone + PartialEq + std::fmt::Debug + 'static>(
+    one: impl Strategy<Value = T> + 'static,
+    fits: bool,
+) -> BoxedStrategy<Vec<T>> {
+    let most = if fits { 3 } else { 0 };
+    vec(one, 0..=most)
+        .prop_map(|values| {
+            let mut unique: Vec<T> = Vec::new();
+            for value in values {
+                if !unique.contains(&value) {
+                    unique.push(value);
+                }
+            }
+            unique
+        })
+        .boxed()
+}
+
+fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
+    let fits = |key| row.filters.contains(&key);
+    (
+        values(port(), fits(FilterKey::Port)),
+        values(port(), fits(FilterKey::Sport)),
+        values(net(), fits(FilterKey::Dst)),
+        values(any::<u8>().prop_map(Proto), fits(FilterKey::Proto)),
+        values(select(FdKind::ALL.to_vec()), fits(FilterKey::On)),
+    )
+        .prop_map(|(port, sport, dst, proto, on)| Filter {
+            port,
+            sport,
+            dst,
+            proto,
+            on,
+        })
+}
+
+fn trigger() -> impl Strategy<Value = Trigger> {
+    (
+        option::of(ppm()),
+        option::of(when()),
+        option::of(1..=u64::MAX),
+        option::of(nanos()),
+        option::of(nanos()),
+        option::of(pulse()),
+        option::of(rate_limit()),
+        option::of(any::<u64>()),
+    )
+        .prop_map(|(p, when, times, after, length, pulse, rate_limit, seed)| {
+            let mut trigger = Trigger {
+                p,
+                when,
+                times,
+                after,
+                r#for: length.filter(|length| *length > after.unwrap_or_default()),
+                pulse,
+                rate_limit,
+                seed,
+            };
+            if rate_limit.is_some() {
+                trigger.times = times.map(|times| times.min(MAX_TIMES));
+            }
+            // What is left does not go together: the pulse is quiet all the time.
+            if trigger.problem().is_some() {
+                trigger.pulse = None;
+            }
+            trigger
+        })
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    select(FAULTS.to_vec())
+        .prop_flat_map(|row| {
+            let here: Vec<Op> = row
+                .ops
+                .iter()
+                .copied()
+                .filter(|op| !op.is_syscall() || op.syscall_number().is_some())
+                .collect();
+            let ops = match row.effects {
+                [EffectKey::Loss] => {
+                    select(vec![vec![row.ops[0]], vec![Op::Egress, Op::Ingress]]).boxed()
+                }
+                _ => subsequence(here.clone(), 1..=here.len())
+                    .prop_shuffle()
+                    .boxed(),
+            };
+            let effect = match row.effects {
+                [EffectKey::Loss] => ppm().prop_map(Effect::Loss).boxed(),
+                _ => errno().prop_map(Effect::Error).boxed(),
+            };
+            (ops, effect, filter(row), trigger())
+        })
+        .prop_map(|(ops, effect, filter, trigger)| Fault {
+            ops,
+            effect,
+            filter,
+            trigger,
+        })
+}
+
+/// Whatever the answer is, it must be one: no panic, a place inside the text, and both forms of the error.
+fn ask(text: &str) -> Result<(), TestCaseError> {
+    match text.parse::<Fault>() {
+        Ok(fault) => {
+            prop_assert_eq!(fault.to_string().parse(), Ok(fault));
+        }
+        Err(error) => {
+            prop_assert!(error.expression().get(error.span()).is_some(), "{error:?}");
+            prop_assert!(!error.to_string().chars().any(char::is_control));
+            prop_assert!(!error.render(false).is_empty() && !error.render(true).is_empty());
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_printed_fault_parses_to_itself(fault in fault()) {
+        prop_assert_eq!(fault.check(), Ok(()));
+        let printed = fault.to_string();
+        prop_assert_eq!(printed.parse(), Ok(fault), "{}", printed);
+    }
+
+    #[test]
+    fn a_fault_survives_json(fault in fault()) {
+        let json = serde_json::to_string(&fault).expect("a fault is plain data");
+        prop_assert_eq!(serde_json::from_str::<Fault>(&json).expect(&json), fault);
+    }
+
+    #[test]
+    fn no_string_panics(text in any::<String>()) {
+        ask(&text)?;
+    }
+
+    #[test]
+    fn no_string_of_our_alphabet_panics(text in r"(write|net|connect|inject=|dst|port|error|when|pulse|rate_limit|[:=,.+%0-9\\\[\]/é]){0,24}") {
+        ask(&text)?;
+    }
+
+    #[test]
+    fn no_mutation_panics(fault in fault(), at in any::<prop::sample::Index>(), with in any::<Option<char>>(), insert: bool) {
+        let mut text: Vec<char> = fault.to_string().chars().collect();
+        let at = at.index(text.len());
+        match with {
+            Some(c) if insert => text.insert(at, c),
+            Some(c) => text[at] = c,
+            None if insert => text.truncate(at),
+            None => { text.remove(at); }
+        }
+        ask(&text.into_iter().collect::<String>())?;
+    }
+}

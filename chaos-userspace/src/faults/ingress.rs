@@ -1,0 +1,27 @@
+//! `ingress`: packets that were sent to the target and never reach it.
+//!
+//! `port` and `dst` keep meaning the remote end (here the packet's source), `sport` the local port, so that one filter
+//! describes a connection in both directions and `net` can carry it.
+
+use super::model::Op;
+use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+
+/// The row.
+pub(super) const KIND: FaultKind = FaultKind {
+    stem: "ingress",
+    family: Family::Net,
+    ops: &[Op::Ingress],
+    effects: &[EffectKey::Loss],
+    filters: &[
+        FilterKey::Port,
+        FilterKey::Sport,
+        FilterKey::Dst,
+        FilterKey::Proto,
+    ],
+    summary: "packets on their way to the target are lost",
+    metric: "packets received",
+    examples: &[
+        "ingress:loss=5%:sport=8080",
+        "net:loss=100%:after=10s:for=20s",
+    ],
+};

@@ -1,0 +1,24 @@
+//! What a fault *is*: the model, the registry of all faults, and the expression that spells one.
+//!
+//! Architecture invariant: nothing here touches the kernel or the running machine (no aya, no file, no system call). Whether
+//! this machine can do what a fault asks is the plan's question.
+
+mod arch;
+mod check;
+mod connect;
+mod egress;
+pub mod expr;
+mod ingress;
+pub mod model;
+mod open;
+mod read_write;
+pub mod registry;
+pub mod values;
+
+pub use check::Mismatch;
+pub use expr::{Mistake, ParseError};
+pub use model::{Effect, Fault, Filter, Op, Trigger};
+pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TriggerKey};
+pub use values::{
+    Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,
+};

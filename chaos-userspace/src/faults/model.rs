@@ -1,0 +1,245 @@
+//! What a fault is: operations × filter × trigger × effect, as plain values.
+//!
+//! These types are the one description of a fault. The command-line expression ([`super::expr`]) and the serde form are two
+//! spellings of them. Who is hit (the target) is not part of a fault: the command gives it for all its faults.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use super::arch;
+use super::check::Mismatch;
+use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
+
+/// One fault: which operations, which of them, when, and what happens to them.
+///
+/// A fault that came from an expression or from serde has passed [`Fault::check`]; one that was put together by hand should
+/// be checked by whoever did it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
+pub struct Fault {
+    /// The operations that are hit, at least one, none twice, all served by one [`super::registry::Family`].
+    pub ops: Vec<Op>,
+    /// What happens to an operation that is hit.
+    pub effect: Effect,
+    /// Which operations of `ops` can be hit.
+    #[serde(skip_serializing_if = "is_default")]
+    pub filter: Filter,
+    /// When an operation that matches is hit.
+    #[serde(skip_serializing_if = "is_default")]
+    pub trigger: Trigger,
+}
+
+/// [`Fault`] as serde reads it, before [`Fault::check`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    ops: Vec<Op>,
+    effect: Effect,
+    #[serde(default)]
+    filter: Filter,
+    #[serde(default)]
+    trigger: Trigger,
+}
+
+impl TryFrom<Unchecked> for Fault {
+    type Error = Mismatch;
+
+    fn try_from(raw: Unchecked) -> Result<Self, Mismatch> {
+        let fault = Self {
+            ops: raw.ops,
+            effect: raw.effect,
+            filter: raw.filter,
+            trigger: raw.trigger,
+        };
+        fault.check()?;
+        Ok(fault)
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Declares [`Op`] with its names, so that a new operation is one line here and a row in the registry.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        /// An operation that murphy can make fail: a system call, or a direction of the network.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Op {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Op {
+            /// Every operation, in the order of the registry.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name in an expression; a system call's is the kernel's.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    /// `connect(2)`.
+    Connect = "connect",
+    /// Packets that leave, IPv4 and IPv6.
+    Egress = "egress",
+    /// Packets that arrive, IPv4 and IPv6.
+    Ingress = "ingress",
+    /// `open(2)`; architectures younger than x86 have only `openat`.
+    Open = "open",
+    /// `openat(2)`, what every libc calls for `open()` today.
+    Openat = "openat",
+    /// `openat2(2)`.
+    Openat2 = "openat2",
+    /// `creat(2)`; like `open`, not on every architecture.
+    Creat = "creat",
+    /// `read(2)`.
+    Read = "read",
+    /// `pread64(2)`, what libc calls for `pread()`.
+    Pread64 = "pread64",
+    /// `readv(2)`.
+    Readv = "readv",
+    /// `preadv(2)`.
+    Preadv = "preadv",
+    /// `preadv2(2)`.
+    Preadv2 = "preadv2",
+    /// `write(2)`.
+    Write = "write",
+    /// `pwrite64(2)`, what libc calls for `pwrite()`.
+    Pwrite64 = "pwrite64",
+    /// `writev(2)`.
+    Writev = "writev",
+    /// `pwritev(2)`.
+    Pwritev = "pwritev",
+    /// `pwritev2(2)`.
+    Pwritev2 = "pwritev2",
+}
+
+impl Op {
+    /// The operation of that name; `net` is no operation but two, see [`super::registry::NET`].
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|op| op.name() == name)
+    }
+
+    /// Whether this is a system call (the others are directions of the network).
+    pub const fn is_syscall(self) -> bool {
+        !matches!(self, Self::Egress | Self::Ingress)
+    }
+
+    /// The system call's number on the architecture this program is built for.
+    ///
+    /// `None` for packets, and for a call which that architecture does not have (`open` and `creat` on aarch64).
+    pub fn syscall_number(self) -> Option<u32> {
+        arch::syscall_number(self)
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What happens to an operation that is hit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// The system call fails with this error and does nothing.
+    Error(Errno),
+    /// The packet vanishes with this probability; the sender is not told. The trigger's `p` multiplies it.
+    Loss(Ppm),
+}
+
+/// Which of the operations can be hit. Keys combine with *and*, the values of one key with *or*; an empty list does not filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filter {
+    /// Remote ports: the destination of what leaves and of `connect`, the source of what arrives. None is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub port: Vec<RangeInclusive<u16>>,
+    /// Local ports, the other end of `port`; packets only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sport: Vec<RangeInclusive<u16>>,
+    /// Remote addresses and networks: the destination of what leaves and of `connect`, the source of what arrives.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dst: Vec<Net>,
+    /// IP protocols; packets only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub proto: Vec<Proto>,
+    /// What the file behind the descriptor, or the file being opened, is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<FdKind>,
+}
+
+/// When an operation that matches is hit. All conditions must hold; none given means always.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trigger {
+    /// Probability for each operation that the other conditions let through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p: Option<Ppm>,
+    /// Which of the matching operations, counted from 1 since arming.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// At most this many injections; at least 1, and together with `rate_limit` at most [`chaos_common::decide::MAX_TIMES`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<u64>,
+    /// Nothing before this much time has passed since arming.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Nanos>,
+    /// Nothing once this much time has passed since arming; counted from arming too, not from `after`, so longer than it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#for: Option<Nanos>,
+    /// Active and quiet by turns, from arming on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pulse: Option<Pulse>,
+    /// At most so many injections in any second, minute or hour, evenly spaced. An operation that it spares uses up nothing
+    /// of `times`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// Seed of the random decisions; the same seed and the same order of operations give the same decisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+impl Fault {
+    /// The probability with which an operation is hit that all other conditions let through: the trigger's `p`, for a loss
+    /// times the loss.
+    ///
+    /// Rounded to whole parts per million, but never to none: what can happen stays possible.
+    pub fn probability(&self) -> Ppm {
+        let p = self.trigger.p.unwrap_or(Ppm::ALWAYS);
+        match self.effect {
+            Effect::Error(_) => p,
+            Effect::Loss(loss) => p.times(loss),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_and_p_multiply() {
+        for (text, ppm) in [
+            ("write:error=EIO", 1_000_000),
+            ("write:error=EIO:p=5%", 50_000),
+            ("egress:loss=30%", 300_000),
+            ("egress:loss=30%:p=50%", 150_000),
+            ("egress:loss=100%:p=100%", 1_000_000),
+            ("egress:loss=1ppm:p=1ppm", 1),
+        ] {
+            let fault: Fault = text.parse().unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(fault.probability().get(), ppm, "{text}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `read_write`: reading or writing that fails.
+//!
+//! Covers `read`, `write` and their positioned and vectored relatives, each only when named. The call fails before a byte
+//! moves. `on` is the kind of file behind the descriptor.
+
+use super::model::Op;
+use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+
+/// The row.
+pub(super) const KIND: FaultKind = FaultKind {
+    stem: "read_write",
+    family: Family::Lsm,
+    ops: &[
+        Op::Read,
+        Op::Pread64,
+        Op::Readv,
+        Op::Preadv,
+        Op::Preadv2,
+        Op::Write,
+        Op::Pwrite64,
+        Op::Writev,
+        Op::Pwritev,
+        Op::Pwritev2,
+    ],
+    effects: &[EffectKey::Error],
+    filters: &[FilterKey::On],
+    summary: "reading from or writing to a descriptor fails with an error",
+    metric: "calls that read or write",
+    examples: &[
+        "write:error=ENOSPC:on=file",
+        "read,pread64,readv:error=EIO:when=3..9+2",
+    ],
+};

@@ -1,0 +1,435 @@
+//! The kernel side, loaded: the only place that imports aya.
+//!
+//! Programs and links are owned by descriptors of this process: when it ends,
+//! however it ends, they are gone. The exception, a tc filter on kernels without
+//! tcx, is journalled with the guardian by the engine.
+
+mod bpffs;
+pub mod btf;
+pub mod clsact;
+mod error;
+mod events;
+pub mod host;
+mod loader;
+mod maps;
+mod mounts;
+mod objects;
+pub mod probe;
+mod sockets;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle};
+use aya::programs::uprobe::UProbeScope;
+use aya::programs::{
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, LinkOrder, Lsm,
+    ProgramError, RawTracePoint, TcAttachType, UProbe,
+};
+use chaos_common::counters::Counters;
+use chaos_common::target::Process;
+use chaos_common::{control, dims};
+
+use crate::faults::Family;
+use crate::plan::{Hook, Plan};
+use bpffs::Bpffs;
+use maps::Maps;
+
+pub use error::KernelError;
+pub use events::{Events, Listen};
+pub use maps::Names;
+
+/// `struct pt_regs`: where the number of the system call is. The kernel's BTF
+/// knows the structure too, but the member's name differs by architecture.
+#[cfg(target_arch = "x86_64")]
+const REGS_SYSCALL: (&str, &str) = ("pt_regs", "orig_ax");
+#[cfg(target_arch = "aarch64")]
+const REGS_SYSCALL: (&str, &str) = ("pt_regs", "syscallno");
+
+/// How a 32-bit system call is told: a bit (`asm/thread_info.h`) of a word in
+/// `thread_info`, which begins the task structure.
+#[cfg(target_arch = "x86_64")]
+const COMPAT: (&str, u32) = ("status", 0x0002); // TS_COMPAT
+#[cfg(target_arch = "aarch64")]
+const COMPAT: (&str, u32) = ("flags", 1 << 22); // _TIF_32BIT
+
+/// Where a hook's programs go.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// The hook says it all.
+    Everywhere,
+    /// A cgroup directory.
+    Cgroup(&'a File),
+    /// A network interface, by a tcx link.
+    Interface {
+        /// Its name.
+        name: &'a str,
+    },
+    /// A network interface, by a filter of its clsact qdisc.
+    Filter {
+        /// Its name.
+        name: &'a str,
+        /// Priority, unique to this injector.
+        priority: u16,
+    },
+    /// An offset in a file.
+    Code {
+        /// The file.
+        file: &'a Path,
+        /// The instruction's offset in it.
+        offset: u64,
+    },
+}
+
+/// A plan's programs, loaded but not attached, and its maps, filled but not armed.
+pub struct Kernel {
+    objects: BTreeMap<Family, Ebpf>,
+    maps: Maps,
+    /// The kernel's type information, parsed when the first LSM program needs it.
+    btf: Option<aya::Btf>,
+    /// Holds the pins of the shared maps.
+    _bpffs: Bpffs,
+}
+
+impl Kernel {
+    /// Loads what a plan needs and nothing else.
+    pub fn load(plan: &Plan, listen: Listen) -> Result<Self, KernelError> {
+        let mut kernel = Self::prepare(plan, listen)?;
+        for &hook in &plan.hooks {
+            kernel.load_programs(hook)?;
+        }
+        Ok(kernel)
+    }
+
+    /// Fails if this process lacks a capability that murphy needs.
+    pub fn check_privileges() -> Result<(), KernelError> {
+        let missing = host::missing_capabilities();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(KernelError::Privilege {
+            missing: missing.join(" and "),
+        })
+    }
+
+    /// Loads the objects of a plan and fills their maps; the kernel has seen no program yet.
+    pub(crate) fn prepare(plan: &Plan, listen: Listen) -> Result<Self, KernelError> {
+        Self::check_privileges()?;
+        if plan.families().contains(&Family::Lsm)
+            && let Some(active) = host::security_modules()
+            && !active.split(',').any(|module| module == "bpf")
+        {
+            return Err(KernelError::LsmInactive { active });
+        }
+        let bpffs = Bpffs::detached().map_err(KernelError::Bpffs)?;
+        let offsets = Offsets::needed(plan)?;
+        let mut objects = BTreeMap::new();
+        for family in plan.families() {
+            objects.insert(family, load_object(family, plan, listen, &bpffs, &offsets)?);
+        }
+        let maps = Maps::fill(|name| bpffs.path(name), plan, listen)?;
+        Ok(Self {
+            objects,
+            maps,
+            btf: None,
+            _bpffs: bpffs,
+        })
+    }
+
+    /// Loads a hook's programs into the kernel, where the verifier looks at them.
+    pub(crate) fn load_programs(&mut self, hook: Hook) -> Result<(), KernelError> {
+        if hook.family() == Family::Lsm && self.btf.is_none() {
+            self.btf = Some(aya::Btf::from_sys_fs()?);
+        }
+        for &(name, place) in hook.programs() {
+            let program = self
+                .objects
+                .get_mut(&hook.family())
+                .and_then(|object| object.program_mut(name))
+                .ok_or(KernelError::NoProgram(name))?;
+            let result = match (program, &self.btf) {
+                (aya::programs::Program::Lsm(lsm), Some(btf)) => {
+                    let (_, function) = place.split_once('/').unwrap_or(("", place));
+                    lsm.load(function, btf)
+                }
+                (aya::programs::Program::CgroupSockAddr(program), _) => program.load(),
+                (aya::programs::Program::CgroupSock(program), _) => program.load(),
+                (aya::programs::Program::CgroupSkb(program), _) => program.load(),
+                (aya::programs::Program::SchedClassifier(program), _) => program.load(),
+                (aya::programs::Program::RawTracePoint(program), _) => program.load(),
+                (aya::programs::Program::UProbe(program), _) => program.load(),
+                _ => return Err(KernelError::NoProgram(name)),
+            };
+            result.map_err(|source| KernelError::Load {
+                program: name,
+                place,
+                hook,
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Attaches a hook's programs. They run from now on, and let everything be until armed.
+    pub fn attach(&mut self, hook: Hook, place: Place<'_>) -> Result<(), KernelError> {
+        for &(name, where_) in hook.programs() {
+            let program = self.program(hook, name)?;
+            attach(program, where_, place).map_err(|source| KernelError::Attach {
+                program: name,
+                place: match place {
+                    Place::Interface { name } | Place::Filter { name, .. } => {
+                        format!("{where_} of {name}")
+                    }
+                    _ => where_.to_owned(),
+                },
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn program(
+        &mut self,
+        hook: Hook,
+        name: &'static str,
+    ) -> Result<&mut aya::programs::Program, KernelError> {
+        self.objects
+            .get_mut(&hook.family())
+            .and_then(|object| object.program_mut(name))
+            .ok_or(KernelError::NoProgram(name))
+    }
+
+    /// Sets a slot of [`chaos_common::control`].
+    pub fn set_control(&mut self, slot: u32, value: u64) -> Result<(), KernelError> {
+        Ok(self.maps.set(slot, value)?)
+    }
+
+    /// Reads a slot of [`chaos_common::control`].
+    pub fn control(&self, slot: u32) -> Result<u64, KernelError> {
+        Ok(self.maps.get(slot)?)
+    }
+
+    /// Lets injections happen until this boot time (ns), if armed.
+    pub fn lease_until(&mut self, boot_ns: u64) -> Result<(), KernelError> {
+        self.set_control(control::LEASE_UNTIL, boot_ns)
+    }
+
+    /// What became of a rule's matches so far.
+    pub fn counters(&self, rule: u32) -> Result<Counters, KernelError> {
+        Ok(self.maps.counters(rule)?)
+    }
+
+    /// Detaches and unloads every program. The maps, and what they counted, stay.
+    pub fn detach(&mut self) {
+        self.objects.clear();
+    }
+
+    /// The buffer of events; it can be taken once, where somebody is to listen.
+    pub fn take_events(&mut self) -> Option<Events> {
+        self.maps.take_events()
+    }
+
+    /// Says whom the rules are for, beside thread groups.
+    pub fn name(&mut self, names: &Names) -> Result<(), KernelError> {
+        Ok(self.maps.name(names)?)
+    }
+
+    /// Names a thread group; `Hook::Follow` does the same for its children.
+    pub fn target(&mut self, tgid: u32, process: Process) -> Result<(), KernelError> {
+        Ok(self.maps.target(tgid, process)?)
+    }
+
+    /// Takes a thread group's name away.
+    pub fn untarget(&mut self, tgid: u32) {
+        self.maps.untarget(tgid);
+    }
+
+    /// The thread groups that have a name now.
+    pub fn targets(&self) -> BTreeMap<u32, Process> {
+        self.maps.targets()
+    }
+
+    /// Makes the sockets that a process already has its own, see [`sockets`].
+    pub fn own_sockets(&mut self, tgid: u32, rules: u64) -> Result<usize, KernelError> {
+        match self.objects.get_mut(&Family::Net) {
+            Some(object) => sockets::own(object, tgid, rules),
+            None => Ok(0),
+        }
+    }
+}
+
+/// Offsets of structure members, as far as the plan's objects ask for them.
+#[derive(Default)]
+struct Offsets(Vec<(Family, &'static str, u32)>);
+
+impl Offsets {
+    fn needed(plan: &Plan) -> Result<Self, KernelError> {
+        let lsm = plan.families().contains(&Family::Lsm);
+        let follow = plan.hooks.contains(&Hook::Follow);
+        let running = plan.masks.dimensions & dims::TARGETS != 0;
+        if !lsm && !follow && !running {
+            return Ok(Self::default());
+        }
+        let btf = btf::Btf::of_kernel()?;
+        let mut offsets = Vec::new();
+        let mut add = |family, members: &[(&'static str, &'static str, &'static str)]| {
+            for &(name, structure, member) in members {
+                offsets.push((family, name, btf.offset(structure, member)?));
+            }
+            Ok::<_, KernelError>(())
+        };
+        if lsm {
+            add(
+                Family::Lsm,
+                &[
+                    ("FILE_MODE", "file", "f_mode"),
+                    ("FILE_INODE", "file", "f_inode"),
+                    ("INODE_MODE", "inode", "i_mode"),
+                    ("REGS_SYSCALL", REGS_SYSCALL.0, REGS_SYSCALL.1),
+                ],
+            )?;
+        }
+        if follow {
+            add(
+                Family::Trace,
+                &[
+                    ("TASK_TGID", "task_struct", "tgid"),
+                    ("TASK_SIGNAL", "task_struct", "signal"),
+                    ("SIGNAL_LIVE", "signal_struct", "live"),
+                    ("TASK_MM", "task_struct", "mm"),
+                    ("MM_EXE", "mm_struct", "exe_file"),
+                    ("FILE_INODE", "file", "f_inode"),
+                    ("INODE_NUMBER", "inode", "i_ino"),
+                    ("INODE_SUPER", "inode", "i_sb"),
+                    ("SUPER_DEVICE", "super_block", "s_dev"),
+                ],
+            )?;
+        }
+        if running {
+            for family in [Family::Lsm, Family::Net] {
+                add(
+                    family,
+                    &[
+                        ("TASK_FLAGS", "task_struct", "flags"),
+                        ("TASK_LEADER", "task_struct", "group_leader"),
+                        ("TASK_COMM", "task_struct", "comm"),
+                    ],
+                )?;
+            }
+        }
+        // A kernel without 32-bit calls may lack the word; then the bit stays 0.
+        if lsm && let Ok(word) = btf.offset("thread_info", COMPAT.0) {
+            let info = btf.offset("task_struct", "thread_info")?;
+            offsets.push((Family::Lsm, "TASK_COMPAT", info + word));
+            offsets.push((Family::Lsm, "TASK_COMPAT_BIT", COMPAT.1));
+        }
+        Ok(Self(offsets))
+    }
+}
+
+fn load_object(
+    family: Family,
+    plan: &Plan,
+    listen: Listen,
+    bpffs: &Bpffs,
+    offsets: &Offsets,
+) -> Result<Ebpf, KernelError> {
+    let sizes = maps::sizes(&plan.masks, listen);
+    let mut loader = loader::new();
+    for name in maps::SHARED {
+        loader.map_pin_path(name, bpffs.path(name));
+    }
+    for (name, size) in sizes {
+        loader.map_max_entries(name, size);
+    }
+    for (of, name, offset) in &offsets.0 {
+        if *of == family {
+            loader.override_global(name, offset, true);
+        }
+    }
+    loader
+        .load(objects::object(family))
+        .map_err(|source| KernelError::Object {
+            family: family.name(),
+            source,
+        })
+}
+
+fn attach(
+    program: &mut aya::programs::Program,
+    where_: &str,
+    place: Place<'_>,
+) -> Result<(), ProgramError> {
+    use aya::programs::Program;
+    // `Single` is what link_create takes; links coexist with other programs all the same.
+    let mode = CgroupAttachMode::Single;
+    match (program, place) {
+        (Program::CgroupSockAddr(program), Place::Cgroup(cgroup)) => {
+            CgroupSockAddr::attach(program, cgroup, mode).map(drop)
+        }
+        (Program::CgroupSock(program), Place::Cgroup(cgroup)) => {
+            CgroupSock::attach(program, cgroup, mode).map(drop)
+        }
+        (Program::CgroupSkb(program), Place::Cgroup(cgroup)) => {
+            CgroupSkb::attach(program, cgroup, CgroupSkbAttachType::Ingress, mode).map(drop)
+        }
+        (Program::Lsm(program), Place::Everywhere) => Lsm::attach(program).map(drop),
+        (Program::RawTracePoint(program), Place::Everywhere) => {
+            let (_, name) = where_.split_once('/').unwrap_or(("", where_));
+            RawTracePoint::attach(program, name).map(drop)
+        }
+        (Program::SchedClassifier(program), Place::Interface { name }) => {
+            // First in the chain: what another program redirects is lost to us.
+            let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+            program
+                .attach_with_options(name, TcAttachType::Egress, order)
+                .map(drop)
+        }
+        (Program::SchedClassifier(program), Place::Filter { name, priority }) => {
+            let filter = TcAttachOptions::Netlink(NlOptions {
+                priority,
+                handle: TcHandle::AUTO_ASSIGN,
+                classid: None,
+            });
+            let id = program.attach_with_options(name, TcAttachType::Egress, filter)?;
+            // The journal owns the filter: the link would remove it in whatever network
+            // namespace it happens to be dropped in.
+            std::mem::forget(program.take_link(id)?);
+            Ok(())
+        }
+        (Program::UProbe(program), Place::Code { file, offset }) => {
+            UProbe::attach(program, offset, file, UProbeScope::AllProcesses).map(drop)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// The file offset of an ELF program's entry point, for [`Hook::Entry`].
+pub fn entry_point(program: &Path) -> std::io::Result<u64> {
+    let invalid =
+        || std::io::Error::new(std::io::ErrorKind::InvalidData, "not a 64-bit ELF program");
+    let head = std::fs::read(program)?;
+    let field = |at: usize, length: usize| -> std::io::Result<u64> {
+        let bytes = head.get(at..at + length).ok_or_else(invalid)?;
+        let mut value = [0; 8];
+        value[..length].copy_from_slice(bytes);
+        Ok(u64::from_le_bytes(value))
+    };
+    // ELF-64 object file format: identification, then e_entry, e_phoff, …, e_phentsize, e_phnum.
+    if head.get(..5) != Some(b"\x7fELF\x02") {
+        return Err(invalid());
+    }
+    let (entry, table) = (field(24, 8)?, field(32, 8)?);
+    let (size, count) = (field(54, 2)?, field(56, 2)?);
+    for segment in 0..count {
+        let at = usize::try_from(table + segment * size).map_err(|_| invalid())?;
+        let (kind, offset, address) = (field(at, 4)?, field(at + 8, 8)?, field(at + 16, 8)?);
+        let length = field(at + 32, 8)?;
+        if kind == 1 && (address..address + length).contains(&entry) {
+            return Ok(entry - address + offset);
+        }
+    }
+    Err(invalid())
+}

@@ -1,0 +1,191 @@
+//! What [`murphy doctor`](crate::engine::probe) asks the kernel directly: single features, each by trying it.
+
+use aya::programs::{LsmAttachType, ProgramError, ProgramType};
+use aya::sys::{BpfHelper, SyscallError, is_helper_supported, is_program_supported};
+use serde::Serialize;
+
+use super::bpffs::Bpffs;
+use super::loader;
+use crate::plan::Hook;
+
+/// Something of the kernel's that a hook's programs rely on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// Its name.
+    pub interface: &'static str,
+    /// The first kernel that has it in the kind of program that uses it.
+    pub since: &'static str,
+    /// Whether it is here; `None` if it cannot be tried by itself.
+    pub here: Option<bool>,
+}
+
+/// A helper function in the kind of program that calls it.
+type Helper = (ProgramType, BpfHelper);
+
+/// Interface, the first kernel that has it, how to try it.
+type Interface = (&'static str, &'static str, Option<Helper>);
+
+/// What the gate needs, and so every hook that injects (`chaos-ebpf/src/gate.rs`).
+const GATE: Interface = (ATOMICS, "5.12", None);
+const ATOMICS: &str = "fetching atomics";
+
+/// The verifier's words where there are none (`check_xadd` before 5.12).
+const NO_ATOMICS: &str = "BPF_STX uses reserved fields";
+
+/// What a hook's programs rely on; the files of chaos-ebpf say why.
+const fn interfaces(hook: Hook) -> &'static [Interface] {
+    use ProgramType::{
+        CgroupSkb, CgroupSock, CgroupSockAddr, KProbe, RawTracePoint, SchedClassifier,
+    };
+    match hook {
+        Hook::Connect => &[
+            ("cgroup/connect4, connect6", "4.17", None),
+            GATE,
+            (
+                "bpf_set_retval",
+                "5.18",
+                Some((CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval)),
+            ),
+        ],
+        Hook::Socket => &[
+            ("cgroup/sock_create", "4.10", None),
+            (
+                "bpf_sk_storage_get",
+                "5.9",
+                Some((CgroupSock, BpfHelper::BPF_FUNC_sk_storage_get)),
+            ),
+        ],
+        Hook::Egress => &[
+            ("tc classifier", "4.5", None),
+            GATE,
+            (
+                "bpf_redirect",
+                "4.4",
+                Some((SchedClassifier, BpfHelper::BPF_FUNC_redirect)),
+            ),
+            (
+                "bpf_sk_storage_get",
+                "5.2",
+                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
+            ),
+        ],
+        Hook::Ingress => &[
+            ("cgroup_skb/ingress", "4.10", None),
+            GATE,
+            (
+                "bpf_sk_storage_get",
+                "5.2",
+                Some((CgroupSkb, BpfHelper::BPF_FUNC_sk_storage_get)),
+            ),
+        ],
+        Hook::FileOpen | Hook::FilePermission => &[
+            ("BPF LSM", "5.7", None),
+            GATE,
+            ("bpf_task_pt_regs", "5.15", None),
+        ],
+        Hook::Exec => &[
+            ("raw tracepoint", "4.17", None),
+            (
+                "bpf_get_current_ancestor_cgroup_id",
+                "5.14",
+                Some((
+                    RawTracePoint,
+                    BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id,
+                )),
+            ),
+        ],
+        Hook::Follow => &[("raw tracepoint", "4.17", None), ("BTF", "5.2", None)],
+        Hook::Entry => &[
+            ("uprobe by perf event", "4.17", None),
+            (
+                "bpf_get_current_ancestor_cgroup_id",
+                "5.14",
+                Some((KProbe, BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id)),
+            ),
+        ],
+    }
+}
+
+/// What a hook relies on. With `trying`, which takes privileges, helpers are tried.
+pub fn needs(hook: Hook, trying: bool) -> Vec<Need> {
+    interfaces(hook)
+        .iter()
+        .map(|&(interface, since, helper)| Need {
+            interface,
+            since,
+            here: helper
+                .filter(|_| trying)
+                .and_then(|(kind, helper)| is_helper_supported(kind, helper).ok()),
+        })
+        .collect()
+}
+
+/// Learns from the kernel's reason for refusing a program what is not here.
+pub fn learn(needs: &mut [Need], reason: &str) {
+    if reason.contains(NO_ATOMICS) {
+        for need in needs.iter_mut().filter(|need| need.interface == ATOMICS) {
+            need.here = Some(false);
+        }
+    }
+}
+
+/// The youngest of what a hook relies on.
+pub fn youngest(needs: &[Need]) -> Option<&Need> {
+    needs.iter().max_by_key(|need| version(need.since))
+}
+
+fn version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Why the kernel takes no LSM program at all; `None` if it may take one.
+///
+/// Asked with a program that names no hook: a kernel that would take a real one complains of just that. Since the type
+/// information is not looked up for it, a kernel that is locked down is found out in less than a millisecond.
+pub fn lsm_refusal() -> Option<std::io::Error> {
+    let asked = loader::blind(|| is_program_supported(ProgramType::Lsm(LsmAttachType::Mac)))?;
+    match asked {
+        Ok(false) => Some(std::io::Error::new(
+            std::io::ErrorKind::Unsupported,
+            "it has no such programs (CONFIG_BPF_LSM)",
+        )),
+        Err(ProgramError::SyscallError(SyscallError { io_error, .. })) => Some(io_error),
+        // Any other error is no answer of the kernel's: loading a real program tells.
+        Ok(true) | Err(_) => None,
+    }
+}
+
+/// Mounts a private bpffs, and lets go of it.
+///
+/// # Errors
+///
+/// Why it cannot be mounted.
+pub fn private_bpffs() -> std::io::Result<()> {
+    Bpffs::detached()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hook_says_since_when_the_kernel_has_it() {
+        for hook in Hook::ALL {
+            let needs = needs(hook, false);
+            assert!(needs.iter().all(|need| version(need.since).is_some()));
+            assert!(needs.iter().all(|need| need.here.is_none()));
+        }
+        let connect = needs(Hook::Connect, false);
+        assert_eq!(
+            youngest(&connect).map(|need| need.interface),
+            Some("bpf_set_retval")
+        );
+        // By number, not by letter.
+        assert_eq!(
+            youngest(&needs(Hook::FileOpen, false)).map(|need| need.since),
+            Some("5.15")
+        );
+    }
+}

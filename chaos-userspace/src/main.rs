@@ -1,0 +1,7 @@
+//! The command `murphy`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    murphy::cli::main()
+}

@@ -1,0 +1,334 @@
+//! Bit-vector classification: for each value of each dimension, the rules that
+//! accept it. What the kernel programs look up is computed here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use chaos_common::dims;
+
+use super::{Target, operation};
+use crate::faults::{Fault, FdKind, Net};
+
+/// A prefix as the kernel's LPM trie wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix<const N: usize> {
+    /// Address in network byte order, bits beyond the prefix 0.
+    pub address: [u8; N],
+    /// Length in bits.
+    pub prefix: u8,
+}
+
+/// A dimension whose values are small numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dense {
+    /// Value → rules that name it.
+    pub named: BTreeMap<u32, u64>,
+    /// Rules that do not care.
+    pub any: u64,
+}
+
+/// The look-ups of a plan. A dimension not in use is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Masks {
+    /// Dimensions in use: [`dims`] bits.
+    pub dimensions: u64,
+    /// Rules there are.
+    pub rules: u64,
+    /// Operation → rules that name it.
+    pub ops: BTreeMap<u32, u64>,
+    /// Remote port → rules that accept it.
+    pub remote_ports: Dense,
+    /// Local port → rules that accept it.
+    pub local_ports: Dense,
+    /// Transport protocol → rules that accept it.
+    pub protocols: Dense,
+    /// File type (`i_mode >> 12`) → rules that accept it.
+    pub fd_kinds: Dense,
+    /// IPv4 prefix → rules that accept an address whose longest prefix it is.
+    pub remote4: BTreeMap<Prefix<4>, u64>,
+    /// IPv6 prefix → rules that accept an address whose longest prefix it is.
+    pub remote6: BTreeMap<Prefix<16>, u64>,
+}
+
+impl Masks {
+    /// Compiles the filters of faults; the rule's bit is the fault's index.
+    pub(super) fn of(faults: &[Fault], target: &Target) -> Self {
+        let mut masks = Self {
+            dimensions: match target {
+                Target::Command => dims::RUN_CGROUP,
+                Target::Running(who) => who.dimensions(),
+            },
+            rules: u64::MAX >> (64 - faults.len().clamp(1, 64)),
+            ..Self::default()
+        };
+        for (rule, fault) in faults.iter().enumerate() {
+            for op in &fault.ops {
+                // An operation this architecture lacks was refused before.
+                if let Ok(index) = operation(*op) {
+                    *masks.ops.entry(index).or_default() |= 1 << rule;
+                }
+            }
+        }
+        masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.filter.port));
+        masks.local_ports = masks.dense(dims::LPORT, faults, |fault| ports(&fault.filter.sport));
+        masks.protocols = masks.dense(dims::PROTO, faults, |fault| {
+            fault
+                .filter
+                .proto
+                .iter()
+                .map(|proto| u32::from(proto.0))
+                .collect()
+        });
+        masks.fd_kinds = masks.dense(dims::FD_KIND, faults, |fault| {
+            fault
+                .filter
+                .on
+                .iter()
+                .flat_map(|&kind| file_types(kind))
+                .copied()
+                .collect()
+        });
+        masks.prefixes(faults);
+        masks
+    }
+
+    /// `accepted` gives the values a fault names, none if it does not care.
+    fn dense(
+        &mut self,
+        dimension: u64,
+        faults: &[Fault],
+        accepted: impl Fn(&Fault) -> Vec<u32>,
+    ) -> Dense {
+        let accepted: Vec<_> = faults.iter().map(accepted).collect();
+        if accepted.iter().all(Vec::is_empty) {
+            return Dense::default();
+        }
+        self.dimensions |= dimension;
+        let mut dense = Dense {
+            any: careless(accepted.iter().map(Vec::is_empty)),
+            ..Dense::default()
+        };
+        for (rule, values) in accepted.iter().enumerate() {
+            for &value in values {
+                *dense.named.entry(value).or_default() |= 1 << rule;
+            }
+        }
+        dense
+    }
+
+    /// Addresses: a trie answers with the longest prefix only, so each entry
+    /// holds the union of the prefixes that cover it. The empty prefix holds the
+    /// rules that do not care, in both families.
+    fn prefixes(&mut self, faults: &[Fault]) {
+        let nets = || faults.iter().map(|fault| &fault.filter.dst);
+        if nets().all(Vec::is_empty) {
+            return;
+        }
+        self.dimensions |= dims::REMOTE;
+        let careless = careless(nets().map(Vec::is_empty));
+        let distinct: BTreeSet<(IpAddr, u8)> = nets()
+            .flatten()
+            .map(|net| (net.addr(), net.prefix()))
+            .collect();
+        self.remote4.insert(
+            Prefix {
+                address: [0; 4],
+                prefix: 0,
+            },
+            careless,
+        );
+        self.remote6.insert(
+            Prefix {
+                address: [0; 16],
+                prefix: 0,
+            },
+            careless,
+        );
+        for (addr, prefix) in distinct {
+            let covering = nets()
+                .enumerate()
+                .filter(|(_, nets)| nets.iter().any(|net| covers(net, addr, prefix)));
+            let mask = covering.fold(careless, |mask, (rule, _)| mask | 1 << rule);
+            match addr {
+                IpAddr::V4(v4) => {
+                    self.remote4.insert(
+                        Prefix {
+                            address: v4.octets(),
+                            prefix,
+                        },
+                        mask,
+                    );
+                }
+                IpAddr::V6(v6) => {
+                    self.remote6.insert(
+                        Prefix {
+                            address: v6.octets(),
+                            prefix,
+                        },
+                        mask,
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Bits of the faults that do not care about a dimension.
+fn careless(cares_not: impl Iterator<Item = bool>) -> u64 {
+    cares_not
+        .enumerate()
+        .filter(|(_, cares_not)| *cares_not)
+        .fold(0, |mask, (rule, _)| mask | 1 << rule)
+}
+
+fn covers(net: &Net, addr: IpAddr, prefix: u8) -> bool {
+    net.addr().is_ipv4() == addr.is_ipv4()
+        && net.prefix() <= prefix
+        && Net::masked(addr, net.prefix()) == net.addr()
+}
+
+fn ports(ranges: &[RangeInclusive<u16>]) -> Vec<u32> {
+    ranges.iter().cloned().flatten().map(u32::from).collect()
+}
+
+/// The values of `i_mode >> 12` (stat.h, `S_IFMT`) that a kind stands for.
+fn file_types(kind: FdKind) -> &'static [u32] {
+    match kind {
+        FdKind::Pipe => &[0x1],
+        FdKind::Chr => &[0x2],
+        FdKind::Dir => &[0x4],
+        FdKind::Blk => &[0x6],
+        FdKind::File => &[0x8],
+        FdKind::Socket => &[0xc],
+        // Anonymous inodes (epoll, eventfd, …) have no type; links are opened with O_PATH only.
+        FdKind::Other => &[0x0, 0x3, 0x5, 0x7, 0x9, 0xa, 0xb, 0xd, 0xe, 0xf],
+    }
+}
+
+/// The kind of a file of that type, the other way round.
+pub(crate) fn kind_of_type(file_type: u64) -> FdKind {
+    FdKind::ALL
+        .into_iter()
+        .find(|kind| {
+            file_types(*kind)
+                .iter()
+                .any(|known| u64::from(*known) == file_type)
+        })
+        .unwrap_or(FdKind::Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn masks(expressions: &[String]) -> Masks {
+        let faults: Vec<Fault> = expressions
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        Masks::of(&faults, &Target::Command)
+    }
+
+    /// What a trie answers: the entry of the longest prefix that covers an address.
+    fn longest<const N: usize>(trie: &BTreeMap<Prefix<N>, u64>, address: [u8; N]) -> u64 {
+        let bit = |bytes: &[u8; N], i: usize| bytes[i / 8] >> (7 - i % 8) & 1;
+        trie.iter()
+            .filter(|(net, _)| {
+                (0..usize::from(net.prefix)).all(|i| bit(&net.address, i) == bit(&address, i))
+            })
+            .max_by_key(|(net, _)| net.prefix)
+            .map_or(0, |(_, &mask)| mask)
+    }
+
+    #[test]
+    fn unused_dimensions_are_empty() {
+        let masks = masks(&["connect:error=EPERM".into()]);
+        assert_eq!(masks.dimensions, dims::RUN_CGROUP);
+        assert_eq!(masks.remote_ports, Dense::default());
+        assert!(masks.remote4.is_empty());
+        assert_eq!(masks.rules, 1);
+    }
+
+    #[test]
+    fn every_file_type_is_of_exactly_one_kind() {
+        let kinds = [
+            FdKind::File,
+            FdKind::Dir,
+            FdKind::Pipe,
+            FdKind::Socket,
+            FdKind::Chr,
+            FdKind::Blk,
+            FdKind::Other,
+        ];
+        let mut types: Vec<_> = kinds.into_iter().flat_map(file_types).copied().collect();
+        types.sort_unstable();
+        assert_eq!(types, (0..dims::KINDS).collect::<Vec<_>>());
+    }
+
+    /// First port and how many more; networks by two bytes of 10.0.x.y and a prefix.
+    type Filters = (Option<(u16, u16)>, Vec<(u8, u8, u8)>);
+
+    proptest! {
+        /// The masks say of a port and an address what the filters say one by one.
+        #[test]
+        fn masks_agree_with_the_filters(
+            rules in prop::collection::vec(
+                (prop::option::of((1..40u16, 0..20u16)), prop::collection::vec((0..4u8, 0..4u8, 22..=32u8), 0..3)),
+                1..12,
+            ),
+            port in 0..70u16,
+            a in 0..4u8,
+            b in 0..4u8,
+        ) {
+            let text = |(ports, nets): &Filters| {
+                let mut text = String::from("connect:error=EPERM");
+                if let Some((from, more)) = ports {
+                    text += &format!(":port={from}-{}", from + more);
+                }
+                let nets: Vec<_> = nets.iter().map(|&(a, b, prefix)| {
+                    format!("{}/{prefix}", Net::masked(Ipv4Addr::new(10, 0, a, b).into(), prefix))
+                }).collect();
+                // The grammar takes no value twice.
+                let nets: BTreeSet<_> = nets.into_iter().collect();
+                let nets: Vec<_> = nets.into_iter().collect();
+                if !nets.is_empty() {
+                    text += &format!(":dst={}", nets.join(","));
+                }
+                text
+            };
+            let masks = masks(&rules.iter().map(text).collect::<Vec<_>>());
+            let address = Ipv4Addr::new(10, 0, a, b);
+            let wanted_port = rules.iter().enumerate().fold(0, |mask, (rule, (ports, _))| {
+                mask | u64::from(ports.is_none_or(|(from, more)| (from..=from + more).contains(&port))) << rule
+            });
+            if masks.dimensions & dims::RPORT != 0 {
+                let named = masks.remote_ports.named.get(&u32::from(port)).copied().unwrap_or(0);
+                prop_assert_eq!(named | masks.remote_ports.any, wanted_port);
+            } else {
+                prop_assert_eq!(wanted_port, masks.rules);
+            }
+            let accepts = |nets: &[(u8, u8, u8)]| nets.is_empty() || nets.iter().any(|&(x, y, prefix)| {
+                let mask = u32::MAX << (32 - prefix);
+                Ipv4Addr::new(10, 0, x, y).to_bits() & mask == address.to_bits() & mask
+            });
+            let wanted = rules.iter().enumerate().fold(0, |mask, (rule, (_, nets))| {
+                mask | u64::from(accepts(nets)) << rule
+            });
+            if masks.dimensions & dims::REMOTE != 0 {
+                prop_assert_eq!(longest(&masks.remote4, address.octets()), wanted);
+                // No rule names IPv6: those that do not care accept it, the others do not.
+                let careless = rules.iter().enumerate().fold(0, |mask, (rule, (_, nets))| {
+                    mask | u64::from(nets.is_empty()) << rule
+                });
+                prop_assert_eq!(longest(&masks.remote6, Ipv6Addr::LOCALHOST.octets()), careless);
+            } else {
+                prop_assert_eq!(wanted, masks.rules);
+            }
+        }
+    }
+}

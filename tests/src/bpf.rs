@@ -1,0 +1,142 @@
+//! The smallest BPF programs there are (`return 0`), to find out what the kernel lets us load.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+use aya_obj::btf::{Btf, BtfKind};
+
+const PROG_LOAD: libc::c_long = 5;
+const LINK_CREATE: libc::c_long = 28;
+const PROG_TYPE_SCHED_CLS: u32 = 3;
+const PROG_TYPE_LSM: u32 = 29;
+const ATTACH_LSM_MAC: u32 = 27;
+const ATTACH_TCX_INGRESS: u32 = 46;
+/// The loopback interface's index in every network namespace.
+const LO: u32 = 1;
+
+/// `mov r0, 0; exit`
+static RETURN_0: [u64; 2] = [0xb7, 0x95];
+
+/// `*(u64 *)(r10 - 8) = 0; r1 = 1; r1 = atomic_fetch_add(r10 - 8, r1); r0 = 0; exit`
+static FETCH_ADD: [u64; 5] = [
+    0x0000_0000_fff8_0a7a,
+    0x0000_0001_0000_01b7,
+    0x0000_0001_fff8_1adb,
+    0xb7,
+    0x95,
+];
+
+/// The head of `union bpf_attr` for `BPF_PROG_LOAD`, as of Linux 5.7.
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    attach_btf_id: u32,
+    attach_prog_fd: u32,
+    pad: u32,
+}
+
+/// The head of `union bpf_attr` for `BPF_LINK_CREATE` on an interface.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    /// `relative_fd`, padding and `expected_revision` of tcx.
+    rest: [u64; 2],
+}
+
+fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel reads size_of::<T>() bytes of attr, and the memory its pointers name is static.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_ref(attr),
+            size_of::<T>(),
+        )
+    };
+    match i32::try_from(fd) {
+        // SAFETY: both commands return a new descriptor that nobody else owns.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn load(prog_type: u32, expected_attach_type: u32, attach_btf_id: u32) -> io::Result<OwnedFd> {
+    load_code(&RETURN_0, prog_type, expected_attach_type, attach_btf_id)
+}
+
+fn load_code(
+    code: &'static [u64],
+    prog_type: u32,
+    expected_attach_type: u32,
+    attach_btf_id: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = ProgLoad {
+        prog_type,
+        insn_cnt: code.len() as u32,
+        insns: code.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        expected_attach_type,
+        attach_btf_id,
+        ..ProgLoad::default()
+    };
+    attr.prog_name[..5].copy_from_slice(b"probe");
+    bpf(PROG_LOAD, &attr)
+}
+
+/// Loads a classifier.
+pub(crate) fn load_classifier() -> io::Result<OwnedFd> {
+    load(PROG_TYPE_SCHED_CLS, 0, 0)
+}
+
+/// Loads a program with an atomic operation that gives a value.
+pub(crate) fn load_atomics() -> io::Result<OwnedFd> {
+    load_code(&FETCH_ADD, PROG_TYPE_SCHED_CLS, 0, 0)
+}
+
+/// Loads a program for the hook `file_open`.
+pub(crate) fn load_lsm() -> Result<(), String> {
+    let btf = Btf::from_sys_fs().map_err(|e| format!("no BTF: {e}"))?;
+    let id = btf
+        .id_by_type_name_kind("bpf_lsm_file_open", BtfKind::Func)
+        .map_err(|e| e.to_string())?;
+    load(PROG_TYPE_LSM, ATTACH_LSM_MAC, id)
+        .map(drop)
+        .map_err(|e| e.to_string())
+}
+
+/// Attaches a classifier that lets everything through, for a moment.
+pub(crate) fn attach_tcx() -> io::Result<()> {
+    let program = load_classifier()?;
+    let attr = LinkCreate {
+        prog_fd: program.as_raw_fd().unsigned_abs(),
+        target_ifindex: LO,
+        attach_type: ATTACH_TCX_INGRESS,
+        ..LinkCreate::default()
+    };
+    bpf(LINK_CREATE, &attr).map(drop)
+}

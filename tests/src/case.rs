@@ -1,0 +1,177 @@
+//! Running cases: needs first, leftovers last, every outcome told to whoever runs many files.
+
+use std::{
+    env,
+    fs::OpenOptions,
+    io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    time::Instant,
+};
+
+use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
+use serde_json::json;
+
+use crate::{expect, leftovers, need::Need};
+
+/// What a test function returns: its error is the failure's text.
+pub type Outcome = anyhow::Result<()>;
+
+/// A named test with what it needs.
+pub struct Case {
+    name: String,
+    needs: Vec<Need>,
+    test: Box<dyn FnOnce() -> Outcome + Send>,
+    /// Whether the kernel is searched for leftovers before and after.
+    watched: bool,
+}
+
+/// Makes a case; see the crate's example.
+pub fn case(
+    name: impl Into<String>,
+    needs: Vec<Need>,
+    test: impl FnOnce() -> Outcome + Send + 'static,
+) -> Case {
+    Case {
+        name: name.into(),
+        needs,
+        test: Box::new(test),
+        watched: true,
+    }
+}
+
+/// Raised by [`skip`].
+#[derive(Debug)]
+struct Skipped(String);
+
+impl std::fmt::Display for Skipped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "skipped: {}", self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
+
+/// Ends a test that finds out on its way that it cannot run here: `return tests::skip("no IPv6")`.
+///
+/// Use a [`Need`] where one exists: those are held against the table of expectations.
+pub fn skip(reason: impl Into<String>) -> Outcome {
+    Err(Skipped(reason.into()).into())
+}
+
+/// Runs the cases with the arguments of the command line (`FILTER`, `--list`, `--exact`, …).
+///
+/// Called with `victim` as the first argument, it is the victim of another test instead.
+pub fn run(cases: impl IntoIterator<Item = Case>) -> ExitCode {
+    if let Some(code) = crate::victim::run_if_asked() {
+        return code;
+    }
+    conclude(Arguments::from_args(), cases, true).exit_code()
+}
+
+/// Runs the cases with given arguments, for tests of the harness: no runner of many files hears of them.
+pub fn run_with(args: Arguments, cases: impl IntoIterator<Item = Case>) -> Conclusion {
+    conclude(args, cases, false)
+}
+
+fn conclude(
+    mut args: Arguments,
+    cases: impl IntoIterator<Item = Case>,
+    reported: bool,
+) -> Conclusion {
+    // They share one kernel, and each is held responsible for what is left in it.
+    args.test_threads = Some(1);
+    let trials = cases
+        .into_iter()
+        .map(|case| trial(case, reported))
+        .collect();
+    libtest_mimic::run(&args, trials)
+}
+
+fn trial(case: Case, reported: bool) -> Trial {
+    let report = move |event| {
+        if reported {
+            tell(event);
+        }
+    };
+    let name = case.name.clone();
+    Trial::ignorable_test(name.clone(), move || {
+        report(json!({"event": "start", "file": file(), "test": name}));
+        let begun = Instant::now();
+        let done = judge(case);
+        let (outcome, text) = match &done {
+            Ok(Completion::Completed) => ("passed", None),
+            Ok(Completion::Ignored { reason }) => ("skipped", reason.clone()),
+            Err(failed) => ("failed", failed.message().map(str::to_owned)),
+        };
+        report(json!({
+            "event": "end", "file": file(), "test": name, "outcome": outcome, "text": text,
+            "seconds": begun.elapsed().as_secs_f64(),
+        }));
+        done
+    })
+}
+
+fn judge(case: Case) -> Result<Completion, Failed> {
+    for need in &case.needs {
+        if let Err(reason) = need.check() {
+            let here = expect::environment();
+            if expect::must_have(&here, need) {
+                return Err(format!("{need} is expected on {here}, but: {reason}").into());
+            }
+            return Ok(Completion::ignored_with(reason));
+        }
+    }
+    let before = case.watched.then(leftovers::Snapshot::take);
+    let result = catch_unwind(AssertUnwindSafe(case.test));
+    // What a failed test leaves would otherwise be blamed on the next one; so it is waited for too.
+    let left = before.map_or_else(Vec::new, |b| b.settle());
+    let failed = match result {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => match error.downcast_ref::<Skipped>() {
+            Some(Skipped(reason)) if left.is_empty() => {
+                return Ok(Completion::ignored_with(reason));
+            }
+            _ => Some(format!("{error:#}")),
+        },
+        Err(panic) => Some(
+            panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("panicked")
+                .to_owned(),
+        ),
+    };
+    match (failed, left.is_empty()) {
+        (None, true) => Ok(Completion::Completed),
+        (None, false) => Err(format!("left behind: {}", left.join(", ")).into()),
+        (Some(text), true) => Err(text.into()),
+        (Some(text), false) => Err(format!("{text}\nleft behind: {}", left.join(", ")).into()),
+    }
+}
+
+/// The test file's stem: the program's name without cargo's hash.
+fn file() -> String {
+    let program = env::args().next().unwrap_or_default();
+    let name = program.rsplit('/').next().unwrap_or_default();
+    match name.rsplit_once('-') {
+        Some((stem, hash)) if hash.len() == 16 => stem.to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+/// Appends a line to the file that the runner of many test files reads, if there is one.
+#[allow(clippy::needless_pass_by_value)] // json!() makes a value
+fn tell(event: serde_json::Value) {
+    let Some(path) = env::var_os("MURPHY_TEST_EVENTS") else {
+        return;
+    };
+    let written = OpenOptions::new()
+        .append(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(format!("{event}\n").as_bytes()));
+    if let Err(error) = written {
+        eprintln!("cannot report to the runner: {error}");
+    }
+}

@@ -1,0 +1,101 @@
+//! Which environment must have what: there, a skip is a failure.
+
+use std::{env, fs};
+
+use crate::need::Need;
+
+/// Each row: an environment, and the needs that it must meet. Tools are expected everywhere
+/// (`cargo xtask setup` installs them), and the host is judged by [`host_must_have`].
+const TABLE: [(&str, &[Need]); 5] = [
+    (
+        "bookworm",
+        &[
+            Need::Root,
+            Need::Cgroup2,
+            Need::Bpf,
+            Need::Atomics,
+            Need::BpfLsm,
+            Need::Tracefs,
+            Need::Netem,
+            Need::Fuse,
+        ],
+    ),
+    (
+        "trixie",
+        &[
+            Need::Root,
+            Need::Cgroup2,
+            Need::Bpf,
+            Need::Atomics,
+            Need::BpfLsm,
+            Need::Tcx,
+            Need::Tracefs,
+            Need::Netem,
+            Need::Fuse,
+        ],
+    ),
+    (
+        "sid",
+        &[
+            Need::Root,
+            Need::Cgroup2,
+            Need::Bpf,
+            Need::Atomics,
+            Need::BpfLsm,
+            Need::Tcx,
+            Need::Tracefs,
+            Need::Netem,
+            Need::Fuse,
+        ],
+    ),
+    // 5.10: best effort, but these it has.
+    (
+        "bullseye",
+        &[Need::Root, Need::Cgroup2, Need::Bpf, Need::Tracefs],
+    ),
+    (
+        "override",
+        &[
+            Need::Root,
+            Need::Cgroup2,
+            Need::Bpf,
+            Need::Atomics,
+            Need::BpfLsm,
+            Need::Tcx,
+            Need::Tracefs,
+            Need::ErrorInjection,
+        ],
+    ),
+];
+
+/// Where we run: `host`, or the name of the kernel that `cargo xtask vm` booted.
+pub fn environment() -> String {
+    env::var("MURPHY_VM_KERNEL").unwrap_or_else(|_| "host".to_owned())
+}
+
+/// Whether an environment is expected to meet a need.
+pub fn must_have(environment: &str, need: &Need) -> bool {
+    if matches!(need, Need::Tool(_)) {
+        return true;
+    }
+    if environment == "host" {
+        return host_must_have(need);
+    }
+    TABLE
+        .iter()
+        .any(|(name, needs)| *name == environment && needs.contains(need))
+}
+
+/// The host may be any machine: what it must have follows from what it says of itself.
+fn host_must_have(need: &Need) -> bool {
+    let root = Need::Root.check().is_ok();
+    let said = |path: &str, word: &str| fs::read_to_string(path).is_ok_and(|t| t.contains(word));
+    match need {
+        Need::Cgroup2 | Need::Bpf | Need::Atomics => root,
+        Need::BpfLsm => {
+            root && said("/sys/kernel/security/lsm", "bpf")
+                && said("/sys/kernel/security/lockdown", "[none]")
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,140 @@
+//! What a test may need of the machine, each found out by trying or looking, never by version.
+
+use std::{fmt, fs, path::Path, process::Command};
+
+use crate::bpf;
+
+/// Something that not every machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// User id 0.
+    Root,
+    /// A mounted cgroup2 hierarchy that can be written to.
+    Cgroup2,
+    /// Loading a BPF program at all.
+    Bpf,
+    /// Atomic operations that give a value, which murphy's gate counts matches with (5.12).
+    Atomics,
+    /// Loading a BPF program of type LSM, and an LSM list that lets it run.
+    BpfLsm,
+    /// Attaching a program to an interface by a tcx link.
+    Tcx,
+    /// The tracing file system, mounted or mountable.
+    Tracefs,
+    /// `sch_netem`, `ifb` and `act_mirred`.
+    Netem,
+    /// `/dev/fuse`.
+    Fuse,
+    /// `bpf_override_return`: a kernel built with function error injection.
+    ErrorInjection,
+    /// A program on PATH.
+    Tool(&'static str),
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tool(name) => write!(f, "the program {name}"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+impl Need {
+    /// Whether it is met; if not, why.
+    pub fn check(self) -> Result<(), String> {
+        match self {
+            Self::Root => has(rustix::process::geteuid().is_root(), "not root"),
+            Self::Cgroup2 => {
+                let mount = cgroup2().ok_or("no cgroup2 hierarchy is mounted")?;
+                let probe = Path::new(&mount).join(format!("probe-{}", std::process::id()));
+                fs::create_dir(&probe)
+                    .map_err(|e| format!("no cgroup can be made in {mount}: {e}"))?;
+                fs::remove_dir(&probe).map_err(|e| e.to_string())
+            }
+            Self::Bpf => bpf::load_classifier()
+                .map(drop)
+                .map_err(|e| format!("no BPF program can be loaded: {e}")),
+            Self::Atomics => bpf::load_atomics()
+                .map(drop)
+                .map_err(|e| format!("no BPF atomic operations that give a value: {e}")),
+            Self::BpfLsm => bpf_lsm(),
+            Self::Tcx => bpf::attach_tcx().map_err(|e| format!("no tcx: {e}")),
+            Self::Tracefs => {
+                let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+                has(
+                    known.lines().any(|l| l.ends_with("\ttracefs")),
+                    "the kernel has no tracefs",
+                )
+            }
+            Self::Netem => {
+                // In a network namespace of their own, which takes everything with it.
+                let script = "tc qdisc add dev lo root netem delay 1ms && ip link add murphyprobe type ifb && \
+                              tc qdisc add dev lo clsact && tc filter add dev lo egress matchall \
+                              action mirred egress redirect dev murphyprobe";
+                let out = Command::new("unshare")
+                    .args(["-n", "sh", "-c", script])
+                    .output();
+                let out = out.map_err(|e| format!("unshare: {e}"))?;
+                let said = String::from_utf8_lossy(&out.stderr);
+                has(
+                    out.status.success(),
+                    &format!("no netem, ifb or mirred: {}", said.trim()),
+                )
+            }
+            Self::Fuse => has(Path::new("/dev/fuse").exists(), "no /dev/fuse"),
+            Self::ErrorInjection => {
+                let list = [
+                    "/sys/kernel/debug/error_injection/list",
+                    "/sys/kernel/debug/tracing/error_injection",
+                ];
+                has(
+                    list.iter().any(|p| Path::new(p).exists()),
+                    "the kernel has no function error injection",
+                )
+            }
+            Self::Tool(name) => {
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                let found = std::env::split_paths(&path)
+                    .chain(["/usr/sbin".into(), "/sbin".into()])
+                    .any(|d| d.join(name).is_file());
+                has(found, &format!("{name} is not installed"))
+            }
+        }
+    }
+}
+
+fn has(condition: bool, reason: &str) -> Result<(), String> {
+    if condition {
+        Ok(())
+    } else {
+        Err(reason.to_owned())
+    }
+}
+
+fn bpf_lsm() -> Result<(), String> {
+    bpf::load_lsm().map_err(|e| {
+        let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+        format!(
+            "no BPF LSM program can be loaded: {e} (lockdown: {})",
+            lockdown.trim()
+        )
+    })?;
+    // Without its entry in the list, programs load, attach and never run.
+    match fs::read_to_string("/sys/kernel/security/lsm") {
+        Ok(list) if !list.split(',').any(|l| l.trim() == "bpf") => {
+            Err(format!("bpf is not among the LSMs: {list}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where cgroup2 is mounted.
+pub(crate) fn cgroup2() -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        (right.split(' ').next()? == "cgroup2")
+            .then(|| left.split(' ').nth(4).map(str::to_owned))?
+    })
+}

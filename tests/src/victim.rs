@@ -1,0 +1,169 @@
+//! A small program to be hit: this test program itself, called with `victim STEP…`.
+//!
+//! It does one operation many times and prints what each call gave, `ok` or the name of the error, a
+//! line each: what the victim saw, to be held against what the kernel counted.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{Program, program};
+
+/// The victim as a program: `victim(["connect", "127.0.0.1:80", "10"])`. Each step takes what it works on,
+/// how often, and at last, if given, the pause between two calls in ms.
+///
+/// - `connect ADDRESS N`: TCP connections, closed at once
+/// - `udp ADDRESS N`: datagrams of one byte, sent on an unconnected socket
+/// - `echo ADDRESS N`: one byte there and back on one TCP connection, N times
+/// - `open PATH N`: opens for reading
+/// - `write PATH N`, `read PATH N`: one byte at a time, on one descriptor
+/// - `both PATH N`: a write to a file, then one to a pipe
+pub fn victim<'a>(steps: impl IntoIterator<Item = &'a str>) -> Program {
+    program(self_path()).args(words(steps))
+}
+
+/// The words that run the victim under something else, for example `murphy run … --`.
+pub fn words<'a>(steps: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    std::iter::once("victim")
+        .chain(steps)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// This test program.
+pub fn self_path() -> std::path::PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into())
+}
+
+/// Runs as the victim if called so.
+pub(crate) fn run_if_asked() -> Option<std::process::ExitCode> {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() != Some("victim") {
+        return None;
+    }
+    let args: Vec<_> = args.collect();
+    Some(match steps(&args) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("victim: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    })
+}
+
+fn steps(args: &[String]) -> Result<()> {
+    let [step, what, count, pause @ ..] = args else {
+        bail!("a step, what it works on, and how often");
+    };
+    let count: u32 = count.parse()?;
+    let pause = match pause.first() {
+        Some(pause) => Duration::from_millis(pause.parse()?),
+        None => Duration::ZERO,
+    };
+    let mut work = step_by_name(step, what)?;
+    for _ in 0..count {
+        let line = match work() {
+            Ok(()) => "ok".to_owned(),
+            Err(error) => name(&error),
+        };
+        say(&line)?;
+        thread::sleep(pause);
+    }
+    Ok(())
+}
+
+/// Prints a line by `pwritev2(2)`, which no test puts a fault on: a fault on `write` shall hit what the
+/// victim does, not what it says of it.
+fn say(line: &str) -> Result<()> {
+    let line = format!("{line}\n");
+    let here = u64::MAX; // at the file's own position
+    let flags = rustix::io::ReadWriteFlags::empty();
+    let printed = rustix::io::pwritev2(
+        io::stdout(),
+        &[io::IoSlice::new(line.as_bytes())],
+        here,
+        flags,
+    );
+    anyhow::ensure!(printed.context("printing what was seen")? == line.len());
+    Ok(())
+}
+
+type Step = Box<dyn FnMut() -> io::Result<()>>;
+
+fn step_by_name(step: &str, what: &str) -> Result<Step> {
+    let what = what.to_owned();
+    Ok(match step {
+        "connect" => {
+            let address: SocketAddr = what.parse()?;
+            Box::new(move || TcpStream::connect(address).map(drop))
+        }
+        "udp" => {
+            let address: SocketAddr = what.parse()?;
+            let any = if address.is_ipv4() {
+                "0.0.0.0:0"
+            } else {
+                "[::]:0"
+            };
+            let socket = UdpSocket::bind(any)?;
+            Box::new(move || socket.send_to(b"x", address).map(drop))
+        }
+        "echo" => {
+            let mut stream = TcpStream::connect(what.parse::<SocketAddr>()?)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+            Box::new(move || {
+                stream.write_all(b"x")?;
+                stream.read_exact(&mut [0])
+            })
+        }
+        "open" => Box::new(move || File::open(&what).map(drop)),
+        "read" => {
+            let mut file = File::open(&what)?;
+            Box::new(move || file.read(&mut [0]).map(drop))
+        }
+        "write" => {
+            let mut file = OpenOptions::new().append(true).create(true).open(&what)?;
+            Box::new(move || one_byte(&mut file))
+        }
+        "both" => {
+            let mut file = OpenOptions::new().append(true).create(true).open(&what)?;
+            let (reader, mut pipe) = io::pipe()?;
+            Box::new(move || {
+                // Without a reader the pipe itself would give EPIPE.
+                let _ = &reader;
+                let to_file = one_byte(&mut file);
+                one_byte(&mut pipe)?;
+                to_file
+            })
+        }
+        _ => bail!("no step {step}"),
+    })
+}
+
+/// `write_all` would try again after an error that means so.
+fn one_byte(to: &mut impl io::Write) -> io::Result<()> {
+    match to.write(b"x")? {
+        1 => Ok(()),
+        n => Err(io::Error::other(format!("wrote {n}"))),
+    }
+}
+
+/// The error's symbolic name, as murphy knows it.
+fn name(error: &io::Error) -> String {
+    error
+        .raw_os_error()
+        .and_then(|number| murphy::faults::Errno::new(u16::try_from(number).ok()?))
+        .and_then(murphy::faults::Errno::name)
+        .map_or_else(|| error.to_string(), str::to_owned)
+}
+
+/// How many lines of what a victim saw are this word.
+pub fn seen(stdout: &str, word: &str) -> u64 {
+    stdout.lines().filter(|line| *line == word).count() as u64
+}

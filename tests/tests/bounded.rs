@@ -1,0 +1,205 @@
+//! Bounded by construction: a murphy that is killed, stopped or late injects no more, and leaves nothing.
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use tests::{ChildGuard, Outcome, case, murphy, needs, net::Echo, victim, wait_until};
+
+/// Kernel and emulator together are slow at times.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn main() -> ExitCode {
+    let net = || needs![Root, Cgroup2, Atomics];
+    tests::run([
+        case(
+            "SIGKILL: the faults are gone at once, and so is everything else",
+            net(),
+            killed,
+        ),
+        case("SIGKILL of inject, too", net(), killed_inject),
+        case(
+            "SIGKILL while packets are lost: within the lease",
+            net(),
+            killed_packets,
+        ),
+        case(
+            "SIGSTOP: the faults are gone within the lease, and back after SIGCONT",
+            net(),
+            stopped,
+        ),
+        case("for=: the kernel ends a fault by itself", net(), deadline),
+        case("two murphies at once do not see each other", net(), two),
+        case("SIGKILL at any moment leaves nothing", net(), any_moment),
+    ])
+}
+
+/// The lines a victim has printed so far.
+fn lines(victim: &ChildGuard) -> Vec<String> {
+    victim
+        .stdout()
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+fn sees(victim: &ChildGuard, word: &str) -> anyhow::Result<()> {
+    wait_until(PATIENCE, || {
+        lines(victim).last().is_some_and(|line| line == word)
+    })
+    .with_context(|| format!("the victim does not see {word}: {:?}", lines(victim).last()))
+}
+
+/// `murphy run ARGS -- victim STEPS`, on the way; the victim's output is murphy's.
+fn run(args: &[&str], steps: &[&str]) -> anyhow::Result<ChildGuard> {
+    murphy(["run", "-q"])
+        .args(args)
+        .args(["--"])
+        .args([victim::self_path()])
+        .args(victim::words(steps.iter().copied()))
+        .spawn()
+}
+
+fn killed() -> Outcome {
+    let echo = Echo::start()?;
+    let steps = ["connect", &echo.address.to_string(), "400", "10"];
+    let murphy = run(&["-e", "connect:error=ECONNREFUSED"], &steps)?;
+    sees(&murphy, "ECONNREFUSED")?;
+    murphy.signal(libc::SIGKILL)?;
+    let at = Instant::now();
+    sees(&murphy, "ok")?;
+    let took = at.elapsed();
+    // Well within the lease of 2 s: the links went with their descriptors.
+    ensure!(
+        took < Duration::from_millis(1500),
+        "faults for another {took:?}"
+    );
+    wait_until(PATIENCE, || lines(&murphy).len() == 400).context("the victim lives on")?;
+    Ok(())
+}
+
+fn killed_inject() -> Outcome {
+    let echo = Echo::start()?;
+    let victim = victim::victim(["connect", &echo.address.to_string(), "500", "10"]).spawn()?;
+    sees(&victim, "ok")?;
+    let pid = victim.pid().to_string();
+    let murphy = murphy(["inject", "-e", "connect:error=ECONNREFUSED", "--pid", &pid]).spawn()?;
+    sees(&victim, "ECONNREFUSED")?;
+    murphy.signal(libc::SIGKILL)?;
+    let at = Instant::now();
+    sees(&victim, "ok")?;
+    ensure!(
+        at.elapsed() < Duration::from_millis(1500),
+        "faults for another {:?}",
+        at.elapsed()
+    );
+    Ok(())
+}
+
+/// Before 6.6 the classifier outlives its loader for a moment: its lease ends it, the guardian removes it.
+fn killed_packets() -> Outcome {
+    let echo = Echo::start()?;
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    drop(socket);
+    let steps = ["connect", &echo.address.to_string(), "1", "0"];
+    let begun = Instant::now();
+    let murphy = run(&["--lease", "1s", "-e", "egress:loss=100%"], &steps)?;
+    // The connection is not made while every SYN is lost.
+    thread::sleep(Duration::from_millis(1500));
+    ensure!(
+        lines(&murphy).is_empty(),
+        "connected in spite of the loss: {:?}",
+        lines(&murphy)
+    );
+    murphy.signal(libc::SIGKILL)?;
+    sees(&murphy, "ok")?;
+    ensure!(begun.elapsed() < PATIENCE);
+    Ok(())
+}
+
+fn stopped() -> Outcome {
+    let echo = Echo::start()?;
+    let steps = ["connect", &echo.address.to_string(), "2000", "10"];
+    let murphy = run(
+        &["--lease", "1s", "-e", "connect:error=ECONNREFUSED"],
+        &steps,
+    )?;
+    sees(&murphy, "ECONNREFUSED")?;
+    murphy.signal(libc::SIGSTOP)?;
+    let at = Instant::now();
+    sees(&murphy, "ok")?;
+    let took = at.elapsed();
+    ensure!(
+        took < Duration::from_millis(2500),
+        "faults for another {took:?}, lease 1 s"
+    );
+    murphy.signal(libc::SIGCONT)?;
+    sees(&murphy, "ECONNREFUSED")?;
+    murphy.signal(libc::SIGTERM)?;
+    murphy.finish(PATIENCE)?;
+    Ok(())
+}
+
+fn deadline() -> Outcome {
+    let echo = Echo::start()?;
+    let steps = ["connect", &echo.address.to_string(), "250", "10"];
+    let murphy = run(&["-e", "connect:error=ECONNREFUSED:for=1s"], &steps)?;
+    sees(&murphy, "ECONNREFUSED")?;
+    // It is not murphy that ends it: it is stopped, with a lease that goes on.
+    sees(&murphy, "ok")?;
+    let done = murphy.finish(PATIENCE)?;
+    let seen: Vec<_> = done.stdout.lines().collect();
+    let over = seen.iter().position(|line| *line == "ok").unwrap_or(0);
+    ensure!(
+        over > 0 && seen[over..].iter().all(|line| *line == "ok"),
+        "{done}"
+    );
+    Ok(())
+}
+
+fn two() -> Outcome {
+    let (one, other) = (Echo::start()?, Echo::start()?);
+    let first = run(
+        &["-e", "connect:error=ECONNREFUSED"],
+        &["connect", &one.address.to_string(), "200", "10"],
+    )?;
+    let second = run(
+        &["-e", "connect:error=ETIMEDOUT"],
+        &["connect", &other.address.to_string(), "100", "10"],
+    )?;
+    let (first, second) = (first.finish(PATIENCE * 2)?, second.finish(PATIENCE * 2)?);
+    ensure!(
+        victim::seen(&first.stdout, "ECONNREFUSED") == 200,
+        "{first}"
+    );
+    ensure!(victim::seen(&second.stdout, "ETIMEDOUT") == 100, "{second}");
+    Ok(())
+}
+
+/// Kills murphy at moments spread over its start, its work and its end. The harness looks for leftovers.
+fn any_moment() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address;
+    let text = address.to_string();
+    for round in 0..12 {
+        let faults = ["-e", "connect:error=ECONNREFUSED", "-e", "net:loss=50%"];
+        let murphy = run(&faults, &["connect", &text, "10", "5"])?;
+        thread::sleep(Duration::from_millis(round * 7));
+        // It may be done already.
+        let _ = murphy.signal(libc::SIGKILL);
+        drop(murphy);
+        reachable(address)?;
+    }
+    Ok(())
+}
+
+/// This program is no target: it connects whatever happens.
+fn reachable(address: SocketAddr) -> anyhow::Result<()> {
+    TcpStream::connect_timeout(&address, PATIENCE).context("an untargeted process is hit")?;
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! `connect:error=…`: the caller is refused, nothing is sent, nobody else notices.
+
+use std::process::ExitCode;
+
+use anyhow::ensure;
+use tests::{Hit, Outcome, case, needs, net::Echo, redis::Redis, victim::seen, victim::victim};
+
+fn main() -> ExitCode {
+    tests::run([
+        case(
+            "refused, counted, and over when murphy is",
+            needs![Root, Cgroup2, Atomics],
+            refused,
+        ),
+        case(
+            "a neighbour on the same port sees nothing",
+            needs![Root, Cgroup2, Atomics],
+            neighbour,
+        ),
+        case(
+            "port and address narrow it down",
+            needs![Root, Cgroup2, Atomics],
+            filters,
+        ),
+        case("IPv6 is hit too", needs![Root, Cgroup2, Atomics], ipv6),
+        case(
+            "when= and times= count matches",
+            needs![Root, Cgroup2, Atomics],
+            triggers,
+        ),
+        case(
+            "pulse= is active and quiet by turns",
+            needs![Root, Cgroup2, Atomics],
+            pulse,
+        ),
+        case(
+            "rate_limit= spaces injections, and spares times=",
+            needs![Root, Cgroup2, Atomics],
+            rate_limit,
+        ),
+        case(
+            "p= holds its share, and the seed repeats it",
+            needs![Root, Cgroup2, Atomics],
+            probability,
+        ),
+        case(
+            "redis-cli is refused by a server that runs",
+            needs![
+                Root,
+                Cgroup2,
+                Atomics,
+                Tool("redis-server"),
+                Tool("redis-cli")
+            ],
+            redis,
+        ),
+    ])
+}
+
+fn refused() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    let works = victim(["connect", &address, "3"]).run()?;
+    ensure!(seen(&works.stdout, "ok") == 3, "{works}");
+
+    let hit = Hit::run(
+        &["-e", "connect:error=ETIMEDOUT"],
+        &["connect", &address, "5"],
+    )?;
+    ensure!(hit.seen("ETIMEDOUT") == 5, "{}", hit.victim);
+    ensure!(
+        hit.count(0, "matched") == 5 && hit.count(0, "injected") == 5,
+        "{}",
+        hit.report
+    );
+
+    let again = victim(["connect", &address, "3"]).run()?;
+    ensure!(seen(&again.stdout, "ok") == 3, "{again}");
+    Ok(())
+}
+
+fn neighbour() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    let neighbour = victim(["connect", &address, "60", "20"]).spawn()?;
+    let hit = Hit::run(
+        &["-e", "connect:error=ECONNREFUSED"],
+        &["connect", &address, "20", "20"],
+    )?;
+    ensure!(hit.seen("ECONNREFUSED") == 20, "{}", hit.victim);
+    let neighbour = neighbour.finish(std::time::Duration::from_secs(60))?;
+    ensure!(seen(&neighbour.stdout, "ok") == 60, "{neighbour}");
+    Ok(())
+}
+
+fn filters() -> Outcome {
+    let (one, other) = (Echo::start()?, Echo::start()?);
+    let rule = format!("connect:error=EPERM:port={}:dst=127.0.0.0/8", one.port());
+    let hit = Hit::run(&["-e", &rule], &["connect", &one.address.to_string(), "3"])?;
+    ensure!(
+        hit.seen("EPERM") == 3 && hit.count(0, "injected") == 3,
+        "{}",
+        hit.victim
+    );
+    let hit = Hit::run(
+        &["-e", &rule],
+        &["connect", &other.address.to_string(), "3"],
+    )?;
+    ensure!(
+        hit.seen("ok") == 3 && hit.count(0, "matched") == 0,
+        "{}",
+        hit.victim
+    );
+    let elsewhere = format!("connect:error=EPERM:port={}:dst=10.0.0.0/8", one.port());
+    let hit = Hit::run(
+        &["-e", &elsewhere],
+        &["connect", &one.address.to_string(), "3"],
+    )?;
+    ensure!(
+        hit.seen("ok") == 3 && hit.count(0, "matched") == 0,
+        "{}",
+        hit.victim
+    );
+    Ok(())
+}
+
+fn ipv6() -> Outcome {
+    let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {
+        return tests::skip("no IPv6 on the loopback interface");
+    };
+    let address = listener.local_addr()?.to_string();
+    let hit = Hit::run(
+        &["-e", "connect:error=ENETUNREACH:dst=[::1]"],
+        &["connect", &address, "3"],
+    )?;
+    ensure!(
+        hit.seen("ENETUNREACH") == 3 && hit.count(0, "injected") == 3,
+        "{}",
+        hit.victim
+    );
+    let hit = Hit::run(
+        &["-e", "connect:error=ENETUNREACH:dst=[::2]"],
+        &["connect", &address, "3"],
+    )?;
+    ensure!(
+        hit.seen("ok") == 3 && hit.count(0, "matched") == 0,
+        "{}",
+        hit.victim
+    );
+    Ok(())
+}
+
+fn triggers() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    let hit = Hit::run(
+        &["-e", "connect:error=ECONNREFUSED:when=3..9+2:times=3"],
+        &["connect", &address, "12"],
+    )?;
+    let wanted = "ok ok ECONNREFUSED ok ECONNREFUSED ok ECONNREFUSED ok ok ok ok ok";
+    let got = hit.victim.stdout.lines().collect::<Vec<_>>().join(" ");
+    ensure!(got == wanted, "{got}");
+    ensure!(
+        hit.count(0, "matched") == 12
+            && hit.count(0, "injected") == 3
+            && hit.count(0, "when") == 8
+            && hit.count(0, "times") == 1,
+        "{}",
+        hit.report
+    );
+    Ok(())
+}
+
+fn pulse() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    // The first part is longer than any run, or over before the victim's first instruction.
+    for (pulse, refused) in [("1h/1us", 10), ("1us/1h", 0)] {
+        let fault = format!("connect:error=ECONNREFUSED:pulse={pulse}");
+        let hit = Hit::run(&["-e", &fault], &["connect", &address, "10"])?;
+        ensure!(hit.seen("ECONNREFUSED") == refused, "{}", hit.victim);
+        ensure!(
+            hit.count(0, "injected") == refused && hit.count(0, "pulse") == 10 - refused,
+            "{}",
+            hit.report
+        );
+    }
+    let hit = Hit::run(
+        &["-e", "connect:error=ECONNREFUSED:pulse=500ms/300ms"],
+        &["connect", &address, "60", "50"],
+    )?;
+    let refused = hit.seen("ECONNREFUSED");
+    ensure!(refused + hit.seen("ok") == 60, "{}", hit.victim);
+    ensure!(
+        hit.count(0, "injected") == refused
+            && hit.count(0, "pulse") == 60 - refused
+            && hit.count(0, "matched") == 60,
+        "{}",
+        hit.report
+    );
+    // At least 3 s are more than three periods; one turn less is left to a machine that stalls.
+    let lines: Vec<_> = hit.victim.stdout.lines().collect();
+    let turns = lines.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    ensure!(turns >= 4, "only {turns} turns: {}", hit.victim);
+    Ok(())
+}
+
+fn rate_limit() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    // At once, and then not again; the others use up nothing.
+    let hit = Hit::run(
+        &[
+            "-e",
+            "connect:error=ECONNREFUSED:when=3+:rate_limit=1/h:times=2",
+        ],
+        &["connect", &address, "8"],
+    )?;
+    let got = hit.victim.stdout.lines().collect::<Vec<_>>().join(" ");
+    ensure!(got == "ok ok ECONNREFUSED ok ok ok ok ok", "{got}");
+    ensure!(
+        hit.count(0, "injected") == 1
+            && hit.count(0, "when") == 2
+            && hit.count(0, "rate_limit") == 5
+            && hit.count(0, "times") == 0,
+        "{}",
+        hit.report
+    );
+
+    let paced = ["connect", &address, "60", "50"];
+    let hit = Hit::run(&["-e", "connect:error=ECONNREFUSED:rate_limit=5/s"], &paced)?;
+    let refused = hit.seen("ECONNREFUSED");
+    ensure!(refused + hit.seen("ok") == 60, "{}", hit.victim);
+    ensure!(
+        hit.count(0, "injected") == refused && hit.count(0, "rate_limit") == 60 - refused,
+        "{}",
+        hit.report
+    );
+    // 200 ms apart at least, on the kernel's own clock; a machine that stalls makes them fewer.
+    let most = hit.report["seconds"].as_f64().unwrap_or_default() * 5.0 + 1.0;
+    ensure!(
+        refused >= 3 && refused as f64 <= most,
+        "{refused} refused, {most} allowed: {}",
+        hit.report
+    );
+
+    let hit = Hit::run(
+        &["-e", "connect:error=ECONNREFUSED:rate_limit=5/s:times=3"],
+        &paced,
+    )?;
+    ensure!(
+        hit.seen("ECONNREFUSED") == 3 && hit.count(0, "injected") == 3,
+        "{}",
+        hit.report
+    );
+    ensure!(
+        hit.count(0, "rate_limit") + hit.count(0, "times") == 57 && hit.count(0, "times") > 0,
+        "{}",
+        hit.report
+    );
+    Ok(())
+}
+
+fn probability() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    let run = || {
+        Hit::run(
+            &["--seed", "7", "-e", "connect:error=ECONNREFUSED:p=30%"],
+            &["connect", &address, "300"],
+        )
+    };
+    let (first, second) = (run()?, run()?);
+    ensure!(
+        first.victim.stdout == second.victim.stdout,
+        "the same seed decided differently"
+    );
+    let refused = first.seen("ECONNREFUSED");
+    ensure!(refused == first.count(0, "injected"), "{}", first.report);
+    ensure!(
+        first.count(0, "probability") == 300 - refused,
+        "{}",
+        first.report
+    );
+    // 90 ± 5 standard deviations of the binomial distribution.
+    ensure!((50..=130).contains(&refused), "{refused} of 300 at 30 %");
+    Ok(())
+}
+
+fn redis() -> Outcome {
+    let redis = Redis::start([])?;
+    let fault = format!("connect:error=ECONNREFUSED:port={}", redis.port());
+    let cli = tests::murphy(["run", "-q", "-e", &fault, "--", "redis-cli", "-p"])
+        .args([redis.port().to_string(), "ping".into()])
+        .run()?;
+    ensure!(
+        cli.code != Some(0) && cli.stderr.contains("refused"),
+        "{cli}"
+    );
+    let after = redis.cli(["ping"])?;
+    ensure!(after.stdout.trim() == "PONG", "{after}");
+    Ok(())
+}

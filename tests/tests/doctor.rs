@@ -1,0 +1,171 @@
+//! `murphy doctor`: what it says can be believed, and it leaves no trace.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tests::{Outcome, case, murphy, needs};
+
+fn main() -> ExitCode {
+    tests::run([
+        case("JSON says what was found", needs![Root], json),
+        case(
+            "a fault that it calls served can be run, and no other",
+            needs![Root, Cgroup2, Bpf],
+            agrees,
+        ),
+        case(
+            "connect is served, by a program that was seen to work",
+            needs![Root, Cgroup2, Atomics],
+            connect,
+        ),
+        case(
+            "open is served where LSM programs run",
+            needs![Root, Cgroup2, BpfLsm, Atomics],
+            open,
+        ),
+        case("a fault asked about tries its own hooks", needs![Root], own),
+        case(
+            "without root it says what it can",
+            needs![Root],
+            unprivileged,
+        ),
+        case("a malformed fault is refused", needs![], malformed),
+        case(
+            "killed at any moment it leaves nothing",
+            needs![Root, Cgroup2],
+            killed,
+        ),
+    ])
+}
+
+fn doctor(args: &[&str]) -> anyhow::Result<(Option<i32>, Value)> {
+    let got = murphy(["doctor", "--json"]).args(args).run()?;
+    let found = serde_json::from_str(&got.stdout).with_context(|| got.to_string())?;
+    Ok((got.code, found))
+}
+
+fn served(found: &Value, fault: &str) -> bool {
+    list(found, "faults")
+        .iter()
+        .any(|row| row["fault"] == fault && row["served"] == true)
+}
+
+fn list<'a>(found: &'a Value, key: &str) -> &'a [Value] {
+    found[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn json() -> Outcome {
+    let (code, found) = doctor(&[])?;
+    ensure!(found["machine"]["kernel"].is_string(), "{found}");
+    let hooks = list(&found, "hooks");
+    ensure!(hooks.len() == 9, "{found}");
+    for hook in hooks {
+        let state = hook["state"].as_str().unwrap_or_default();
+        let works = ["ran", "attached"].contains(&state);
+        ensure!(works == hook["reason"].is_null(), "{hook}");
+        ensure!(hook["needs"][0]["since"].is_string(), "{hook}");
+    }
+    let faults = list(&found, "faults");
+    ensure!(faults.len() == 5, "{found}");
+    for fault in faults {
+        let served = fault["served"] == true;
+        ensure!(served == fault["backend"].is_string(), "{fault}");
+        ensure!(served != fault["try"].is_string(), "{fault}");
+    }
+    let any = faults.iter().any(|fault| fault["served"] == true);
+    ensure!(code == Some(if any { 0 } else { 77 }), "{code:?} {found}");
+    Ok(())
+}
+
+fn agrees() -> Outcome {
+    for fault in [
+        "connect:error=ECONNREFUSED",
+        "egress:loss=1%",
+        "ingress:loss=1%",
+        "openat:error=EACCES:when=1000000",
+        "write:error=EIO:when=1000000",
+    ] {
+        let (code, found) = doctor(&["-e", fault])?;
+        let said = list(&found, "faults")[0]["served"] == true;
+        ensure!(code == Some(if said { 0 } else { 77 }), "{code:?} {found}");
+        let run = murphy(["run", "-e", fault, "--", "true"]).run()?;
+        ensure!(said == (run.code == Some(0)), "{found}\n{run}");
+    }
+    Ok(())
+}
+
+fn connect() -> Outcome {
+    let (_, found) = doctor(&[])?;
+    let hook = list(&found, "hooks")
+        .iter()
+        .find(|h| h["hook"] == "connect");
+    let hook = hook.context("no hook")?;
+    // Before 5.18 the helper is not there, which the report must then say.
+    let helper = list(hook, "needs")
+        .iter()
+        .find(|n| n["interface"] == "bpf_set_retval");
+    let here = helper.context("no helper")?["here"] == true;
+    ensure!(here == (hook["state"] == "ran"), "{hook}");
+    ensure!(here == served(&found, "connect"), "{found}");
+    Ok(())
+}
+
+fn open() -> Outcome {
+    let (_, found) = doctor(&[])?;
+    ensure!(
+        served(&found, "open") && served(&found, "read_write"),
+        "{found}"
+    );
+    Ok(())
+}
+
+fn own() -> Outcome {
+    let (_, found) = doctor(&["-e", "connect:error=EPERM"])?;
+    let names: Vec<_> = list(&found, "hooks").iter().map(|h| &h["hook"]).collect();
+    ensure!(names == ["connect", "exec", "follow"], "{found}");
+    ensure!(list(&found, "faults").len() == 1, "{found}");
+    Ok(())
+}
+
+fn unprivileged() -> Outcome {
+    // The directory of the binary may be closed to others: run it by an open descriptor's path.
+    let folder = tempfile::tempdir()?;
+    let copy = folder.path().join("murphy");
+    std::fs::copy(tests::murphy_path(), &copy)?;
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open)?;
+    let got = tests::program("setpriv")
+        .args(["--reuid", "65534", "--clear-groups", "--"])
+        .args([copy.as_os_str()])
+        .args(["doctor"])
+        .run()?;
+    ensure!(got.code == Some(77), "{got}");
+    ensure!(got.stdout.contains("sudo murphy doctor"), "{got}");
+    ensure!(got.stdout.is_ascii(), "{got}");
+    Ok(())
+}
+
+fn malformed() -> Outcome {
+    let got = murphy(["doctor", "-e", "connect:error=ENOSUCH"]).run()?;
+    ensure!(got.code == Some(2), "{got}");
+    ensure!(
+        got.stderr.contains("ENOSUCH") && got.stdout.is_empty(),
+        "{got}"
+    );
+    Ok(())
+}
+
+/// The harness looks for what is left once this is done.
+fn killed() -> Outcome {
+    for milliseconds in [5, 20, 40, 80, 160] {
+        let mut doctor = murphy(["doctor"]).spawn()?;
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        if doctor.is_running()? {
+            doctor.signal(libc::SIGKILL)?;
+        }
+        doctor.finish(Duration::from_secs(5))?;
+    }
+    Ok(())
+}

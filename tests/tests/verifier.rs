@@ -1,0 +1,97 @@
+//! What the verifier has to walk through, guarded against growth: it is most of murphy's start, and a limit of the kernel.
+
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use aya::programs::loaded_programs;
+use tests::{Outcome, case, murphy, needs, victim, wait_until};
+
+/// Instructions, per program. A million is the limit of the kernel.
+const BUDGET: u32 = 40_000;
+
+fn main() -> ExitCode {
+    tests::run([
+        case(
+            "of the network programs",
+            needs![Root, Cgroup2, Atomics],
+            network,
+        ),
+        case(
+            "of the LSM programs",
+            needs![Root, Cgroup2, Atomics, BpfLsm],
+            lsm,
+        ),
+    ])
+}
+
+fn network() -> Outcome {
+    let faults = [
+        "-e",
+        "connect:error=EPERM:port=1:dst=192.0.2.0/24",
+        "-e",
+        "net:loss=1%:port=1:sport=1:dst=[2001:db8::]/32:proto=17",
+    ];
+    walked(
+        &faults,
+        &[
+            "murphy_connect4",
+            "murphy_connect6",
+            "murphy_socket",
+            "murphy_egress",
+            "murphy_ingress",
+            "murphy_exec",
+        ],
+    )
+}
+
+fn lsm() -> Outcome {
+    let faults = [
+        "-e",
+        "read,write:error=EIO:on=blk",
+        "-e",
+        "openat:error=EIO:on=blk",
+    ];
+    walked(&faults, &["murphy_open", "murphy_rw"])
+}
+
+/// Reads what the kernel notes of each program (5.16) while murphy runs.
+fn walked(faults: &[&str], programs: &[&str]) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("f");
+    let murphy = murphy(["run", "-q"])
+        .args(faults)
+        .args(["--"])
+        .args([victim::self_path()])
+        .args(victim::words([
+            "write",
+            &path.to_string_lossy(),
+            "1000",
+            "20",
+        ]))
+        .spawn()?;
+    wait_until(Duration::from_secs(20), || {
+        murphy.stdout().is_ok_and(|said| said.contains("ok"))
+    })
+    .context("the victim does not run")?;
+    let mut counts = BTreeMap::new();
+    for program in loaded_programs().flatten() {
+        if let (Some(name), Some(count)) =
+            (program.name_as_str(), program.verified_instruction_count())
+        {
+            counts.insert(name.to_owned(), count);
+        }
+    }
+    murphy.signal(libc::SIGTERM)?;
+    murphy.finish(Duration::from_secs(20))?;
+    for name in programs {
+        let count = *counts
+            .get(*name)
+            .with_context(|| format!("{name} is not loaded: {counts:?}"))?;
+        println!("    {name}: {count} instructions walked");
+        ensure!(
+            count <= BUDGET,
+            "{name}: the verifier walks {count} instructions, budget {BUDGET}"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! The integration tests: one set of static programs, run on the host and in every kernel.
+
+use std::{
+    fs,
+    io::{Read as _, sink},
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use super::record::{Collector, Outcome, Record};
+use crate::{
+    cache::Cache,
+    emulator, image,
+    kernels::Kernel,
+    progress::Step,
+    sh,
+    vm::{
+        self, build, console,
+        initrd::{self, Job},
+        qemu::{self, End, Machine, Streams},
+    },
+};
+
+/// One test file may take so long, on the host or under emulation.
+const PER_FILE: Duration = Duration::from_secs(300);
+
+/// The test programs and what they contain.
+pub(crate) struct Suite {
+    programs: Vec<PathBuf>,
+    murphy: PathBuf,
+    filter: Option<String>,
+    /// `FILE: NAME` of every test that the filter lets through.
+    pub(crate) tests: Vec<String>,
+    /// What did not compile.
+    pub(crate) errors: String,
+}
+
+impl Suite {
+    /// Builds murphy and the test programs and lists their tests.
+    pub(crate) fn build(filter: Option<&str>) -> Result<Self> {
+        let step = Step::start("building murphy and the integration tests");
+        let murphy = build::murphy()?;
+        let mut cargo = build::static_cargo("build");
+        // One file that does not compile is one failure; the others run.
+        cargo.args(["--keep-going", "-p", "tests", "--test", "*"]);
+        let built = build::artifacts(cargo)?;
+        let mut suite = Self {
+            programs: Vec::new(),
+            murphy,
+            filter: filter.map(str::to_owned),
+            tests: Vec::new(),
+            errors: built.errors,
+        };
+        for artifact in built.artifacts {
+            let listed = sh::run(Command::new(&artifact.path).arg("--list").args(filter))?;
+            let names: Vec<_> = listed
+                .lines()
+                .filter_map(|l| l.strip_suffix(": test"))
+                .collect();
+            if !names.is_empty() {
+                suite
+                    .tests
+                    .extend(names.iter().map(|n| format!("{}: {n}", artifact.name)));
+                suite.programs.push(artifact.path);
+            }
+        }
+        step.end(
+            if suite.errors.is_empty() {
+                "done"
+            } else {
+                "FAILED"
+            },
+            &format!(
+                "{} tests in {} files",
+                suite.tests.len(),
+                suite.programs.len()
+            ),
+        );
+        Ok(suite)
+    }
+
+    /// Runs everything here.
+    pub(crate) fn on_host(&self) -> Result<Vec<Record>> {
+        let step = Step::start("integration tests on the host");
+        let dir = tempfile::Builder::new().prefix("murphy-test-").tempdir()?;
+        let mut collector = Collector::new("host");
+        for program in &self.programs {
+            if sh::interrupted() {
+                break;
+            }
+            let events = dir.path().join("events");
+            let output = dir.path().join("output");
+            fs::write(&events, "")?;
+            let log = fs::File::create(&output)?;
+            let mut child = Command::new(program)
+                .args(&self.filter)
+                .env("MURPHY_TEST_EVENTS", &events)
+                .env("MURPHY_BIN", &self.murphy)
+                .env("RUST_BACKTRACE", "0")
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                .spawn()?;
+            let ended = wait(&mut child, PER_FILE)?;
+            for line in fs::read_to_string(&events)?.lines() {
+                collector.line(line);
+            }
+            let mut said = String::new();
+            fs::File::open(&output)?.read_to_string(&mut said).ok();
+            let name = program.file_name().unwrap_or_default().to_string_lossy();
+            let stem = name.rsplit_once('-').map_or(&*name, |(s, _)| s);
+            let mine: Vec<String> = self
+                .tests
+                .iter()
+                .filter(|t| t.split(": ").next() == Some(stem))
+                .cloned()
+                .collect();
+            collector.close(
+                &mine,
+                &format!(
+                    "the test program ended early: {ended}\n{}",
+                    sh::tail(&said, 20)
+                ),
+            );
+        }
+        finish(step, &collector.records, "");
+        Ok(collector.records)
+    }
+
+    /// Boots a kernel once and runs everything in it.
+    pub(crate) fn in_kernel(&self, cache: &Cache, kernel: &Kernel) -> Result<Vec<Record>> {
+        let step = Step::start(format!(
+            "integration tests in {} ({})",
+            kernel.name, kernel.release
+        ));
+        let files = u32::try_from(self.programs.len())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let machine = Machine {
+            emulator: emulator::find(cache)?,
+            root_image: image::find(cache)?,
+            memory: "2G".into(),
+            cpus: 2,
+            accel: "tcg,thread=multi".into(),
+            timeout: vm::BOOT_TIMEOUT
+                + PER_FILE
+                    .saturating_mul(files)
+                    .min(Duration::from_secs(1200)),
+            boot_timeout: vm::BOOT_TIMEOUT,
+            append: String::new(),
+        };
+        let mut payload = self.programs.clone();
+        payload.push(self.murphy.clone());
+        let mut environment = vm::environment(kernel);
+        environment.push(("MURPHY_TEST_EVENTS".into(), "/murphy/events".into()));
+        let job = Job {
+            command: self.script(),
+            environment,
+            payload: &payload,
+        };
+        let collector = Arc::new(Mutex::new(Collector::new(&kernel.name)));
+        let on_event = Arc::clone(&collector);
+        let streams = Streams {
+            // What tests print stands in their failures.
+            stdout: Box::new(sink()),
+            stderr: Box::new(sink()),
+            events: Box::new(move |line| {
+                on_event
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .line(line);
+            }),
+        };
+        let outcome = qemu::boot(&machine, kernel, &job, streams, None)?;
+        let why = match &outcome.end {
+            End::Exit(_) => "the test program ended early".to_owned(),
+            End::Panic(text) => format!("the kernel died: {}\n{text}", console::headline(text)),
+            End::Timeout => "timed out".to_owned(),
+            End::Interrupted => "interrupted".to_owned(),
+            End::Runner(text) => format!("the runner failed: {text}"),
+        };
+        if !matches!(outcome.end, End::Exit(_) | End::Interrupted) {
+            vm::keep_console(cache, kernel, &outcome)?;
+        }
+        let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
+        collector.close(&self.tests, &why);
+        finish(
+            step,
+            &collector.records,
+            &format!("boot {:.1} s", outcome.phases.boot.as_secs_f64()),
+        );
+        Ok(collector.records.clone())
+    }
+
+    fn script(&self) -> String {
+        let filter = self
+            .filter
+            .as_deref()
+            .map(initrd::quote)
+            .unwrap_or_default();
+        let limit = PER_FILE.as_secs();
+        let lines = self.programs.iter().map(|p| {
+            let name = p.file_name().unwrap_or_default().to_string_lossy();
+            format!("timeout {limit} /murphy/bin/{name} {filter} || status=1\n")
+        });
+        format!("status=0\n{}exit $status\n", lines.collect::<String>())
+    }
+}
+
+fn finish(step: Step, records: &[Record], remark: &str) {
+    let count = |outcome| records.iter().filter(|r| r.outcome == outcome).count();
+    let failed = count(Outcome::Failed);
+    let sep = if remark.is_empty() { "" } else { "; " };
+    step.end(
+        if failed == 0 { "ok" } else { "FAILED" },
+        &format!(
+            "{} passed, {failed} failed, {} skipped{sep}{remark}",
+            count(Outcome::Passed),
+            count(Outcome::Skipped)
+        ),
+    );
+}
+
+/// Waits for a child at most so long; says how it ended.
+fn wait(child: &mut std::process::Child, limit: Duration) -> Result<String> {
+    let until = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().context("waiting for a test program")? {
+            return Ok(status.to_string());
+        }
+        if Instant::now() > until || sh::interrupted() {
+            child.kill()?;
+            child.wait()?;
+            return Ok(if sh::interrupted() {
+                "interrupted".into()
+            } else {
+                format!("over {} s", limit.as_secs())
+            });
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}

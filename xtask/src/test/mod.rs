@@ -1,0 +1,140 @@
+//! `cargo xtask test`: every check and every test, here and in every kernel, and one table at the end.
+
+mod integration;
+mod lint;
+mod record;
+mod table;
+mod unit;
+
+use std::{fs, path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result};
+
+use self::{
+    integration::Suite,
+    record::{Outcome, Record},
+};
+use crate::{cache::Cache, kernels, setup, sh, vm::status};
+
+/// Run all checks and tests, on this machine and in every kernel
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only in these kernels (may be repeated)
+    #[arg(long, value_name = "KERNEL")]
+    kernel: Vec<String>,
+    /// Only the integration tests, only here
+    #[arg(long)]
+    host_only: bool,
+    /// Boot no kernel
+    #[arg(long)]
+    no_vm: bool,
+    /// Only tests whose name contains this; skips the checks
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Only the integration tests
+    #[arg(long)]
+    integration: bool,
+    /// Write all outcomes to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Runs the command; the status to exit with.
+pub(crate) fn run(args: &Args) -> u8 {
+    let begun = Instant::now();
+    let mut records = Vec::new();
+    let mut columns = vec![("host".to_owned(), "host".to_owned())];
+    if let Err(error) = all(args, &mut records, &mut columns) {
+        // Whatever stops the run is a failure among the others: the last line stays what it is.
+        records.push(Record::new(
+            "host",
+            "the test run itself",
+            Outcome::Failed,
+            format!("{error:#}"),
+        ));
+    }
+    let table = table::render(&columns, &records);
+    eprintln!("\n{} s in all", begun.elapsed().as_secs());
+    println!("{table}");
+    if let Some(file) = &args.json {
+        let all: Vec<_> = records.iter().map(Record::json).collect();
+        let text = serde_json::Value::from(all).to_string();
+        if let Err(error) = fs::write(file, text) {
+            eprintln!("test: cannot write {}: {error}", file.display());
+            return 1;
+        }
+    }
+    if sh::interrupted() {
+        return status::INTERRUPTED;
+    }
+    u8::from(records.iter().any(|r| r.outcome == Outcome::Failed))
+}
+
+fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String)>) -> Result<()> {
+    let cache = Cache::open()?;
+    if !setup::is_complete(&cache) {
+        setup::run(&setup::Args::default()).context("setup")?;
+    }
+    let filter = args.filter.as_deref();
+    if !args.host_only && !args.integration {
+        if filter.is_none() {
+            records.extend(lint::run(&cache)?);
+        }
+        interruptible()?;
+        records.extend(unit::run(filter)?);
+    }
+    interruptible()?;
+    let suite = Suite::build(filter)?;
+    if !suite.errors.is_empty() {
+        let errors = suite.errors.as_str();
+        records.push(Record::new(
+            "host",
+            "building the integration tests",
+            Outcome::Failed,
+            errors,
+        ));
+    }
+    if args.kernel.is_empty() {
+        records.extend(suite.on_host()?);
+    }
+    if args.no_vm || args.host_only {
+        return Ok(());
+    }
+    let named = !args.kernel.is_empty();
+    let names = if named {
+        args.kernel.clone()
+    } else {
+        kernels::SUITES.iter().map(|s| s.name.to_owned()).collect()
+    };
+    for name in &names {
+        interruptible()?;
+        match kernels::find(&cache, name) {
+            Ok(kernel) => {
+                columns.push((name.clone(), heading(&kernel.release)));
+                records.extend(suite.in_kernel(&cache, &kernel)?);
+            }
+            Err(error) => {
+                columns.push((name.clone(), name.clone()));
+                // The oldest kernel is best effort: its suite moves to an archive one day.
+                let outcome = if name == "bullseye" && !named {
+                    Outcome::Skipped
+                } else {
+                    Outcome::Failed
+                };
+                let lost = |t: &String| Record::new(name, t, outcome, format!("{error:#}"));
+                records.extend(suite.tests.iter().map(lost));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn interruptible() -> Result<()> {
+    anyhow::ensure!(!sh::interrupted(), "interrupted");
+    Ok(())
+}
+
+/// `6.12.107+deb13-cloud-amd64` → `6.12`.
+fn heading(release: &str) -> String {
+    release.split('.').take(2).collect::<Vec<_>>().join(".")
+}

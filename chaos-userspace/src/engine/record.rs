@@ -219,9 +219,8 @@ impl Match {
             elapsed_ns: event.elapsed_ns,
             rule: event.rule,
             n: event.n,
-            op: Op::ALL
-                .iter()
-                .find(|op| operation(**op) == Ok(event.operation))
+            op: Op::all()
+                .find(|op| operation(*op) == event.operation)
                 .map_or_else(|| event.operation.to_string(), |op| op.name().to_owned()),
             verdict: Verdict::of(event.verdict),
             pid: known.then_some(event.pid),
@@ -303,6 +302,7 @@ impl fmt::Display for Trace<'_> {
                 let text = nix::errno::Errno::from_raw(i32::from(errno.get())).desc();
                 write!(f, " = -1 {errno} ({text})")?;
             }
+            (Verdict::Injected, Some(Effect::Call(_))) => {}
             (Verdict::Injected, Some(Effect::Loss(_))) => f.write_str(" lost")?,
             _ => {}
         }

@@ -145,7 +145,11 @@ fn processes(found: &mut BTreeSet<String>) {
             continue;
         };
         let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        if comm.starts_with("murphy") && !is_zombie(&entry.path()) {
+        // `murphy-` and a hash is the program of murphy's own unit tests.
+        let hash = comm
+            .strip_prefix("murphy-")
+            .is_some_and(|rest| rest.trim_end().bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if comm.starts_with("murphy") && !hash && !is_zombie(&entry.path()) {
             found.insert(format!("process {} ({pid})", comm.trim()));
         }
     }

@@ -227,7 +227,7 @@ pub(crate) fn writes(repetitions: usize) -> Result<()> {
     let other = Load::start("wait", 0)?;
     let foreign = other.pid();
     let fault = || vec!["write:error=ENOSPC".to_owned()];
-    let mut rows = vec![
+    let mut rows = [
         Row::new("no program", vec![], &[]),
         Row::new("an empty LSM program", vec![], &[]),
         Row::new("armed for another process", fault(), &["--pid", &foreign]),

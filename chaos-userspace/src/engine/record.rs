@@ -302,7 +302,6 @@ impl fmt::Display for Trace<'_> {
                 let text = nix::errno::Errno::from_raw(i32::from(errno.get())).desc();
                 write!(f, " = -1 {errno} ({text})")?;
             }
-            (Verdict::Injected, Some(Effect::Call(_))) => {}
             (Verdict::Injected, Some(Effect::Loss(_))) => f.write_str(" lost")?,
             _ => {}
         }

@@ -88,7 +88,7 @@ fn item<'s>(word: &'s Word, text: &str) -> Result<Item<'s>, Misplaced> {
     } else {
         (registry::operations_named(wanted), true)
     };
-    if named.is_empty() && !(optional && !wanted.is_empty()) {
+    if named.is_empty() && (!optional || wanted.is_empty()) {
         return Err((word.span.clone(), no_operation(text)));
     }
     Ok(Item {

@@ -319,7 +319,7 @@ fn a_file_in_place_of_its_name_is_refused_in_short() {
     assert!(error.render(false).len() < 20_000);
 }
 
-/// What strace refuses in `-e inject=` (its tests/qual_inject-syntax.test). Of its refusals we do not share three: numbers in `when`
+/// What strace refuses in `-e inject=` (its `tests/qual_inject-syntax.test`). Of its refusals we do not share three: numbers in `when`
 /// beyond 65535 mean what they say here, `F..L` may end there, and a bare number is a system call as in strace's own sets.
 #[test]
 fn what_strace_refuses_is_refused() {

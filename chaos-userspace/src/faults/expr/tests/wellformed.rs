@@ -462,7 +462,7 @@ fn examples_of_the_registry_parse_and_belong_to_their_row() {
     }
 }
 
-/// What strace takes in `-e inject=` and `-e fault=` (its tests/qual_inject-*.test and qual_fault-*.test), we take too.
+/// What strace takes in `-e inject=` and `-e fault=` (its `tests/qual_inject-*.test` and `qual_fault-*.test`), we take too.
 #[test]
 fn strace_takes_them_too() {
     for text in [

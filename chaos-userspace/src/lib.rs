@@ -6,6 +6,7 @@
 //! [`cli`] parses, shows, and exits.
 
 pub mod cli;
+pub mod convert;
 pub mod engine;
 pub mod faults;
 pub mod kernel;

@@ -36,6 +36,13 @@ pub(super) enum Failure {
     Input { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
     Replay { path: PathBuf, source: ReplayError },
+    /// A file that says nothing, or something wrong; `at` begins with its name.
+    #[error("{at}: {wrong}")]
+    Said {
+        at: String,
+        wrong: String,
+        remedy: Option<String>,
+    },
     #[error("{doing}: {source}")]
     Io {
         doing: &'static str,
@@ -62,6 +69,7 @@ impl Failure {
             | Self::Replay { .. }
             | Self::NobodyHit
             | Self::State(StateError::Name(_))
+            | Self::Said { .. }
             | Self::Engine(
                 EngineError::NoProcess(_)
                 | EngineError::NoTarget { .. }
@@ -91,6 +99,7 @@ impl Failure {
         let remedy = match self {
             Self::Engine(error) => return error.remedy(),
             Self::State(error) => return error.remedy(),
+            Self::Said { remedy, .. } => return remedy.clone(),
             Self::Exec { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => {
                     "check the spelling, and of a script the interpreter in its first line"

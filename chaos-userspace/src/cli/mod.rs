@@ -3,6 +3,7 @@
 mod args;
 mod child;
 mod control;
+mod convert;
 mod detach;
 mod doctor;
 mod failure;
@@ -71,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Panic(args) => (halt::panic(&args), None),
         Command::Resume(args) => (halt::resume(&args), None),
         Command::Doctor(args) => (doctor::doctor(&args), None),
+        Command::Convert(args) => (convert::convert(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),
         Command::Completions { shell } => (output::completions(shell), None),
     };

@@ -9,6 +9,7 @@ use chaos_common::control;
 use super::cgroup::RunCgroup;
 use super::guardian::Guardian;
 use super::interfaces::{self, Interface, Netns};
+use super::netem::{self, Detours};
 use super::report::{FaultReport, Report};
 use super::targets::Targets;
 use super::undo::Undo;
@@ -48,6 +49,8 @@ pub struct Session {
     netns: Vec<Option<Netns>>,
     cgroup: Option<RunCgroup>,
     targets: Option<Targets>,
+    /// The ways through netem.
+    netem: Detours,
     armed_at: u64,
 }
 
@@ -179,23 +182,25 @@ impl Session {
             netns: Vec::new(),
             cgroup: None,
             targets: None,
+            netem: Detours::default(),
             armed_at: 0,
         };
         let kernel = session
             .kernel
             .insert(Kernel::load(&session.plan, session.settings.listen)?);
+        kernel.set_control(control::PACKET_TAG, netem::tag()?)?;
         if let Some(guardian) = &session.guardian {
             kernel.set_control(control::EXEMPT_HELPER, u64::from(guardian.pid()))?;
         }
         Ok(session)
     }
 
-    fn kernel(&mut self) -> Result<&mut Kernel, EngineError> {
+    pub(super) fn kernel(&mut self) -> Result<&mut Kernel, EngineError> {
         self.kernel.as_mut().ok_or_else(not_loaded)
     }
 
     /// Journals what is about to be made.
-    fn journal(&mut self, undo: Undo) -> Result<(), EngineError> {
+    pub(super) fn journal(&mut self, undo: Undo) -> Result<(), EngineError> {
         if let Some(guardian) = &mut self.guardian {
             guardian.journal(&undo).map_err(EngineError::Guardian)?;
         }
@@ -209,6 +214,10 @@ impl Session {
         entry: Option<(&Path, u64)>,
         netns: &[Option<Netns>],
     ) -> Result<(), EngineError> {
+        // What this kernel may lack comes before anything runs.
+        for netns in netns {
+            self.detour(|detours, session| detours.make(session, netns.as_ref()))?;
+        }
         for hook in self.plan.hooks.clone() {
             match hook {
                 Hook::Connect | Hook::Socket | Hook::Ingress => {
@@ -227,9 +236,27 @@ impl Session {
                         self.attach_egress(netns.as_ref())?;
                     }
                 }
+                Hook::EgressNetem | Hook::IngressNetem => {
+                    for netns in netns {
+                        self.detour(|detours, session| {
+                            detours.enter(session, hook, netns.as_ref())
+                        })?;
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    /// Lets the ways through netem use the session that they are part of.
+    fn detour(
+        &mut self,
+        work: impl FnOnce(&mut Detours, &mut Self) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let mut detours = std::mem::take(&mut self.netem);
+        let done = work(&mut detours, self);
+        self.netem = detours;
+        done
     }
 
     /// Attaches the egress classifier to every interface that is up.
@@ -255,6 +282,7 @@ impl Session {
                 netns: netns.map(Netns::path),
                 ifindex: index,
                 interface: name.clone(),
+                side: clsact::Side::Egress,
                 priority,
                 made_clsact: !interfaces::inside(netns, || clsact::is_there(index))
                     .and_then(|there| there)

@@ -2,7 +2,7 @@
 
 use chaos_common::decide::MAX_TIMES;
 
-use super::model::{Fault, Op, Trigger};
+use super::model::{Effect, Fault, Op, Trigger};
 use super::registry::{EffectKey, FilterKey, Key, TriggerKey};
 use super::values::Nanos;
 
@@ -43,7 +43,7 @@ pub enum Mismatch {
 pub(super) fn wrong_key(key: Key, op: &str) -> String {
     let needs = match key {
         Key::Effect(EffectKey::Error) => "a system call",
-        Key::Effect(EffectKey::Loss) | Key::Filter(FilterKey::Sport | FilterKey::Proto) => {
+        Key::Effect(_) | Key::Filter(FilterKey::Sport | FilterKey::Proto) => {
             "packets: egress, ingress or net"
         }
         Key::Filter(FilterKey::Port | FilterKey::Dst) => {
@@ -63,7 +63,9 @@ impl Fault {
     /// The first [`Mismatch`], in the order operations, effect, filter, trigger.
     pub fn check(&self) -> Result<(), Mismatch> {
         check_ops(&self.ops)?;
-        check_key(&self.ops, Key::Effect(self.effect.key()))?;
+        for key in self.effect.keys() {
+            check_key(&self.ops, Key::Effect(key))?;
+        }
         for key in self.filter.keys() {
             check_key(&self.ops, Key::Filter(key))?;
         }
@@ -86,6 +88,12 @@ impl Fault {
                     problem,
                 });
             }
+        }
+        if let Effect::Netem(netem) = &self.effect
+            && let Some((key, problem)) = netem.problem()
+        {
+            let key = Key::Effect(key);
+            return Err(Mismatch::Value { key, problem });
         }
         match self.trigger.problem() {
             None => Ok(()),

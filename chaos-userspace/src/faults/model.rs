@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arch;
 use super::check::Mismatch;
+use super::netem::Netem;
 use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
 
 /// One fault: which operations, which of them, when, and what happens to them.
@@ -156,6 +157,8 @@ pub enum Effect {
     Error(Errno),
     /// The packet vanishes with this probability; the sender is not told. The trigger's `p` multiplies it.
     Loss(Ppm),
+    /// The packet goes through the kernel's netem. What netem has no words for (`p`, `when`, filters) decides beforehand.
+    Netem(Netem),
 }
 
 /// Which of the operations can be hit. Keys combine with *and*, the values of one key with *or*; an empty list does not filter.
@@ -218,7 +221,7 @@ impl Fault {
     pub fn probability(&self) -> Ppm {
         let p = self.trigger.p.unwrap_or(Ppm::ALWAYS);
         match self.effect {
-            Effect::Error(_) => p,
+            Effect::Error(_) | Effect::Netem(_) => p,
             Effect::Loss(loss) => p.times(loss),
         }
     }

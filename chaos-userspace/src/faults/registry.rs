@@ -43,9 +43,50 @@ impl Family {
 pub enum EffectKey {
     /// `error=ERRNO`
     Error,
-    /// `loss=P`
+    /// `loss=P[,CORRELATION]`
     Loss,
+    /// `delay=D`
+    Delay,
+    /// `jitter=D`
+    Jitter,
+    /// `correlation=P`
+    Correlation,
+    /// `distribution=NAME`
+    Distribution,
+    /// `gemodel=P[,R[,1-H[,1-K]]]`
+    Gemodel,
+    /// `state=P13[,P31[,P32[,P23[,P14]]]]`
+    State,
+    /// `duplicate=P[,CORRELATION]`
+    Duplicate,
+    /// `corrupt=P[,CORRELATION]`
+    Corrupt,
+    /// `reorder=P[,CORRELATION[,GAP]]`
+    Reorder,
+    /// `rate=RATE[,OVERHEAD[,CELL[,CELLOVERHEAD]]]`
+    Rate,
+    /// `slot=MIN[,MAX[,PACKETS[,BYTES]]]`
+    Slot,
+    /// `limit=PACKETS`
+    Limit,
 }
+
+/// What can be done to a packet, either way.
+pub(super) const PACKET_EFFECTS: &[EffectKey] = &[
+    EffectKey::Loss,
+    EffectKey::Delay,
+    EffectKey::Jitter,
+    EffectKey::Correlation,
+    EffectKey::Distribution,
+    EffectKey::Gemodel,
+    EffectKey::State,
+    EffectKey::Duplicate,
+    EffectKey::Corrupt,
+    EffectKey::Reorder,
+    EffectKey::Rate,
+    EffectKey::Slot,
+    EffectKey::Limit,
+];
 
 /// A filter's key in an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -98,9 +139,21 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 27] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
+        Self::Effect(EffectKey::Delay),
+        Self::Effect(EffectKey::Jitter),
+        Self::Effect(EffectKey::Correlation),
+        Self::Effect(EffectKey::Distribution),
+        Self::Effect(EffectKey::Gemodel),
+        Self::Effect(EffectKey::State),
+        Self::Effect(EffectKey::Duplicate),
+        Self::Effect(EffectKey::Corrupt),
+        Self::Effect(EffectKey::Reorder),
+        Self::Effect(EffectKey::Rate),
+        Self::Effect(EffectKey::Slot),
+        Self::Effect(EffectKey::Limit),
         Self::Filter(FilterKey::Port),
         Self::Filter(FilterKey::Sport),
         Self::Filter(FilterKey::Dst),
@@ -121,6 +174,18 @@ impl Key {
         match self {
             Self::Effect(EffectKey::Error) => "error",
             Self::Effect(EffectKey::Loss) => "loss",
+            Self::Effect(EffectKey::Delay) => "delay",
+            Self::Effect(EffectKey::Jitter) => "jitter",
+            Self::Effect(EffectKey::Correlation) => "correlation",
+            Self::Effect(EffectKey::Distribution) => "distribution",
+            Self::Effect(EffectKey::Gemodel) => "gemodel",
+            Self::Effect(EffectKey::State) => "state",
+            Self::Effect(EffectKey::Duplicate) => "duplicate",
+            Self::Effect(EffectKey::Corrupt) => "corrupt",
+            Self::Effect(EffectKey::Reorder) => "reorder",
+            Self::Effect(EffectKey::Rate) => "rate",
+            Self::Effect(EffectKey::Slot) => "slot",
+            Self::Effect(EffectKey::Limit) => "limit",
             Self::Filter(FilterKey::Port) => "port",
             Self::Filter(FilterKey::Sport) => "sport",
             Self::Filter(FilterKey::Dst) => "dst",
@@ -218,11 +283,20 @@ impl Op {
 }
 
 impl Effect {
-    /// The key that spells this effect; its name is the label `effect` of the metrics.
-    pub const fn key(&self) -> EffectKey {
+    /// The key that spells this effect, of several the first; its name is the label `effect` of the metrics.
+    pub fn key(&self) -> EffectKey {
         match self {
             Self::Error(_) => EffectKey::Error,
             Self::Loss(_) => EffectKey::Loss,
+            Self::Netem(netem) => netem.keys().next().unwrap_or(EffectKey::Delay),
+        }
+    }
+
+    /// All the keys that spell this effect.
+    pub fn keys(&self) -> Vec<EffectKey> {
+        match self {
+            Self::Netem(netem) => netem.keys().collect(),
+            other => vec![other.key()],
         }
     }
 }

@@ -65,7 +65,7 @@ impl Masks {
         for (rule, fault) in faults.iter().enumerate() {
             for op in &fault.ops {
                 // An operation this architecture lacks was refused before.
-                if let Ok(index) = operation(*op) {
+                if let Ok(index) = operation(*op, &fault.effect) {
                     *masks.ops.entry(index).or_default() |= 1 << rule;
                 }
             }

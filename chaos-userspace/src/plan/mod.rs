@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chaos_common::decide::mix;
-use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, Rule};
+use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
 use chaos_common::{MAX_RULES, dims, ops};
 use serde::Serialize;
 
@@ -59,6 +59,10 @@ pub enum Hook {
     Egress,
     /// `cgroup_skb/ingress`.
     Ingress,
+    /// A filter of clsact's egress side that sends packets through netem, on every interface that is up.
+    EgressNetem,
+    /// The same on the ingress side.
+    IngressNetem,
     /// LSM `file_open`.
     FileOpen,
     /// LSM `file_permission`.
@@ -73,11 +77,13 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Connect,
         Self::Socket,
         Self::Egress,
         Self::Ingress,
+        Self::EgressNetem,
+        Self::IngressNetem,
         Self::FileOpen,
         Self::FilePermission,
         Self::Exec,
@@ -88,7 +94,12 @@ impl Hook {
     /// The object that holds its programs.
     pub const fn family(self) -> Family {
         match self {
-            Self::Connect | Self::Socket | Self::Egress | Self::Ingress => Family::Net,
+            Self::Connect
+            | Self::Socket
+            | Self::Egress
+            | Self::Ingress
+            | Self::EgressNetem
+            | Self::IngressNetem => Family::Net,
             Self::FileOpen | Self::FilePermission => Family::Lsm,
             Self::Exec | Self::Follow => Family::Trace,
             Self::Entry => Family::Uprobe,
@@ -105,6 +116,8 @@ impl Hook {
             Self::Socket => &[("murphy_socket", "cgroup/sock_create")],
             Self::Egress => &[("murphy_egress", "tc egress")],
             Self::Ingress => &[("murphy_ingress", "cgroup_skb/ingress")],
+            Self::EgressNetem => &[("murphy_hold_out", "tc egress + netem")],
+            Self::IngressNetem => &[("murphy_hold_in", "tc ingress + netem")],
             Self::FileOpen => &[("murphy_open", "lsm/file_open")],
             Self::FilePermission => &[("murphy_rw", "lsm/file_permission")],
             Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
@@ -117,7 +130,16 @@ impl Hook {
         }
     }
 
-    /// The hooks an operation needs, its own first.
+    /// The hooks that this effect on an operation needs, its own first.
+    pub const fn needed(op: Op, effect: &Effect) -> &'static [Self] {
+        match (op, effect) {
+            (Op::Egress, Effect::Netem(_)) => &[Self::EgressNetem, Self::Socket, Self::Connect],
+            (Op::Ingress, Effect::Netem(_)) => &[Self::IngressNetem, Self::Socket, Self::Connect],
+            _ => Self::of(op),
+        }
+    }
+
+    /// The hooks an operation needs for the plainest of its effects, its own first.
     pub const fn of(op: Op) -> &'static [Self] {
         match op {
             Op::Connect => &[Self::Connect],
@@ -181,14 +203,18 @@ impl Plan {
         if faults.len() > MAX_RULES as usize {
             return Err(PlanError::TooMany(faults.len()));
         }
-        for op in faults.iter().flat_map(|fault| &fault.ops) {
-            operation(*op)?;
+        for fault in &faults {
+            for op in &fault.ops {
+                operation(*op, &fault.effect)?;
+            }
         }
         let masks = Masks::of(&faults, &target);
         let mut hooks: BTreeSet<_> = faults
             .iter()
-            .flat_map(|fault| &fault.ops)
-            .flat_map(|&op| Hook::of(op))
+            .flat_map(|fault| {
+                let hooks = |&op| Hook::needed(op, &fault.effect);
+                fault.ops.iter().flat_map(hooks)
+            })
             .copied()
             .collect();
         hooks.extend(match &target {
@@ -217,16 +243,31 @@ impl Plan {
     }
 }
 
-/// The index of an operation in the `OPS` map.
-pub(crate) fn operation(op: Op) -> Result<u32, PlanError> {
-    match op {
-        Op::Connect => Ok(ops::CONNECT),
-        Op::Egress => Ok(ops::EGRESS),
-        Op::Ingress => Ok(ops::INGRESS),
+/// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
+pub(crate) fn operation(op: Op, effect: &Effect) -> Result<u32, PlanError> {
+    match (op, effect) {
+        (Op::Connect, _) => Ok(ops::CONNECT),
+        (Op::Egress, Effect::Netem(_)) => Ok(ops::EGRESS_NETEM),
+        (Op::Ingress, Effect::Netem(_)) => Ok(ops::INGRESS_NETEM),
+        (Op::Egress, _) => Ok(ops::EGRESS),
+        (Op::Ingress, _) => Ok(ops::INGRESS),
         _ => op.syscall_number().ok_or(PlanError::NotHere {
             op,
             instead: "programs use openat there",
         }),
+    }
+}
+
+/// The operation that an index of the `OPS` map stands for.
+pub(crate) fn operation_of(index: u32) -> Option<Op> {
+    match index {
+        ops::CONNECT => Some(Op::Connect),
+        ops::EGRESS | ops::EGRESS_NETEM => Some(Op::Egress),
+        ops::INGRESS | ops::INGRESS_NETEM => Some(Op::Ingress),
+        _ => Op::ALL
+            .iter()
+            .copied()
+            .find(|op| op.syscall_number() == Some(index)),
     }
 }
 
@@ -241,9 +282,10 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         seed,
         p: _,
     } = fault.trigger;
-    let (effect, value) = match fault.effect {
+    let (effect, value) = match &fault.effect {
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
+        Effect::Netem(_) => (EFFECT_NETEM, 0),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)

@@ -25,6 +25,7 @@ impl Display for Effect {
         match self {
             Self::Error(errno) => write!(f, "error={errno}"),
             Self::Loss(ppm) => write!(f, "loss={ppm}"),
+            Self::Netem(netem) => netem.fmt(f),
         }
     }
 }

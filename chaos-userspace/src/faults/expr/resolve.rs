@@ -4,11 +4,13 @@ use std::ops::Range;
 
 use super::filter::{errno, kind, net, ports, proto};
 use super::mistake::{Mistake, takes_all};
+use super::netem;
 use super::number::{duration, positive, probability, pulse, rate_limit, when, whole};
 use super::syntax::{Argument, Flaw, Prefix, Syntax, Word};
 use crate::faults::arch;
 use crate::faults::check::{Mismatch, check_ops};
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
+use crate::faults::netem::{Chance, Netem};
 use crate::faults::registry::{self, EffectKey, FilterKey, Key, TriggerKey};
 use crate::faults::values::Errno;
 
@@ -16,7 +18,7 @@ use crate::faults::values::Errno;
 pub(super) type Misplaced = (Range<usize>, Mistake);
 
 /// Keys of the design that later versions take. Named so that they are told apart from typing mistakes.
-const LATER_KEYS: [&str; 25] = [
+const LATER_KEYS: [&str; 16] = [
     "path",
     "fd",
     "src",
@@ -31,15 +33,6 @@ const LATER_KEYS: [&str; 25] = [
     "poke_enter",
     "poke_exit",
     "short",
-    "corrupt",
-    "delay",
-    "jitter",
-    "correlation",
-    "distribution",
-    "gemodel",
-    "duplicate",
-    "reorder",
-    "rate",
     "reset",
     "rcode",
 ];
@@ -73,7 +66,7 @@ pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
         parts.take(key, argument)?;
         parts.seen.push(key);
     }
-    let effect = match (parts.effect, syntax.prefix) {
+    let effect = match (parts.effect(), syntax.prefix) {
         (Some(effect), _) => effect,
         // strace's default, for the calls that can have it.
         (None, Some(Prefix::Fault)) if effects_of(&ops).contains(&"error") => {
@@ -235,6 +228,7 @@ fn place(syntax: &Syntax, mismatch: &Mismatch) -> Range<usize> {
 struct Parts {
     seen: Vec<Key>,
     effect: Option<Effect>,
+    netem: Netem,
     filter: Filter,
     trigger: Trigger,
 }
@@ -249,16 +243,39 @@ impl Parts {
     }
 
     fn take_effect(&mut self, effect: EffectKey, argument: &Argument) -> Result<(), Misplaced> {
-        if let Some(already) = &self.effect {
-            let already = Key::Effect(already.key());
+        // netem's go together with each other, all others with none.
+        let already = match &self.effect {
+            Some(already) => Some(already.key()),
+            None if effect == EffectKey::Error => self.netem.keys().next(),
+            None => None,
+        };
+        if let Some(already) = already {
+            let already = Key::Effect(already);
             return Err((argument.key.span.clone(), Mistake::TwoEffects(already)));
         }
+        if netem::take(&mut self.netem, effect, argument)? {
+            return Ok(());
+        }
         let key = Key::Effect(effect);
-        self.effect = Some(match effect {
-            EffectKey::Error => Effect::Error(one(key, argument, errno)?),
-            EffectKey::Loss => Effect::Loss(one(key, argument, probability)?),
-        });
+        self.effect = Some(Effect::Error(one(key, argument, errno)?));
         Ok(())
+    }
+
+    /// What shall happen. A loss alone needs no netem.
+    fn effect(&mut self) -> Option<Effect> {
+        if self.effect.is_some() || self.netem == Netem::default() {
+            return self.effect.take();
+        }
+        let netem = std::mem::take(&mut self.netem);
+        if let Some(Chance {
+            p,
+            correlation: None,
+        }) = netem.loss
+            && netem.keys().eq([EffectKey::Loss])
+        {
+            return Some(Effect::Loss(p));
+        }
+        Some(Effect::Netem(netem))
     }
 
     fn take_filter(&mut self, filter: FilterKey, argument: &Argument) -> Result<(), Misplaced> {
@@ -294,7 +311,7 @@ impl Parts {
 }
 
 /// The words of a value, none of them empty.
-fn words(key: Key, argument: &Argument) -> Result<&[Word], Misplaced> {
+pub(super) fn words(key: Key, argument: &Argument) -> Result<&[Word], Misplaced> {
     let Some(words) = argument.values.as_deref() else {
         return Err((argument.key.span.clone(), Mistake::NoValue(key)));
     };
@@ -305,7 +322,7 @@ fn words(key: Key, argument: &Argument) -> Result<&[Word], Misplaced> {
 }
 
 /// A key's only value.
-fn one<T>(
+pub(super) fn one<T>(
     key: Key,
     argument: &Argument,
     read: impl Fn(&str) -> Result<T, Mistake>,

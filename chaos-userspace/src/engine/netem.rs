@@ -167,7 +167,7 @@ fn wanted(session: &Session) -> Vec<(u32, Side, Netem, u64)> {
                 Op::Ingress => Side::Ingress,
                 _ => continue,
             };
-            wanted.push((rule, side, netem.clone(), planned.wire.seed));
+            wanted.push((rule, side, netem.as_ref().clone(), planned.wire.seed));
         }
     }
     wanted

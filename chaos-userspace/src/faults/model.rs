@@ -158,7 +158,7 @@ pub enum Effect {
     /// The packet vanishes with this probability; the sender is not told. The trigger's `p` multiplies it.
     Loss(Ppm),
     /// The packet goes through the kernel's netem. What netem has no words for (`p`, `when`, filters) decides beforehand.
-    Netem(Netem),
+    Netem(Box<Netem>),
 }
 
 /// Which of the operations can be hit. Keys combine with *and*, the values of one key with *or*; an empty list does not filter.

@@ -233,22 +233,6 @@ pub struct Slot {
 const SECOND: u64 = 1_000_000_000;
 
 impl Netem {
-    /// Nothing said; no fault has it.
-    pub const NONE: Self = Self {
-        delay: None,
-        jitter: None,
-        correlation: None,
-        distribution: None,
-        loss: None,
-        gemodel: None,
-        state: None,
-        duplicate: None,
-        corrupt: None,
-        reorder: None,
-        rate: None,
-        slot: None,
-        limit: None,
-    };
     /// The longest delay and the longest slot. What is held when a fault ends is waited for.
     pub const LONGEST: Nanos = Nanos(60 * SECOND);
     /// The greatest jitter: the kernel counts it in 31 bits of nanoseconds.

@@ -27,7 +27,7 @@ impl Attributes {
         self.put(kind, &[text.as_bytes(), &[0]].concat());
     }
 
-    pub(super) fn nest(&mut self, kind: u16, inner: Self) {
+    pub(super) fn nest(&mut self, kind: u16, inner: &Self) {
         self.put(kind | NESTED, &inner.0);
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Findings, HookReport, Machine};
 use crate::faults::registry::NET_OPS;
-use crate::faults::{Effect, FAULTS, Family, Fault, Netem, Op};
+use crate::faults::{Effect, FAULTS, Family, Fault, Op};
 use crate::plan::Hook;
 
 /// What this machine can do about a fault.
@@ -45,7 +45,8 @@ impl Service {
             Self::of(findings, row.stem.to_owned(), row.ops, &hooks)
         });
         // No row of its own: what it does to packets of the two directions is.
-        let netem = NET_OPS.map(|op| Hook::needed(op, &NETEM));
+        let whatever = Effect::Netem(Box::default());
+        let netem = NET_OPS.map(|op| Hook::needed(op, &whatever));
         rows.chain([Self::of(findings, "netem".to_owned(), &NET_OPS, &netem)])
             .collect()
     }
@@ -126,9 +127,6 @@ impl Service {
         service
     }
 }
-
-/// Something of netem's, whatever it is: the hooks are the same.
-const NETEM: Effect = Effect::Netem(Netem::NONE);
 
 /// The hooks of each of a fault's operations, its own first.
 fn own(fault: &Fault) -> impl Iterator<Item = &'static [Hook]> {

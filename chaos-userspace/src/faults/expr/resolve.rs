@@ -275,7 +275,7 @@ impl Parts {
         {
             return Some(Effect::Loss(p));
         }
-        Some(Effect::Netem(netem))
+        Some(Effect::Netem(Box::new(netem)))
     }
 
     fn take_filter(&mut self, filter: FilterKey, argument: &Argument) -> Result<(), Misplaced> {

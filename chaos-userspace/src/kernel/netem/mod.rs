@@ -115,14 +115,14 @@ pub fn redirect(filter: &Filter<'_>) -> Result<(), KernelError> {
     parameters.put_words(MIRRED_PARMS, &[0, 0, STOLEN, 0, 0, REDIRECT, filter.to]);
     let mut action = Attributes::default();
     action.put_text(ACT_KIND, "mirred");
-    action.nest(ACT_OPTIONS, parameters);
+    action.nest(ACT_OPTIONS, &parameters);
     let mut actions = Attributes::default();
-    actions.nest(1, action);
+    actions.nest(1, &action);
     let mut options = Attributes::default();
     options.put_words(BPF_FD, &[filter.program.as_raw_fd().cast_unsigned()]);
     options.put_text(BPF_NAME, filter.name);
     options.put_words(BPF_CLASSID, &[filter.class]);
-    options.nest(BPF_ACT, actions);
+    options.nest(BPF_ACT, &actions);
 
     let wrong = KernelError::io("describing a filter");
     let request = message(

@@ -100,7 +100,7 @@ pub(super) fn encode(netem: &Netem, seed: u64) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// The models of loss that have states; what was not said is as in tc (tc/q_netem.c).
+/// The models of loss that have states; what was not said is as in tc (`tc/q_netem.c`).
 fn loss(netem: &Netem, out: &mut Attributes) {
     let words = |shares: &[Share]| {
         shares
@@ -134,7 +134,7 @@ fn loss(netem: &Netem, out: &mut Attributes) {
     } else {
         return;
     }
-    out.nest(LOSS, model);
+    out.nest(LOSS, &model);
 }
 
 /// Parts per million as netem has probabilities: of `u32::MAX`.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::clsact::{self, Side};
 use crate::kernel::netem;
+use crate::state::{Owner, StateDir};
 
 /// How long processes may go on forking or dying in a cgroup that is to be emptied.
 const EMPTYING: Duration = Duration::from_secs(2);
@@ -58,6 +59,15 @@ pub enum Undo {
         /// How long to wait for what it holds, in ms.
         wait_ms: u64,
     },
+    /// An injection's record. The first to be journalled, and so the last to be undone, if all others were.
+    Record {
+        /// The state folder.
+        dir: PathBuf,
+        /// The injection's id.
+        id: String,
+        /// Whose record it is: the id may be somebody else's by now.
+        owner: Owner,
+    },
 }
 
 /// What undoing came to.
@@ -81,7 +91,7 @@ impl Undo {
     }
 
     /// Opens the network namespace in which to undo it, if that is not the caller's.
-    pub(super) fn namespace(&self) -> io::Result<Option<File>> {
+    pub(crate) fn namespace(&self) -> io::Result<Option<File>> {
         match self {
             Self::TcFilter {
                 netns: Some(path), ..
@@ -94,7 +104,7 @@ impl Undo {
     }
 
     /// Undoes it in its network namespace, opened before.
-    pub(super) fn undo_in(&self, namespace: Option<&File>) -> io::Result<Outcome> {
+    pub(crate) fn undo_in(&self, namespace: Option<&File>) -> io::Result<Outcome> {
         match self {
             Self::Cgroup { path, back_to } => remove_cgroup(path, back_to),
             Self::TcFilter {
@@ -112,7 +122,18 @@ impl Undo {
                 drain(name, Duration::from_millis(*wait_ms))?;
                 Ok(Outcome::done_if(netem::remove(name)?))
             }),
+            Self::Record { dir, id, owner } => {
+                let dir = StateDir::open(dir).map_err(io::Error::other)?;
+                dir.remove_of(id, owner).map(Outcome::done_if)
+            }
         }
+    }
+}
+
+impl Undo {
+    /// Whether it is the note of all others, which has to stay while one of them could not be undone.
+    pub(super) fn is_record(&self) -> bool {
+        matches!(self, Self::Record { .. })
     }
 }
 
@@ -139,6 +160,7 @@ impl fmt::Display for Undo {
                 write!(f, "interface {name}")?;
                 in_namespace(f, netns.as_deref())
             }
+            Self::Record { id, .. } => write!(f, "record {id}"),
         }
     }
 }

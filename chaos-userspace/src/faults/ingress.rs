@@ -9,7 +9,7 @@ use super::registry::{Family, FaultKind, FilterKey, PACKET_EFFECTS};
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "ingress",
-    family: Family::Net,
+    family: Some(Family::Net),
     ops: &[Op::Ingress],
     effects: PACKET_EFFECTS,
     filters: &[

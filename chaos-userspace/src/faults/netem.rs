@@ -259,6 +259,12 @@ impl Netem {
         .filter_map(|(key, said)| said.then_some(key))
     }
 
+    /// The loss, if that is all and each packet is lost for itself.
+    pub(super) fn only_loss(&self) -> Option<Ppm> {
+        let loss = self.loss.filter(|loss| loss.correlation.is_none())?;
+        self.keys().eq([EffectKey::Loss]).then_some(loss.p)
+    }
+
     /// The first key whose value does not go with the others, and why.
     pub(super) fn problem(&self) -> Option<(EffectKey, &'static str)> {
         let said = |value: Option<Nanos>| value.is_some_and(|value| value.0 > 0);

@@ -64,10 +64,8 @@ impl Masks {
         };
         for (rule, fault) in faults.iter().enumerate() {
             for op in &fault.ops {
-                // An operation this architecture lacks was refused before.
-                if let Ok(index) = operation(*op, &fault.effect) {
-                    *masks.ops.entry(index).or_default() |= 1 << rule;
-                }
+                let index = operation(*op, &fault.effect);
+                *masks.ops.entry(index).or_default() |= 1 << rule;
             }
         }
         masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.filter.port));

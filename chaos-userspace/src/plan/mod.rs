@@ -1,6 +1,7 @@
 //! A plan: faults, compiled to what the kernel programs read. A value without
 //! side effects, which `--dry-run` prints and [`crate::engine`] carries out.
 
+mod backend;
 mod masks;
 mod who;
 
@@ -13,7 +14,9 @@ use chaos_common::{MAX_RULES, dims, ops};
 use serde::Serialize;
 
 use crate::faults::{Effect, Family, Fault, Op, Trigger, When};
+use syscalls::Sysno;
 
+pub use backend::Backend;
 pub(crate) use masks::kind_of_type;
 pub use masks::{Dense, Masks, Prefix};
 pub use who::{EXEMPT, Selector, Who};
@@ -27,13 +30,13 @@ pub enum PlanError {
     /// No fault at all.
     #[error("no fault given: say one with -e, for example -e connect:error=ECONNREFUSED:port=5432")]
     Empty,
-    /// The call does not exist on this architecture.
-    #[error("{op} is no system call of this architecture; {instead}")]
-    NotHere {
-        /// The operation.
-        op: Op,
-        /// What to write instead.
-        instead: &'static str,
+    /// Nothing can carry a fault out.
+    #[error("`{fault}` cannot be injected: {reasons}")]
+    NotServed {
+        /// The fault.
+        fault: String,
+        /// Why not, backend by backend.
+        reasons: String,
     },
 }
 
@@ -139,24 +142,30 @@ impl Hook {
         }
     }
 
-    /// The hooks an operation needs for the plainest of its effects, its own first.
+    /// The hooks an operation needs for the plainest of its effects, its own first; none if no kernel program serves it.
     pub const fn of(op: Op) -> &'static [Self] {
-        match op {
-            Op::Connect => &[Self::Connect],
+        let call = match op {
             // A packet is tied to its process by its socket: seen when made and when connected.
-            Op::Egress => &[Self::Egress, Self::Socket, Self::Connect],
-            Op::Ingress => &[Self::Ingress, Self::Socket, Self::Connect],
-            Op::Open | Op::Openat | Op::Openat2 | Op::Creat => &[Self::FileOpen],
-            Op::Read
-            | Op::Pread64
-            | Op::Readv
-            | Op::Preadv
-            | Op::Preadv2
-            | Op::Write
-            | Op::Pwrite64
-            | Op::Writev
-            | Op::Pwritev
-            | Op::Pwritev2 => &[Self::FilePermission],
+            Op::Egress => return &[Self::Egress, Self::Socket, Self::Connect],
+            Op::Ingress => return &[Self::Ingress, Self::Socket, Self::Connect],
+            Op::Call(call) => call,
+        };
+        match call {
+            Sysno::connect => &[Self::Connect],
+            #[cfg(target_arch = "x86_64")]
+            Sysno::open | Sysno::creat => &[Self::FileOpen],
+            Sysno::openat | Sysno::openat2 => &[Self::FileOpen],
+            Sysno::read
+            | Sysno::pread64
+            | Sysno::readv
+            | Sysno::preadv
+            | Sysno::preadv2
+            | Sysno::write
+            | Sysno::pwrite64
+            | Sysno::writev
+            | Sysno::pwritev
+            | Sysno::pwritev2 => &[Self::FilePermission],
+            _ => &[],
         }
     }
 }
@@ -204,8 +213,11 @@ impl Plan {
             return Err(PlanError::TooMany(faults.len()));
         }
         for fault in &faults {
-            for op in &fault.ops {
-                operation(*op, &fault.effect)?;
+            if let Some(reason) = Backend::Bpf.refusal(fault, &target) {
+                return Err(PlanError::NotServed {
+                    fault: fault.to_string(),
+                    reasons: reason,
+                });
             }
         }
         let masks = Masks::of(&faults, &target);
@@ -244,30 +256,25 @@ impl Plan {
 }
 
 /// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
-pub(crate) fn operation(op: Op, effect: &Effect) -> Result<u32, PlanError> {
+pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
     match (op, effect) {
-        (Op::Connect, _) => Ok(ops::CONNECT),
-        (Op::Egress, Effect::Netem(_)) => Ok(ops::EGRESS_NETEM),
-        (Op::Ingress, Effect::Netem(_)) => Ok(ops::INGRESS_NETEM),
-        (Op::Egress, _) => Ok(ops::EGRESS),
-        (Op::Ingress, _) => Ok(ops::INGRESS),
-        _ => op.syscall_number().ok_or(PlanError::NotHere {
-            op,
-            instead: "programs use openat there",
-        }),
+        (Op::Call(Sysno::connect), _) => ops::CONNECT,
+        (Op::Egress, Effect::Netem(_)) => ops::EGRESS_NETEM,
+        (Op::Ingress, Effect::Netem(_)) => ops::INGRESS_NETEM,
+        (Op::Egress, _) => ops::EGRESS,
+        (Op::Ingress, _) => ops::INGRESS,
+        // No architecture numbers its calls beyond the bound; one that did would be looked up in vain.
+        (Op::Call(call), _) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
     }
 }
 
 /// The operation that an index of the `OPS` map stands for.
 pub(crate) fn operation_of(index: u32) -> Option<Op> {
     match index {
-        ops::CONNECT => Some(Op::Connect),
+        ops::CONNECT => Some(Op::Call(Sysno::connect)),
         ops::EGRESS | ops::EGRESS_NETEM => Some(Op::Egress),
         ops::INGRESS | ops::INGRESS_NETEM => Some(Op::Ingress),
-        _ => Op::ALL
-            .iter()
-            .copied()
-            .find(|op| op.syscall_number() == Some(index)),
+        _ => Sysno::new(usize::try_from(index).ok()?).map(Op::Call),
     }
 }
 
@@ -280,12 +287,15 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         pulse,
         rate_limit,
         seed,
+        count: _,
         p: _,
     } = fault.trigger;
     let (effect, value) = match &fault.effect {
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
         Effect::Netem(_) => (EFFECT_NETEM, 0),
+        // No kernel program has these.
+        Effect::Call(_) => (0, 0),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)

@@ -10,6 +10,7 @@ mod netem;
 mod number;
 mod print;
 mod resolve;
+mod sets;
 mod suggest;
 mod syntax;
 #[cfg(test)]

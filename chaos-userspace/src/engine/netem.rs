@@ -29,6 +29,8 @@ const QUEUE_MS: u64 = 10_000;
 #[derive(Default)]
 pub(super) struct Detours {
     ifbs: Vec<Ifb>,
+    /// Where there are any.
+    namespaces: BTreeSet<Option<PathBuf>>,
     /// Sides of interfaces that have our filters.
     entered: BTreeSet<(Option<PathBuf>, u32, Side)>,
 }
@@ -42,12 +44,40 @@ struct Ifb {
 }
 
 impl Detours {
-    /// Makes the ifbs of a network namespace, for all faults of the plan that need one.
-    pub(super) fn make(
+    /// Sends packets of every interface of a network namespace that is up to where they are to be held.
+    pub(super) fn cover(
         &mut self,
         session: &mut Session,
         netns: Option<&Netns>,
     ) -> Result<(), EngineError> {
+        if wanted(session).is_empty() {
+            return Ok(());
+        }
+        if self.namespaces.insert(identity(netns)) {
+            self.make(session, netns)?;
+        }
+        let interfaces = interfaces::inside(netns, interfaces::up)
+            .and_then(|list| list)
+            .map_err(EngineError::io("listing network interfaces"))?;
+        for (hook, side) in [
+            (Hook::EgressNetem, Side::Egress),
+            (Hook::IngressNetem, Side::Ingress),
+        ] {
+            if !session.plan().hooks.contains(&hook) {
+                continue;
+            }
+            for interface in &interfaces {
+                let place = (identity(netns), interface.index, side);
+                if self.entered.insert(place) {
+                    self.filter(session, hook, side, netns, interface)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the ifbs of a network namespace, for all faults of the plan that need one.
+    fn make(&mut self, session: &mut Session, netns: Option<&Netns>) -> Result<(), EngineError> {
         for (rule, side, netem, seed) in wanted(session) {
             let name = name()?;
             session.journal(Undo::Ifb {
@@ -63,31 +93,6 @@ impl Detours {
                 rule,
                 index,
             });
-        }
-        Ok(())
-    }
-
-    /// Puts the filters of a hook on every interface of a network namespace that is up and has none yet.
-    pub(super) fn enter(
-        &mut self,
-        session: &mut Session,
-        hook: Hook,
-        netns: Option<&Netns>,
-    ) -> Result<(), EngineError> {
-        let side = match hook {
-            Hook::IngressNetem => Side::Ingress,
-            _ => Side::Egress,
-        };
-        let interfaces = interfaces::inside(netns, interfaces::up)
-            .and_then(|list| list)
-            .map_err(EngineError::io("listing network interfaces"))?;
-        for interface in interfaces {
-            let place = (identity(netns), interface.index, side);
-            if self.entered.contains(&place) {
-                continue;
-            }
-            self.filter(session, hook, side, netns, &interface)?;
-            self.entered.insert(place);
         }
         Ok(())
     }

@@ -94,6 +94,11 @@ impl Hook {
         Self::Entry,
     ];
 
+    /// Whether its programs are attached to each interface.
+    pub const fn is_of_interfaces(self) -> bool {
+        matches!(self, Self::Egress | Self::EgressNetem | Self::IngressNetem)
+    }
+
     /// The object that holds its programs.
     pub const fn family(self) -> Family {
         match self {

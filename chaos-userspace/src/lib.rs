@@ -11,4 +11,5 @@ pub mod engine;
 pub mod faults;
 pub mod kernel;
 pub mod plan;
+pub mod report;
 pub mod state;

@@ -35,6 +35,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Say what this kernel can do, what serves each fault, and what is missing
     Doctor(DoctorArgs),
+    /// Run, check and list experiments in Chaos Toolkit's format
+    Experiment(super::experiment::args::ExperimentArgs),
     /// Print the man page, in roff
     #[command(hide = true)]
     Man {

@@ -33,6 +33,8 @@ pub(super) enum Failure {
     Input { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
     Replay { path: PathBuf, source: ReplayError },
+    #[error("{0}")]
+    Experiment(#[from] super::experiment::ExperimentFailure),
     #[error("{doing}: {source}")]
     Io {
         doing: &'static str,
@@ -73,6 +75,7 @@ impl Failure {
                 io::ErrorKind::NotFound => status::NOT_FOUND,
                 _ => status::NOT_EXECUTABLE,
             },
+            Self::Experiment(failure) => failure.status(),
             Self::Engine(_) | Self::Output { .. } | Self::Io { .. } => status::FAILED,
         }
     }
@@ -91,6 +94,7 @@ impl Failure {
                 }
                 _ => "say its interpreter, for example: murphy run … -- sh FILE",
             },
+            Self::Experiment(failure) => failure.remedy()?,
             Self::NobodyHit => "--all hits everybody else",
             Self::Replay { .. } => "name a file that run or inject wrote with --events",
             Self::NoUser(_) => "a name or a number that `getent passwd` lists",

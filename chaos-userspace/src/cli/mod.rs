@@ -3,6 +3,7 @@
 mod args;
 mod child;
 mod doctor;
+mod experiment;
 mod failure;
 mod inject;
 mod listen;
@@ -25,6 +26,8 @@ mod status {
     pub(super) const FAILED: u8 = 1;
     /// The command line was not understood.
     pub(super) const USAGE: u8 = 2;
+    /// Somebody else holds the lock.
+    pub(super) const HELD: u8 = 75;
     /// A privilege or a feature of the kernel is missing.
     pub(super) const MISSING: u8 = 77;
     /// `run`: anything of murphy's own, so that it is not taken for CMD's.
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
             (replay::replay(&args), own)
         }
         Command::Doctor(args) => (doctor::doctor(&args), None),
+        Command::Experiment(args) => (experiment::experiment(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),
         Command::Completions { shell } => (output::completions(shell), None),
     };

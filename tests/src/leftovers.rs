@@ -17,7 +17,7 @@ use crate::need;
 pub struct Snapshot(BTreeSet<String>);
 
 /// The kernel frees programs and links some time after their last owner is gone.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Snapshot {
     /// Looks at everything murphy could leave behind.
@@ -145,8 +145,21 @@ fn processes(found: &mut BTreeSet<String>) {
             continue;
         };
         let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        if comm.starts_with("murphy") {
+        // `murphy-` and a hash is the program of murphy's own unit tests.
+        let hash = comm
+            .strip_prefix("murphy-")
+            .is_some_and(|rest| rest.trim_end().bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if comm.starts_with("murphy") && !hash && !is_zombie(&entry.path()) {
             found.insert(format!("process {} ({pid})", comm.trim()));
         }
     }
+}
+
+/// Whether a process has ended and is only waited for: of an orphan that is up to PID 1, in its own time.
+fn is_zombie(process: &Path) -> bool {
+    // proc_pid_stat(5): the state follows the name, which is in parentheses and may hold any character.
+    fs::read_to_string(process.join("stat")).is_ok_and(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z'))
+    })
 }

@@ -20,7 +20,7 @@
 //! that the machine must have it, that is a failure. After each test nothing of it may be left in the
 //! kernel ([`leftovers`]).
 
-mod bpf;
+pub mod bpf;
 mod case;
 pub mod expect;
 pub mod leftovers;
@@ -32,7 +32,7 @@ pub mod report;
 pub mod victim;
 
 pub use case::{Case, Outcome, case, run, run_with, skip};
-pub use need::Need;
+pub use need::{Need, chaos_toolkit};
 pub use process::{ChildGuard, Finished, Program, murphy, murphy_path, program, wait_until};
 pub use report::Hit;
 

@@ -165,7 +165,7 @@ fn killed() -> Outcome {
         if doctor.is_running()? {
             doctor.signal(libc::SIGKILL)?;
         }
-        doctor.finish(Duration::from_secs(5))?;
+        doctor.finish(Duration::from_secs(30))?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! One experiment at a time: two would spoil each other's measurements.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,6 @@ impl Lock {
             path: path.clone(),
             source,
         };
-        fs::create_dir_all(folder).map_err(failed)?;
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -67,21 +66,6 @@ impl Lock {
             .and_then(|()| file.write_all(text.as_bytes()))
             .map_err(failed)?;
         Ok(Self { _file: file })
-    }
-}
-
-/// Where murphy notes what is under way: `$MURPHY_RUN_DIR`, `/run/murphy` for root, else below
-/// `$XDG_RUNTIME_DIR` or the folder for temporary files.
-pub fn folder() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(folder) = variable("MURPHY_RUN_DIR") {
-        return folder.into();
-    }
-    let user = rustix::process::geteuid();
-    match variable("XDG_RUNTIME_DIR") {
-        _ if user.is_root() => "/run/murphy".into(),
-        Some(folder) => Path::new(&folder).join("murphy"),
-        None => std::env::temp_dir().join(format!("murphy-{}", user.as_raw())),
     }
 }
 

@@ -16,10 +16,11 @@ use super::failure::Failure;
 use super::output::tell;
 use super::status;
 use crate::experiment::configuration::Overrides;
-use crate::experiment::lock::{self, Lock, LockError};
+use crate::experiment::lock::{Lock, LockError};
 use crate::experiment::runner::{self, Finished, Settings};
 use crate::experiment::strategy::{self, Hypothesis, Rollbacks};
 use crate::experiment::{Experiment, Invalid, model};
+use crate::state::StateDir;
 
 /// Does what was asked.
 pub(super) fn experiment(args: &ExperimentArgs) -> Result<u8, Failure> {
@@ -42,7 +43,7 @@ pub(super) enum ExperimentFailure {
 impl ExperimentFailure {
     pub(super) fn status(&self) -> u8 {
         match self {
-            Self::Lock(LockError::Held { .. }) => status::HELD,
+            Self::Lock(LockError::Held { .. }) => status::BUSY,
             _ => status::FAILED,
         }
     }
@@ -108,7 +109,8 @@ fn one(
     overrides: &Overrides,
     path: &Path,
 ) -> Result<Finished, Failure> {
-    let _lock = Lock::take(&lock::folder(), experiment.title()).map_err(ExperimentFailure::from)?;
+    let folder = StateDir::own()?;
+    let _lock = Lock::take(folder.path(), experiment.title()).map_err(ExperimentFailure::from)?;
     let runtime = experiment.said.get("runtime");
     let word = |part, asked: &Option<String>| {
         strategy::word(part, asked.as_deref(), runtime, chaos.get("runtime")).to_owned()

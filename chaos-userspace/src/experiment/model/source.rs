@@ -13,7 +13,7 @@ use super::problem::Problem;
 /// Line and column, from one.
 pub type Position = (usize, usize);
 
-/// Where each value of a file stands, by its path (`method[0].provider.path`; `` is the whole).
+/// Where each value of a file stands, by its path (`method[0].provider.path`; empty is the whole).
 #[derive(Clone, Debug, Default)]
 pub struct Positions(HashMap<String, Position>);
 
@@ -62,7 +62,7 @@ pub fn json(text: &str) -> Result<(Value, Positions), Problem> {
     Ok((value, positions))
 }
 
-/// serde_json's message without the place, which is told in front.
+/// The parser's message without the place, which is told in front.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ")
@@ -86,7 +86,7 @@ pub fn yaml(text: &str) -> Result<(Value, Positions), Problem> {
             problem
         })?;
     let mut positions = HashMap::new();
-    let value = settle(tree, String::new(), &mut positions);
+    let value = settle(tree, "", &mut positions);
     Ok((value, Positions(positions)))
 }
 
@@ -97,22 +97,22 @@ enum Tree {
     Table(Vec<(Spanned<String>, Spanned<Tree>)>),
 }
 
-fn settle(tree: Spanned<Tree>, path: String, positions: &mut HashMap<String, Position>) -> Value {
+fn settle(tree: Spanned<Tree>, path: &str, positions: &mut HashMap<String, Position>) -> Value {
     let number = |n| usize::try_from(n).unwrap_or(0);
     let at = tree.referenced;
-    positions.insert(path.clone(), (number(at.line()), number(at.column())));
+    positions.insert(path.to_owned(), (number(at.line()), number(at.column())));
     match tree.value {
         Tree::Scalar(value) => value,
         Tree::List(items) => items
             .into_iter()
             .enumerate()
-            .map(|(i, item)| settle(item, format!("{path}[{i}]"), positions))
+            .map(|(i, item)| settle(item, &format!("{path}[{i}]"), positions))
             .collect(),
         Tree::Table(entries) => {
             let mut map = Map::new();
             for (key, value) in entries {
-                let below = join(&path, &key.value);
-                map.insert(key.value, settle(value, below, positions));
+                let below = join(path, &key.value);
+                map.insert(key.value, settle(value, &below, positions));
             }
             Value::Object(map)
         }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use ureq::http::{HeaderMap, Request};
+use ureq::http::{HeaderMap, HeaderValue, Request};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Timeout};
 
@@ -188,7 +188,7 @@ fn send(agent: &Agent, prepared: &Prepared, retries: u64) -> Result<Value, Sent>
         .limit(LONGEST_BODY)
         .read_to_vec()
         .map_err(Sent::Ureq)?;
-    let content_type = headers.get("content-type").map(|value| value.as_bytes());
+    let content_type = headers.get("content-type").map(HeaderValue::as_bytes);
     let body = match content_type {
         Some(b"application/json") => serde_json::from_slice(&bytes)
             .map_err(|error| Sent::Body(format!("the body is said to be JSON, but: {error}")))?,

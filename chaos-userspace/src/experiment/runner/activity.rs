@@ -1,5 +1,6 @@
 //! One activity: pauses, the provider, the journal's entry.
 
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
@@ -13,7 +14,8 @@ use crate::experiment::python_like;
 use crate::experiment::stop::Stop;
 use crate::experiment::strategy::Dry;
 
-/// Carries an activity out; gives the place of its entry.
+/// Carries an activity out; gives the place of its entry. `begun` is dropped once the entry is there, or when
+/// that has to wait for a pause.
 ///
 /// # Errors
 ///
@@ -23,6 +25,7 @@ pub(super) fn execute(
     activity: &Activity,
     stop: &Stop,
     runs: &Runs,
+    begun: Option<Sender<()>>,
 ) -> Result<usize, Failure> {
     let referenced;
     let activity = match activity.reference() {
@@ -51,9 +54,11 @@ pub(super) fn execute(
     let pauses = world
         .names
         .substitute(activity.fields().get("pauses").unwrap_or(&Value::Null));
+    let begun = begun.filter(|_| !python_like::truthy(&pauses["before"]));
     pause(&pauses["before"], rests, stop)?;
     let (started, clock) = (SystemTime::now(), Instant::now());
     let at = runs.begin(entry(activity, started));
+    drop(begun);
     world.observer.tell(&Event::Activity {
         name: activity.name(),
         background: activity.background(),

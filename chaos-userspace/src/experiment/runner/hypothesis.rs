@@ -48,7 +48,7 @@ pub(super) fn check(world: &World, stop: &Stop) -> Result<State, Failure> {
     let runs = Runs::default();
     let mut met = true;
     for probe in world.experiment.probes() {
-        let at = execute(world, &probe, stop, &runs)?;
+        let at = execute(world, &probe, stop, &runs, None)?;
         let entry = runs.get(at);
         let mut fields = Map::new();
         let mut failed = None;

@@ -1,6 +1,7 @@
 //! The method and the rollbacks: activities one after the other, some in the background.
 
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
 use super::World;
@@ -55,18 +56,21 @@ fn step(
     background: &mut Vec<JoinHandle<()>>,
 ) -> Result<(), Failure> {
     if !activity.background() {
-        return execute(world, activity, &world.stop, runs).map(drop);
+        return execute(world, activity, &world.stop, runs, None).map(drop);
     }
     let (world, activity, runs) = (Arc::clone(world), activity.clone(), Arc::clone(runs));
+    let (begun, is_begun) = channel();
     let work = move || {
         // What goes wrong is in its entry; nobody waits for more.
-        let _ = execute(&world, &activity, &world.background, &runs);
+        let _ = execute(&world, &activity, &world.background, &runs, Some(begun));
     };
     let thread = std::thread::Builder::new()
         .name("background".to_owned())
         .spawn(work);
     background
         .push(thread.map_err(|error| Failure::Broken(format!("starting a thread: {error}")))?);
+    // Entries stand in the order of the method. Nothing is ever sent: the other end goes.
+    let _ = is_begun.recv();
     Ok(())
 }
 

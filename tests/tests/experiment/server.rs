@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Its address, `http://127.0.0.1:PORT`; it is started with the first question.
 pub(crate) fn url() -> Result<&'static str> {
@@ -65,7 +65,11 @@ fn answer(mut stream: TcpStream) -> Result<()> {
         }
         "/echo" => {
             content = "application/json";
-            let body = String::from_utf8_lossy(&body);
+            let text = String::from_utf8_lossy(&body);
+            let json = serde_json::from_str::<Value>(&text).ok();
+            let body = json
+                .filter(|json| json.is_object())
+                .unwrap_or_else(|| text.into());
             json!({"method": method, "target": target, "body": body, "type": kind, "extra": extra})
                 .to_string()
         }

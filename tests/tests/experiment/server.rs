@@ -67,9 +67,7 @@ fn answer(mut stream: TcpStream) -> Result<()> {
             content = "application/json";
             let text = String::from_utf8_lossy(&body);
             let json = serde_json::from_str::<Value>(&text).ok();
-            let body = json
-                .filter(|json| json.is_object())
-                .unwrap_or_else(|| text.into());
+            let body = json.filter(Value::is_object).unwrap_or_else(|| text.into());
             json!({"method": method, "target": target, "body": body, "type": kind, "extra": extra})
                 .to_string()
         }

@@ -5,6 +5,7 @@
 //! aya; [`engine`] owns every guard; [`state`] knows what is active on the machine;
 //! [`cli`] parses, shows, and exits.
 
+pub mod audit;
 pub mod cli;
 pub mod convert;
 pub mod engine;
@@ -12,4 +13,5 @@ pub mod experiment;
 pub mod faults;
 pub mod kernel;
 pub mod plan;
+pub mod policy;
 pub mod state;

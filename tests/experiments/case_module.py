@@ -1,6 +1,7 @@
 """What the cases call in Python."""
 
 import os
+import time
 
 
 def double(value):
@@ -24,3 +25,8 @@ def touches(path):
     with open(path, "a") as file:
         file.write("x")
     return os.path.getsize(path)
+
+
+def rests(seconds):
+    time.sleep(seconds)
+    return seconds

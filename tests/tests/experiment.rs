@@ -6,6 +6,7 @@
 
 mod experiment {
     pub(crate) mod compare;
+    pub(crate) mod native;
     pub(crate) mod oracle;
     pub(crate) mod server;
 }
@@ -15,10 +16,32 @@ use std::process::ExitCode;
 
 use tests::{Case, case, needs};
 
-use experiment::compare;
+use experiment::{compare, native};
 
 fn main() -> ExitCode {
-    let mut cases: Vec<Case> = Vec::new();
+    let injects = || needs![Root, Cgroup2, Atomics];
+    let mut cases: Vec<Case> = vec![
+        case("a fault of an experiment's own", injects(), native::fault),
+        case(
+            "a fault ends with an interrupted experiment",
+            injects(),
+            native::fault_interrupted,
+        ),
+        case("a limit stops it and rolls back", needs![], native::limit),
+        case("a method that lasts too long", needs![], native::duration),
+        case(
+            "an operator's stop, and the lock",
+            needs![],
+            native::operator,
+        ),
+        case("every mistake at once", needs![], native::mistakes),
+        case("secrets and --strict", needs![], native::secrets_and_strict),
+        case(
+            "probes of murphy's own",
+            needs![Tool("redis-server"), Tool("redis-cli")],
+            native::probes,
+        ),
+    ];
     for file in files() {
         let name = file
             .file_stem()

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::model::{self, Activity, Experiment, Problem, join};
-use super::providers::{self, Failure};
+use super::providers::{self, Failure, Hosts};
 use super::python_like;
 use super::stop::Stop;
 use super::substitute::Names;
@@ -252,6 +252,7 @@ pub(crate) fn check(said: &Map<String, Value>, problems: &mut Vec<Problem>) {
 pub fn load(
     experiment: &Experiment,
     overrides: &Overrides,
+    hosts: &Hosts,
     stop: &Stop,
 ) -> Result<Names, model::Invalid> {
     let mut problems = Vec::new();
@@ -292,7 +293,7 @@ pub fn load(
                 continue;
             }
         };
-        if let Ok(value) = ask(&probe, &names, stop) {
+        if let Ok(value) = ask(&probe, &names, hosts, stop) {
             names.configuration.insert(key, value);
         }
     }
@@ -300,8 +301,8 @@ pub fn load(
 }
 
 /// The value that a probe of the configuration gives.
-fn ask(probe: &Activity, names: &Names, stop: &Stop) -> Result<Value, Failure> {
-    let output = providers::run(probe, names, stop)?;
+fn ask(probe: &Activity, names: &Names, hosts: &Hosts, stop: &Stop) -> Result<Value, Failure> {
+    let output = providers::run(probe, names, hosts, stop)?;
     match probe.provider_type() {
         "process" if output["status"] == 0 => {
             Ok(output["stdout"].as_str().unwrap_or_default().trim().into())

@@ -6,6 +6,7 @@
 //! [`providers`] carry activities out, [`tolerance`] judges what they give.
 
 pub mod configuration;
+pub mod export;
 pub mod journal;
 pub mod jsonpath2;
 pub mod limits;
@@ -15,6 +16,8 @@ pub mod progress;
 pub mod providers;
 mod python_like;
 pub mod runner;
+pub mod sample;
+pub mod score;
 pub mod stop;
 pub mod strategy;
 pub mod substitute;

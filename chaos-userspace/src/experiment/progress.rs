@@ -28,6 +28,8 @@ pub enum Event<'a> {
         /// Whether it stayed within its tolerance; absent where that was not asked.
         tolerance_met: Option<bool>,
     },
+    /// What faults have done so far: reports of injections.
+    Counters(&'a [Value]),
     /// Something the user should know.
     Notice(&'a str),
     /// A safety limit was crossed.

@@ -42,10 +42,18 @@ pub(crate) fn agree(file: &Path) -> Outcome {
         let place = folder.path().join(runner);
         fs::create_dir(&place)?;
         fs::write(place.join(name), &text)?;
-        fs::write(
-            place.join("case_module.py"),
-            include_str!("../../experiments/case_module.py"),
-        )?;
+        for (module, text) in [
+            (
+                "case_module.py",
+                include_str!("../../experiments/case_module.py"),
+            ),
+            (
+                "case_control.py",
+                include_str!("../../experiments/case_control.py"),
+            ),
+        ] {
+            fs::write(place.join(module), text)?;
+        }
         Ok(place)
     };
     let (theirs, ours) = (place("chaos")?, place("murphy")?);

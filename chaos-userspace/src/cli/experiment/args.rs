@@ -26,6 +26,15 @@ pub enum ExperimentCommand {
     Validate(FilesArgs),
     /// List experiments: titles, tags, what they do
     List(FilesArgs),
+    /// Say an experiment for `chaos run`: murphy's own providers become calls of murphy
+    Export(ExportArgs),
+    /// Ask one of murphy's own probes, as exported experiments do
+    #[command(hide = true)]
+    Probe {
+        /// The probe's provider, as JSON.
+        #[arg(value_name = "JSON")]
+        provider: String,
+    },
 }
 
 /// Arguments of `experiment run`.
@@ -74,6 +83,17 @@ pub struct RunArgs {
     /// Say nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Arguments of `experiment export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The experiment
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Write it to a file instead of standard output, as JSON
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Files or folders of experiments.

@@ -11,15 +11,18 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use self::args::{ExperimentArgs, ExperimentCommand, FilesArgs, RunArgs};
+use self::args::{ExperimentArgs, ExperimentCommand, ExportArgs, FilesArgs, RunArgs};
 use super::failure::Failure;
 use super::output::tell;
 use super::status;
 use crate::experiment::configuration::Overrides;
 use crate::experiment::lock::{Lock, LockError};
+use crate::experiment::providers::{self, Hosts};
 use crate::experiment::runner::{self, Finished, Settings};
+use crate::experiment::stop::Stop;
 use crate::experiment::strategy::{self, Hypothesis, Rollbacks};
-use crate::experiment::{Experiment, Invalid, model};
+use crate::experiment::substitute::Names;
+use crate::experiment::{Experiment, Invalid, export, model};
 use crate::state::StateDir;
 
 /// Does what was asked.
@@ -28,6 +31,8 @@ pub(super) fn experiment(args: &ExperimentArgs) -> Result<u8, Failure> {
         ExperimentCommand::Run(args) => run(args),
         ExperimentCommand::Validate(args) => validate(args),
         ExperimentCommand::List(args) => list::list(args),
+        ExperimentCommand::Export(args) => export(args),
+        ExperimentCommand::Probe { provider } => probe(provider),
     }
 }
 
@@ -218,4 +223,51 @@ fn problem(problem: &model::Problem) -> Value {
         "field": problem.field,
         "text": problem.text,
     })
+}
+
+fn export(args: &ExportArgs) -> Result<u8, Failure> {
+    let experiment = Experiment::read(&args.file).map_err(ExperimentFailure::from)?;
+    experiment.check().map_err(ExperimentFailure::from)?;
+    let exported = export::export(&experiment);
+    match &args.output {
+        Some(path) => write(path, &exported).map_err(|source| Failure::Output {
+            path: path.clone(),
+            source,
+        })?,
+        None => show::line(&format!("{exported:#}"))?,
+    }
+    Ok(0)
+}
+
+/// Asks as the runner would; what it gives is a program's.
+fn probe(provider: &str) -> Result<u8, Failure> {
+    let mistake = |text: String| Failure::Said {
+        at: "the probe".to_owned(),
+        wrong: text,
+        remedy: Some(
+            "a provider as in an experiment, for example {\"type\": \"tcp\", \"port\": 80}"
+                .to_owned(),
+        ),
+    };
+    let provider: Value =
+        serde_json::from_str(provider).map_err(|error| mistake(error.to_string()))?;
+    let activity = json!({"type": "probe", "name": "probe", "provider": provider});
+    let mut problems = Vec::new();
+    model::check_activity(&activity, "", &mut problems);
+    if let Some(problem) = problems.first() {
+        return Err(mistake(problem.to_string()));
+    }
+    let fields = activity.as_object().cloned().unwrap_or_default();
+    let stop = Stop::new().map_err(Failure::io("preparing to ask"))?;
+    let activity = model::Activity::new(fields);
+    let answer = providers::run(&activity, &Names::default(), &Hosts::default(), &stop)
+        .map_err(|failure| mistake(failure.to_string()))?;
+    for (text, error) in [(&answer["stdout"], false), (&answer["stderr"], true)] {
+        match text.as_str().filter(|text| !text.is_empty()) {
+            Some(text) if error => tell(text),
+            Some(text) => show::line(text)?,
+            None => {}
+        }
+    }
+    Ok(u8::from(answer["status"] != 0))
 }

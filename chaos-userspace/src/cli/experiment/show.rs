@@ -111,6 +111,16 @@ impl Observer for Terminal {
                 (None, Some(false)) => format!("  ✗ {name}: out of tolerance"),
                 (None, _) => format!("  ✓ {name}"),
             }),
+            Event::Counters(reports) => {
+                let injected: u64 = reports
+                    .iter()
+                    .flat_map(|report| report["faults"].as_array().into_iter().flatten())
+                    .filter_map(|fault| fault["injected"].as_u64())
+                    .sum();
+                if !reports.is_empty() {
+                    bar.set_message(format!("{injected} injected"));
+                }
+            }
             Event::Notice(text) => bar.println(format!("  ! {text}")),
             Event::Safety { limit, text } => bar.println(format!("  ! {limit}: {text}")),
             Event::Ended { .. } => bar.finish_and_clear(),
@@ -182,6 +192,14 @@ impl Observer for Lines {
                     more["error_message"] = (*text).into();
                 }
                 self.write(level, "activity_completed", more);
+            }
+            Event::Counters(reports) => {
+                for fault in reports
+                    .iter()
+                    .flat_map(|report| report["faults"].as_array().into_iter().flatten())
+                {
+                    self.write("INFO", "chaos_fault_injected", json!({"fault": fault}));
+                }
             }
             Event::Notice(text) => self.write("WARNING", "notice", json!({"error_message": text})),
             Event::Safety { limit, text } => self.write(

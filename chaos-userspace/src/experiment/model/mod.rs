@@ -64,6 +64,8 @@ impl Experiment {
     /// All that is wrong, in the order of the file.
     pub fn check(&self) -> Result<(), Invalid> {
         let mut problems = check::experiment(&self.said);
+        crate::experiment::sample::plan(self, &mut problems);
+        crate::experiment::providers::python::modules(self, &mut problems);
         for problem in &mut problems {
             *problem = problem.clone().located(&self.positions);
         }

@@ -281,6 +281,26 @@ pub(super) fn interruptible<T: Send + 'static>(
     }
 }
 
+/// What a GET gives, if that is JSON.
+pub(super) fn get(url: &str, arguments: &Value, patience: Duration) -> Result<Value, String> {
+    let failed = |failure: Failure| failure.to_string();
+    let prepared = request("GET", url, None, Some(arguments.clone())).map_err(failed)?;
+    let agent = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(patience))
+        .tls_config(tls(true))
+        .build()
+        .new_agent();
+    match send(&agent, &prepared, 0) {
+        Ok(mut answer) => match answer["body"].take() {
+            Value::String(text) => serde_json::from_str(&text).map_err(|error| error.to_string()),
+            json => Ok(json),
+        },
+        Err(Sent::Ureq(error)) => Err(error.to_string()),
+        Err(Sent::Body(text)) => Err(text),
+    }
+}
+
 /// Checks the provider's table.
 pub(super) fn check(provider: &Map<String, Value>, field: &str, problems: &mut Vec<Problem>) {
     let mut wrong = |key: &str, text: String| problems.push(Problem::new(join(field, key), text));

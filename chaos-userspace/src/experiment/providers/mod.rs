@@ -1,7 +1,10 @@
 //! What carries an activity out.
 
 pub mod http;
+pub mod murphy;
+pub mod probes;
 pub mod process;
+pub mod python;
 
 use std::time::Duration;
 
@@ -25,6 +28,15 @@ pub enum Failure {
     Stopped(Reason),
 }
 
+/// What providers keep from one activity to the next.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    /// Python, once something needs it.
+    pub python: python::Host,
+    /// The faults that are injected.
+    pub faults: murphy::Faults,
+}
+
 /// What a provider has at hand.
 pub struct Call<'a> {
     /// The activity.
@@ -33,6 +45,8 @@ pub struct Call<'a> {
     pub provider: &'a Map<String, Value>,
     /// Values for its placeholders.
     pub names: &'a Names,
+    /// What providers live on.
+    pub hosts: &'a Hosts,
     /// By which it can be stopped.
     pub stop: &'a Stop,
 }
@@ -59,7 +73,12 @@ impl Call<'_> {
 /// # Errors
 ///
 /// See [`Failure`].
-pub fn run(activity: &Activity, names: &Names, stop: &Stop) -> Result<Value, Failure> {
+pub fn run(
+    activity: &Activity,
+    names: &Names,
+    hosts: &Hosts,
+    stop: &Stop,
+) -> Result<Value, Failure> {
     let provider = activity.provider().ok_or_else(|| {
         Failure::Broken(format!("activity '{}' has no provider", activity.name()))
     })?;
@@ -67,11 +86,15 @@ pub fn run(activity: &Activity, names: &Names, stop: &Stop) -> Result<Value, Fai
         activity,
         provider,
         names,
+        hosts,
         stop,
     };
     match activity.provider_type() {
         "process" => process::run(&call),
         "http" => http::run(&call),
+        "python" => python::run(&call),
+        "murphy" => murphy::run(&call),
+        kind if probes::is_kind(kind) => probes::run(kind, &call),
         other => Err(Failure::Broken(format!("unknown provider type '{other}'"))),
     }
 }
@@ -82,9 +105,12 @@ pub fn check(provider: &Map<String, Value>, field: &str, problems: &mut Vec<Prob
     match provider.get("type").and_then(Value::as_str) {
         Some("process") => process::check(provider, field, problems),
         Some("http") => http::check(provider, field, problems),
+        Some("python") => python::check(provider, field, problems),
+        Some("murphy") => murphy::check(provider, field, problems),
+        Some(kind) if probes::is_kind(kind) => probes::check(kind, provider, field, problems),
         Some(other) => problems.push(wrong(
             "type",
-            format!("no provider is called `{other}`; expected process, http, python or murphy"),
+            format!("no provider is called `{other}`; expected process, http, python, murphy, tcp, file, prometheus, redis or postgres"),
         )),
         None => problems.push(wrong(
             "type",

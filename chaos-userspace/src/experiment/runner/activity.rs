@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::World;
+use super::controls::{self, Level};
 use crate::experiment::journal::{Runs, timestamp};
 use crate::experiment::model::{Activity, Kind};
 use crate::experiment::progress::Event;
@@ -38,6 +39,29 @@ pub(super) fn execute(
             &referenced
         }
     };
+    let context = Value::Object(activity.fields().clone());
+    controls::apply(world, Level::Activity, "before", &context, None, stop)?;
+    let done = carry_out(world, activity, stop, runs, begun);
+    let state = done.as_ref().ok().map(|at| Value::Object(runs.get(*at)));
+    let after = controls::apply(
+        world,
+        Level::Activity,
+        "after",
+        &context,
+        state.as_ref(),
+        stop,
+    );
+    let at = done?;
+    after.map(|()| at)
+}
+
+fn carry_out(
+    world: &World,
+    activity: &Activity,
+    stop: &Stop,
+    runs: &Runs,
+    begun: Option<Sender<()>>,
+) -> Result<usize, Failure> {
     let own = activity
         .fields()
         .get("dry")
@@ -56,6 +80,9 @@ pub(super) fn execute(
         .substitute(activity.fields().get("pauses").unwrap_or(&Value::Null));
     let begun = begun.filter(|_| !python_like::truthy(&pauses["before"]));
     pause(&pauses["before"], rests, stop)?;
+    if activity.kind() == Kind::Action && !skipped {
+        world.acts();
+    }
     let (started, clock) = (SystemTime::now(), Instant::now());
     let at = runs.begin(entry(activity, started));
     drop(begun);
@@ -65,7 +92,7 @@ pub(super) fn execute(
     });
     let result = match skipped {
         true => Ok(Value::Null),
-        false => providers::run(activity, &world.names, stop),
+        false => providers::run(activity, &world.names, &world.hosts, stop),
     };
     let mut fields = Map::new();
     let mut set = |key: &str, value: Value| fields.insert(key.to_owned(), value);

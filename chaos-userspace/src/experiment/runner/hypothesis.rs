@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::World;
 use super::activity::{exception, execute};
+use super::controls::{self, Level};
 use crate::experiment::journal::{Runs, Status};
 use crate::experiment::model::Activity;
 use crate::experiment::progress::Event;
@@ -23,6 +24,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// As it stands in the journal.
+    fn journalled(&self) -> Value {
+        json!({"steady_state_met": self.met, "probes": self.probes})
+    }
+
     /// The experiment's status where the hypothesis is missed: failed if a probe could not tell.
     pub(super) fn status(&self) -> Status {
         let mut probes = self.probes.as_array().into_iter().flatten();
@@ -35,7 +41,7 @@ impl State {
 
 impl From<State> for Value {
     fn from(state: State) -> Self {
-        json!({"steady_state_met": state.met, "probes": state.probes})
+        state.journalled()
     }
 }
 
@@ -45,6 +51,28 @@ impl From<State> for Value {
 ///
 /// A probe could not be asked at all, or is to stop.
 pub(super) fn check(world: &World, stop: &Stop) -> Result<State, Failure> {
+    let context = world
+        .experiment
+        .hypothesis()
+        .cloned()
+        .unwrap_or_default()
+        .into();
+    controls::apply(world, Level::Hypothesis, "before", &context, None, stop)?;
+    let state = probe(world, stop);
+    let told = state.as_ref().ok().map(State::journalled);
+    let after = controls::apply(
+        world,
+        Level::Hypothesis,
+        "after",
+        &context,
+        told.as_ref(),
+        stop,
+    );
+    let state = state?;
+    after.map(|()| state)
+}
+
+fn probe(world: &World, stop: &Stop) -> Result<State, Failure> {
     let runs = Runs::default();
     let mut met = true;
     for probe in world.experiment.probes() {
@@ -86,7 +114,13 @@ pub(super) fn check(world: &World, stop: &Stop) -> Result<State, Failure> {
 fn within(world: &World, probe: &Activity, output: &Value, stop: &Stop) -> Result<bool, String> {
     let tolerance = probe.tolerance().unwrap_or(&Value::Null);
     let ask = |probe: &Map<String, Value>| {
-        providers::run(&Activity::new(probe.clone()), &world.names, stop).ok()
+        providers::run(
+            &Activity::new(probe.clone()),
+            &world.names,
+            &world.hosts,
+            stop,
+        )
+        .ok()
     };
     tolerance::within(tolerance, output, &world.names, &ask)
 }

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
+use serde_json::Value;
+
 use super::World;
 use super::activity::execute;
+use super::controls::{self, Level};
 use crate::experiment::journal::Runs;
 use crate::experiment::model::Activity;
 use crate::experiment::providers::Failure;
@@ -17,6 +20,31 @@ use crate::experiment::stop::Reason;
 ///
 /// An activity could not be carried out at all, or the experiment is to stop.
 pub(super) fn play(world: &Arc<World>, runs: &Arc<Runs>) -> Result<(), Failure> {
+    around(world, Level::Method, runs, || activities(world, runs))
+}
+
+/// Does something between the controls of its level.
+fn around(
+    world: &World,
+    level: Level,
+    runs: &Runs,
+    work: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let context = Value::Object(world.experiment.said.clone());
+    controls::apply(world, level, "before", &context, None, &world.stop)?;
+    let done = work();
+    let after = controls::apply(
+        world,
+        level,
+        "after",
+        &context,
+        Some(&runs.all()),
+        &world.stop,
+    );
+    done.and(after)
+}
+
+fn activities(world: &Arc<World>, runs: &Arc<Runs>) -> Result<(), Failure> {
     let mut background = Vec::new();
     let played = world.experiment.method().iter().try_for_each(|activity| {
         // A failure of the hypothesis ends the method.
@@ -40,6 +68,10 @@ pub(super) fn play(world: &Arc<World>, runs: &Arc<Runs>) -> Result<(), Failure> 
 ///
 /// As the method's.
 pub(super) fn rollbacks(world: &Arc<World>, runs: &Arc<Runs>) -> Result<(), Failure> {
+    around(world, Level::Rollback, runs, || undo(world, runs))
+}
+
+fn undo(world: &Arc<World>, runs: &Arc<Runs>) -> Result<(), Failure> {
     let mut background = Vec::new();
     let rollbacks = world.experiment.rollbacks();
     let played = rollbacks

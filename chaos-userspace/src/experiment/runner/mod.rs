@@ -1,21 +1,27 @@
 //! The sequence of an experiment: gate, method, check, rollbacks, journal.
 
 mod activity;
+mod controls;
 mod hypothesis;
 mod method;
+mod sampling;
 mod signals;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
+
+use self::controls::Level;
+use self::sampling::Sampling;
 
 use super::configuration::{self, Overrides};
 use super::journal::{self, Runs, Status};
 use super::model::{Experiment, Invalid, Problem};
 use super::progress::{Event, Observer, Phase};
-use super::providers::Failure;
+use super::providers::{Failure, Hosts};
+use super::sample;
 use super::stop::{Reason, Stop};
 use super::strategy::{Dry, Hypothesis, Rollbacks};
 use super::substitute::Names;
@@ -85,8 +91,12 @@ impl Finished {
 /// An experiment under way: what all its threads share.
 pub struct World {
     experiment: Experiment,
-    names: Names,
+    names: Arc<Names>,
+    hosts: Arc<Hosts>,
     settings: Settings,
+    begun: Instant,
+    /// When the first action began.
+    fault_from: OnceLock<f64>,
     observer: Arc<dyn Observer>,
     /// Stops what the sequence waits for.
     stop: Stop,
@@ -97,6 +107,17 @@ pub struct World {
 }
 
 impl World {
+    /// When the first action began, in seconds since the beginning.
+    fn fault_from(&self) -> Option<f64> {
+        self.fault_from.get().copied()
+    }
+
+    /// An action begins.
+    fn acts(&self) {
+        // Only the first one counts.
+        let _ = self.fault_from.set(self.begun.elapsed().as_secs_f64());
+    }
+
     fn status(&self) -> Option<Status> {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,13 +187,19 @@ pub fn run(
     };
     let stop = Stop::new().map_err(|error| trouble(&experiment, error))?;
     let background = Stop::new().map_err(|error| trouble(&experiment, error))?;
-    let names = configuration::load(&experiment, overrides, &stop)?;
+    let hosts = Arc::new(Hosts::default());
+    let names = Arc::new(configuration::load(&experiment, overrides, &hosts, &stop)?);
+    let mut problems = Vec::new();
+    let plan = sample::plan(&experiment, &mut problems);
     let title = names.text(experiment.title());
     experiment.said.insert("title".to_owned(), title);
     let world = Arc::new(World {
         experiment,
         names,
+        hosts,
         settings,
+        begun: Instant::now(),
+        fault_from: OnceLock::new(),
         observer,
         stop,
         background,
@@ -180,50 +207,77 @@ pub fn run(
         deviated: AtomicBool::new(false),
     });
     let watch = signals::watch(&world).map_err(|error| trouble(&world.experiment, error))?;
-    let finished = sequence(&world);
+    let finished = sequence(&world, plan.as_ref());
     drop(watch);
     Ok(finished)
 }
 
-fn sequence(world: &Arc<World>) -> Finished {
-    let (started, clock) = (SystemTime::now(), Instant::now());
+fn sequence(world: &Arc<World>, plan: Option<&sample::Plan>) -> Finished {
+    let started = SystemTime::now();
     let mut said = world.experiment.said.clone();
-    said.insert(
-        "dry".to_owned(),
-        world
-            .settings
-            .dry
-            .map_or(Value::Null, |dry| dry.word().into()),
-    );
+    let dry = world
+        .settings
+        .dry
+        .map_or(Value::Null, |dry| dry.word().into());
+    said.insert("dry".to_owned(), dry);
     let mut journal = journal::begin(&said, started);
     let title = world.experiment.title();
     world.observer.tell(&Event::Started { title });
     let (run, rollbacks) = (Arc::new(Runs::default()), Arc::new(Runs::default()));
     let mut states = json!({"before": null, "after": null, "during": []});
-    if let Err(failure) = until_rollbacks(world, &run, &mut states) {
+    let mut sampling = None;
+    let whole = Value::Object(world.experiment.said.clone());
+    controls::each(world, "configure_control");
+    let early = controls::apply(
+        world,
+        Level::Experiment,
+        "before",
+        &whole,
+        None,
+        &world.stop,
+    )
+    .and_then(|()| until_rollbacks(world, plan, &mut sampling, &run, &mut states));
+    if let Err(failure) = early {
         world.settle(&failure);
+    }
+    if let Some(sampling) = &mut sampling {
+        sampling.method_over();
     }
     // What comes now can be stopped by a signal of its own.
     let reason = world.stop.take();
     world.background.take();
-    let mut murphy = Map::new();
-    murphy.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
-    if let Some(Reason::Breach(breach)) = &reason {
-        murphy.insert(
-            "abort".to_owned(),
-            json!({"limit": breach.limit, "text": breach.text}),
-        );
-    }
-    if rolls_back(world, reason.as_ref()) {
-        let begun = Instant::now();
+    let undoing = Instant::now();
+    let faults = world.hosts.faults.end("the method is over");
+    let rolls_back = rolls_back(world, reason.as_ref());
+    if rolls_back {
         world.observer.tell(&Event::Phase(Phase::Rollback));
         if let Err(failure) = method::rollbacks(world, &rollbacks) {
             world.settle(&failure);
         }
-        murphy.insert(
-            "rollback_seconds".to_owned(),
-            begun.elapsed().as_secs_f64().into(),
-        );
+    }
+    let rollback_seconds = undoing.elapsed().as_secs_f64();
+    let mut murphy = Map::new();
+    murphy.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+    murphy.insert("verdict".to_owned(), verdict(world, &states).into());
+    if let Some(Reason::Breach(breach)) = &reason {
+        murphy.insert("abort".to_owned(), json!(breach));
+    }
+    if rolls_back || !faults.is_empty() {
+        murphy.insert("rollback_seconds".to_owned(), rollback_seconds.into());
+    }
+    if let Some(mut sampling) = sampling {
+        sampling.undone(world);
+        murphy.extend(sampling.figures(world, &faults));
+    }
+    let mut run = run.all();
+    for came in &faults {
+        let entries = run.as_array_mut().into_iter().flatten();
+        for entry in entries.filter(|entry| entry["output"]["id"] == came["id"]) {
+            entry["output"]["report"] = came["report"].clone();
+        }
+    }
+    if !faults.is_empty() {
+        murphy.insert("faults".to_owned(), faults.into());
     }
     let status = world.status().unwrap_or(Status::Completed);
     let deviated = world.deviated.load(Ordering::Relaxed);
@@ -231,10 +285,10 @@ fn sequence(world: &Arc<World>) -> Finished {
         ("status", status.word().into()),
         ("deviated", deviated.into()),
         ("steady_states", states),
-        ("run", run.all()),
+        ("run", run),
         ("rollbacks", rollbacks.all()),
         ("end", journal::timestamp(SystemTime::now()).into()),
-        ("duration", clock.elapsed().as_secs_f64().into()),
+        ("duration", world.begun.elapsed().as_secs_f64().into()),
         ("murphy", murphy.into()),
     ] {
         journal.insert(key.to_owned(), value);
@@ -245,6 +299,17 @@ fn sequence(world: &Arc<World>) -> Finished {
         measured: journal.get("murphy"),
     });
     let mut journal = Value::Object(journal);
+    let state = Some(journal.clone());
+    // Whatever a control wants now, the experiment is over.
+    let _ = controls::apply(
+        world,
+        Level::Experiment,
+        "after",
+        &whole,
+        state.as_ref(),
+        &world.background,
+    );
+    controls::each(world, "cleanup_control");
     journal::redact(&mut journal, &world.names);
     Finished {
         journal,
@@ -253,8 +318,31 @@ fn sequence(world: &Arc<World>) -> Finished {
     }
 }
 
+/// What became of the hypothesis.
+fn verdict(world: &World, states: &Value) -> &'static str {
+    let met = |state: &Value| state["steady_state_met"].as_bool();
+    let during = states["during"].as_array().into_iter().flatten();
+    match (met(&states["before"]), met(&states["after"])) {
+        (Some(false), _) => "not tested: the steady state was not met before the method",
+        (_, Some(false)) => "refuted: the steady state deviated",
+        _ if world.ends_method() => "not tested to the end",
+        _ if during.clone().any(|state| met(state) == Some(false)) => {
+            "refuted for a time: the steady state deviated and returned"
+        }
+        (_, Some(true)) => "held",
+        _ if during.count() > 0 => "held",
+        _ => "not tested: nothing was asked after the method",
+    }
+}
+
 /// Everything before the rollbacks.
-fn until_rollbacks(world: &Arc<World>, run: &Arc<Runs>, states: &mut Value) -> Result<(), Failure> {
+fn until_rollbacks(
+    world: &Arc<World>,
+    plan: Option<&sample::Plan>,
+    sampling: &mut Option<Sampling>,
+    run: &Arc<Runs>,
+    states: &mut Value,
+) -> Result<(), Failure> {
     let strategy = match world.experiment.probes().is_empty() {
         true => Hypothesis::Skip,
         false => world.settings.hypothesis,
@@ -269,6 +357,9 @@ fn until_rollbacks(world: &Arc<World>, run: &Arc<Runs>, states: &mut Value) -> R
             world.set_status(status);
             return Ok(());
         }
+    }
+    if let Some(plan) = plan {
+        *sampling = Some(sampling::begin(world, plan)?);
     }
     let during = match strategy.during() {
         true => Some(hypothesis::continuously(world)?),

@@ -15,6 +15,7 @@ mod listen;
 mod output;
 mod permit;
 mod replay;
+mod report;
 mod run;
 mod signals;
 mod targets;
@@ -75,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Resume(args) => (halt::resume(&args), None),
         Command::Doctor(args) => (doctor::doctor(&args), None),
         Command::Experiment(args) => (experiment::experiment(&args), None),
+        Command::Report(args) => (report::report(&args), None),
         Command::Convert(args) => (convert::convert(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),
         Command::Completions { shell } => (output::completions(shell), None),

@@ -9,6 +9,11 @@ pub mod cli;
 pub mod convert;
 pub mod engine;
 pub mod faults;
+mod guard;
+pub mod injector;
 pub mod kernel;
 pub mod plan;
+pub mod serve;
 pub mod state;
+
+pub use guard::{Guard, Injection, InjectionError, KEEPALIVE, beside_this_program};

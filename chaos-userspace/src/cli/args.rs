@@ -45,6 +45,8 @@ pub enum Command {
     Panic(PanicArgs),
     /// Allow injections again after `murphy panic`
     Resume(ResumeArgs),
+    /// Serve faults over HTTP at a Unix socket, and metrics; what clients do not renew ends
+    Serve(super::serve::ServeArgs),
     /// Say what this kernel can do, what serves each fault, and what is missing
     Doctor(DoctorArgs),
     /// Say Toxiproxy's toxics, and the lines of chaos scripts, as faults or experiments

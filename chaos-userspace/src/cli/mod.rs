@@ -14,6 +14,7 @@ mod listen;
 mod output;
 mod replay;
 mod run;
+mod serve;
 mod signals;
 mod targets;
 
@@ -71,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Recover(args) => (lifecycle::recover(&args), None),
         Command::Panic(args) => (halt::panic(&args), None),
         Command::Resume(args) => (halt::resume(&args), None),
+        Command::Serve(args) => (serve::serve(&args), None),
         Command::Doctor(args) => (doctor::doctor(&args), None),
         Command::Convert(args) => (convert::convert(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),

@@ -5,6 +5,7 @@
 //! aya; [`engine`] owns every guard; [`state`] knows what is active on the machine;
 //! [`cli`] parses, shows, and exits.
 
+pub mod audit;
 pub mod cli;
 pub mod convert;
 pub mod engine;
@@ -13,6 +14,7 @@ mod guard;
 pub mod injector;
 pub mod kernel;
 pub mod plan;
+pub mod policy;
 pub mod serve;
 pub mod state;
 

@@ -15,6 +15,7 @@ pub mod injector;
 pub mod kernel;
 pub mod plan;
 pub mod policy;
+pub mod report;
 pub mod serve;
 pub mod state;
 

@@ -14,6 +14,7 @@ mod listen;
 mod output;
 mod permit;
 mod replay;
+mod report;
 mod run;
 mod serve;
 mod signals;
@@ -75,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Resume(args) => (halt::resume(&args), None),
         Command::Serve(args) => (serve::serve(&args), None),
         Command::Doctor(args) => (doctor::doctor(&args), None),
+        Command::Report(args) => (report::report(&args), None),
         Command::Convert(args) => (convert::convert(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),
         Command::Completions { shell } => (output::completions(shell), None),

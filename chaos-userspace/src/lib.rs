@@ -11,8 +11,13 @@ pub mod convert;
 pub mod engine;
 pub mod experiment;
 pub mod faults;
+mod guard;
+pub mod injector;
 pub mod kernel;
 pub mod plan;
 pub mod policy;
 pub mod report;
+pub mod serve;
 pub mod state;
+
+pub use guard::{Guard, Injection, InjectionError, KEEPALIVE, beside_this_program};

@@ -23,6 +23,7 @@
 pub mod bpf;
 mod case;
 pub mod expect;
+pub mod http;
 pub mod leftovers;
 mod need;
 pub mod net;

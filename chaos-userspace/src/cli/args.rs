@@ -45,6 +45,8 @@ pub enum Command {
     Panic(PanicArgs),
     /// Allow injections again after `murphy panic`
     Resume(ResumeArgs),
+    /// Serve faults over HTTP at a Unix socket, and metrics; what clients do not renew ends
+    Serve(super::serve::ServeArgs),
     /// Say what this kernel can do, what serves each fault, and what is missing
     Doctor(DoctorArgs),
     /// Run, check and list experiments in Chaos Toolkit's format

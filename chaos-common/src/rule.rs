@@ -41,9 +41,13 @@ pub struct Rule {
     pub effect: u32,
     /// Probability in parts per million.
     pub p_ppm: u32,
+    /// Where it remembers and counts. It keeps the place when other rules come and go.
+    pub slot: u32,
+    /// Nothing.
+    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<Rule>() == 96);
+const _: () = assert!(size_of::<Rule>() == 104);
 
 impl Rule {
     /// Injects at every match; effect and value are yet to be set.
@@ -61,6 +65,8 @@ impl Rule {
         value: 0,
         effect: 0,
         p_ppm: PPM,
+        slot: 0,
+        pad: 0,
     };
 }
 

@@ -11,7 +11,7 @@ use chaos_common::event::{Event, kind, verdict};
 
 use crate::atomic;
 use crate::gate::{VERDICT, VERDICT_BITS};
-use crate::maps::{CONTROL, EVENTS, control as slot};
+use crate::maps::{CONTROL, EVENTS, RULES, control as slot};
 
 /// Who does the operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Detail {
 /// of [`crate::gate::murphy_ask`].
 #[inline(always)]
 pub fn tell(by: By, operation: u32, rule: u32, answer: u64, now: u64, detail: &Detail) {
-    // 11 + 6 + 3 + 16 bits, a byte or two each.
+    // 11 + 7 + 3 + 16 bits, a byte or two each.
     let packed = u64::from(operation & 0xffff)
         | u64::from(rule & 0xff) << 16
         | u64::from(detail.kind & 0xff) << 24
@@ -139,7 +139,7 @@ fn unpack(packed: u64, answer: u64, now: u64, first: u64, second: u64) -> Event 
         detail: [first, second],
         pid: 0,
         tid: 0,
-        rule: (packed >> 16) as u32 & 0xff,
+        rule: slot_of((packed >> 16) as u32 & 0xff),
         operation: packed as u32 & 0xffff,
         verdict: (answer & VERDICT) as u32,
         kind: (packed >> 24) as u32 & 0xff,
@@ -147,6 +147,12 @@ fn unpack(packed: u64, answer: u64, now: u64, first: u64, second: u64) -> Event 
         pad: 0,
         comm: [0; 16],
     }
+}
+
+/// The slot of a rule, by which listeners know it.
+#[inline(always)]
+fn slot_of(rule: u32) -> u32 {
+    RULES.get(rule).map_or(rule, |rule| rule.slot)
 }
 
 /// A full buffer is counted, never waited for.

@@ -24,7 +24,7 @@ pub(crate) fn murphy_egress(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     let injection = gate::pass(
         ops::EGRESS,
-        |_| socket::rules_of(skb),
+        |_| socket::classes_of(skb),
         |dimensions| packet::accept(skb, dimensions, Direction::Egress),
         By::Unknown,
         || packet::detail(skb),

@@ -10,12 +10,15 @@ use super::cgroup::RunCgroup;
 use super::guardian::Guardian;
 use super::interfaces::{self, Interface, Netns};
 use super::report::{FaultReport, Report};
-use super::targets::Targets;
+use super::targets::{Class, Targets};
 use super::undo::Undo;
 use super::{EngineError, boot_ns, processes};
 use crate::kernel::host::Cgroup2;
 use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point};
-use crate::plan::{Hook, Plan, Target};
+use crate::plan::{Hook, Plan};
+
+/// The class of the command of `run`: the plan's first.
+const COMMAND: u64 = 1;
 
 /// What holds for a session as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +82,9 @@ impl Session {
         session.journal(cgroup.undo())?;
         cgroup.make()?;
         let directory = cgroup.open()?;
-        let rules = session.plan.masks.rules;
         let kernel = session.kernel()?;
         kernel.set_control(control::RUN_CGROUP, cgroup.id()?)?;
-        kernel.set_control(control::RUN_MASK, rules)?;
+        kernel.set_control(control::RUN_MASK, COMMAND)?;
         let by = if entry.is_some() {
             control::ARM_BY_ENTRY
         } else {
@@ -101,18 +103,19 @@ impl Session {
     ///
     /// Whatever was made is undone.
     pub fn for_running(plan: Plan, settings: Settings) -> Result<Self, EngineError> {
-        let Target::Running(who) = &plan.target else {
+        let classes = Class::of(&plan.classes);
+        if classes.len() != plan.classes.len() {
             return Err(EngineError::Io {
                 doing: "attaching to processes",
                 source: std::io::ErrorKind::InvalidInput.into(),
             });
-        };
+        }
         // First: without privileges other processes cannot even be looked at.
         Kernel::check_privileges()?;
         let cgroup2 = cgroup2()?;
         let root =
             File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;
-        let targets = Targets::resolve(who.clone(), plan.masks.rules, cgroup2)?;
+        let targets = Targets::resolve(classes, cgroup2)?;
         let netns = Self::namespaces(&targets, &[])?;
         let mut session = Self::load(plan, settings)?;
         let attached = session.attach(&root, None, &netns);

@@ -4,6 +4,7 @@
 //! however it ends, they are gone. The exception, a tc filter on kernels without
 //! tcx, is journalled with the guardian by the engine.
 
+mod banks;
 mod bpffs;
 pub mod btf;
 pub mod clsact;

@@ -162,8 +162,11 @@ pub struct Planned {
 /// Faults, compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Who is to be hit.
+    /// Who is to be hit, by faults that do not say it themselves.
     pub target: Target,
+    /// Everybody who is to be hit by some rule, each set of selectors once. Rules and
+    /// sockets know them by their number here.
+    pub classes: Vec<Target>,
     /// One rule a fault, in the order given: the first that injects wins.
     pub rules: Vec<Planned>,
     /// The look-ups that find the rules.
@@ -184,7 +187,8 @@ impl Plan {
         for op in faults.iter().flat_map(|fault| &fault.ops) {
             operation(*op)?;
         }
-        let masks = Masks::of(&faults, &target);
+        let (classes, class_of) = classes(&faults, &target);
+        let masks = Masks::of(&faults, &classes, &class_of);
         let mut hooks: BTreeSet<_> = faults
             .iter()
             .flat_map(|fault| &fault.ops)
@@ -205,6 +209,7 @@ impl Plan {
             .collect();
         Ok(Self {
             target,
+            classes,
             rules,
             masks,
             hooks,
@@ -215,6 +220,11 @@ impl Plan {
     pub fn families(&self) -> BTreeSet<Family> {
         self.hooks.iter().map(|hook| hook.family()).collect()
     }
+}
+
+/// The classes of targets, and the one that each fault is for.
+fn classes(faults: &[Fault], target: &Target) -> (Vec<Target>, Vec<usize>) {
+    (vec![target.clone()], vec![0; faults.len()])
 }
 
 /// The index of an operation in the `OPS` map.
@@ -262,6 +272,8 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         value,
         effect,
         p_ppm: fault.probability().get(),
+        slot: number as u32 - 1,
+        pad: 0,
     }
 }
 
@@ -308,6 +320,8 @@ mod tests {
                 value: -28,
                 effect: EFFECT_ERRNO,
                 p_ppm: 50_000,
+                slot: 0,
+                pad: 0,
             }
         );
     }

@@ -5,6 +5,7 @@
 //! aya; [`engine`] owns every guard; [`cli`] parses, shows, and exits.
 
 pub mod cli;
+pub mod convert;
 pub mod engine;
 pub mod faults;
 pub mod kernel;

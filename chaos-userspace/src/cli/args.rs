@@ -35,6 +35,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Say what this kernel can do, what serves each fault, and what is missing
     Doctor(DoctorArgs),
+    /// Say Toxiproxy's toxics, and the lines of chaos scripts, as faults or experiments
+    Convert(super::convert::ConvertArgs),
     /// Print the man page, in roff
     #[command(hide = true)]
     Man {

@@ -33,6 +33,13 @@ pub(super) enum Failure {
     Input { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
     Replay { path: PathBuf, source: ReplayError },
+    /// A file that says nothing, or something wrong; `at` begins with its name.
+    #[error("{at}: {wrong}")]
+    Said {
+        at: String,
+        wrong: String,
+        remedy: Option<String>,
+    },
     #[error("{doing}: {source}")]
     Io {
         doing: &'static str,
@@ -58,6 +65,7 @@ impl Failure {
             | Self::Input { .. }
             | Self::Replay { .. }
             | Self::NobodyHit
+            | Self::Said { .. }
             | Self::Engine(
                 EngineError::NoProcess(_)
                 | EngineError::NoTarget { .. }
@@ -81,6 +89,7 @@ impl Failure {
     fn remedy(&self) -> Option<String> {
         let remedy = match self {
             Self::Engine(error) => return error.remedy(),
+            Self::Said { remedy, .. } => return remedy.clone(),
             Self::Exec { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => {
                     "check the spelling, and of a script the interpreter in its first line"

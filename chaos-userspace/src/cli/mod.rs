@@ -2,6 +2,7 @@
 
 mod args;
 mod child;
+mod convert;
 mod doctor;
 mod failure;
 mod inject;
@@ -59,6 +60,7 @@ pub fn main() -> ExitCode {
             (replay::replay(&args), own)
         }
         Command::Doctor(args) => (doctor::doctor(&args), None),
+        Command::Convert(args) => (convert::convert(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),
         Command::Completions { shell } => (output::completions(shell), None),
     };

@@ -4,8 +4,10 @@
 //! this machine can do what a fault asks is the plan's question.
 
 mod arch;
+mod call;
 mod check;
 mod connect;
+mod effect;
 mod egress;
 pub mod expr;
 mod ingress;
@@ -13,9 +15,13 @@ pub mod model;
 mod open;
 mod read_write;
 pub mod registry;
+mod syscall;
+pub mod syscalls;
 pub mod values;
 
+pub use call::{Count, Glob, Signal};
 pub use check::Mismatch;
+pub use effect::CallEffect;
 pub use expr::{Mistake, ParseError};
 pub use model::{Effect, Fault, Filter, Op, Trigger};
 pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TriggerKey};

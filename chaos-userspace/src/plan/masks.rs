@@ -73,10 +73,7 @@ impl Masks {
         }
         for (rule, fault) in faults.iter().enumerate() {
             for op in &fault.ops {
-                // An operation this architecture lacks was refused before.
-                if let Ok(index) = operation(*op) {
-                    *masks.ops.entry(index).or_default() |= 1 << rule;
-                }
+                *masks.ops.entry(operation(*op)).or_default() |= 1 << rule;
             }
         }
         masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.filter.port));

@@ -8,7 +8,7 @@ pub const EFFECT_LOSS: u32 = 2;
 /// Everything certain, in parts per million.
 pub const PPM: u32 = 1_000_000;
 
-/// One rule. Durations are in ns since the rules were armed.
+/// One rule. Durations are in ns since the rule was armed.
 ///
 /// Unused triggers have the value that never suppresses, see [`Rule::ALWAYS`].
 #[repr(C)]
@@ -45,9 +45,11 @@ pub struct Rule {
     pub slot: u32,
     /// Nothing.
     pub pad: u32,
+    /// When the rule joined the others, in ns since these were armed.
+    pub since_ns: u64,
 }
 
-const _: () = assert!(size_of::<Rule>() == 104);
+const _: () = assert!(size_of::<Rule>() == 112);
 
 impl Rule {
     /// Injects at every match; effect and value are yet to be set.
@@ -67,6 +69,7 @@ impl Rule {
         p_ppm: PPM,
         slot: 0,
         pad: 0,
+        since_ns: 0,
     };
 }
 

@@ -218,6 +218,7 @@ pub extern "C" fn murphy_ask(number: u32, in_lease: u64, elapsed: u64) -> u64 {
     let Some(rule) = RULES.get(number) else {
         return u64::from(verdict::FAILED);
     };
+    let elapsed = elapsed.saturating_sub(rule.since_ns);
     let (Some(counters), Some(state)) = (counters(rule.slot), STATES.get_ptr_mut(rule.slot)) else {
         return u64::from(verdict::FAILED);
     };

@@ -132,14 +132,20 @@ extern "C" fn murphy_tell(packed: u64, answer: u64, now: u64, first: u64, second
 
 #[inline(always)]
 fn unpack(packed: u64, answer: u64, now: u64, first: u64, second: u64) -> Event {
+    // Listeners know a rule by its slot, and its time since it joined the others.
+    let number = (packed >> 16) as u32 & 0xff;
+    let (rule, since) = RULES
+        .get(number)
+        .map_or((number, 0), |rule| (rule.slot, rule.since_ns));
+    let armed = slot(control::ARMED_AT).saturating_add(since);
     Event {
         time_ns: now,
-        elapsed_ns: now.saturating_sub(slot(control::ARMED_AT)),
+        elapsed_ns: now.saturating_sub(armed),
         n: answer >> VERDICT_BITS,
         detail: [first, second],
         pid: 0,
         tid: 0,
-        rule: slot_of((packed >> 16) as u32 & 0xff),
+        rule,
         operation: packed as u32 & 0xffff,
         verdict: (answer & VERDICT) as u32,
         kind: (packed >> 24) as u32 & 0xff,
@@ -147,12 +153,6 @@ fn unpack(packed: u64, answer: u64, now: u64, first: u64, second: u64) -> Event 
         pad: 0,
         comm: [0; 16],
     }
-}
-
-/// The slot of a rule, by which listeners know it.
-#[inline(always)]
-fn slot_of(rule: u32) -> u32 {
-    RULES.get(rule).map_or(rule, |rule| rule.slot)
 }
 
 /// A full buffer is counted, never waited for.

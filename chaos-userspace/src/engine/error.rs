@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::kernel::KernelError;
+use crate::plan::PlanError;
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,9 @@ pub enum EngineError {
     /// The kernel does not do what the plan needs.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// Other rules do not make a plan with those in force.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// The guardian could not be started or does not answer.
     #[error("the guardian, which cleans up if murphy is killed, does not answer: {0}")]
     Guardian(#[source] io::Error),

@@ -1,5 +1,7 @@
 //! One injection from its beginning to its end.
 
+mod replace;
+
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use super::undo::Undo;
 use super::{EngineError, boot_ns, processes};
 use crate::kernel::host::Cgroup2;
 use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point};
-use crate::plan::{Hook, Plan};
+use crate::plan::{Hook, Plan, Planned};
 
 /// The class of the command of `run`: the plan's first.
 const COMMAND: u64 = 1;
@@ -51,6 +53,10 @@ pub struct Session {
     netns: Vec<Option<Netns>>,
     cgroup: Option<RunCgroup>,
     targets: Option<Targets>,
+    /// Rules that another plan did without, and whose counters are yet to be read.
+    leaving: Vec<Planned>,
+    /// What came of the rules that have left.
+    left: Vec<FaultReport>,
     armed_at: u64,
 }
 
@@ -159,7 +165,18 @@ impl Session {
         let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) else {
             return Ok(());
         };
-        if !targets.follow(kernel, sockets)? || !self.plan.hooks.contains(&Hook::Egress) {
+        if targets.follow(kernel, sockets)? {
+            self.cover()?;
+        }
+        Ok(())
+    }
+
+    /// Attaches to the interfaces of network namespaces in which there are targets by now.
+    fn cover(&mut self) -> Result<(), EngineError> {
+        let Some(targets) = &self.targets else {
+            return Ok(());
+        };
+        if !self.plan.hooks.contains(&Hook::Egress) {
             return Ok(());
         }
         for netns in Self::namespaces(targets, &self.netns)? {
@@ -182,6 +199,8 @@ impl Session {
             netns: Vec::new(),
             cgroup: None,
             targets: None,
+            leaving: Vec::new(),
+            left: Vec::new(),
             armed_at: 0,
         };
         let kernel = session
@@ -212,7 +231,17 @@ impl Session {
         entry: Option<(&Path, u64)>,
         netns: &[Option<Netns>],
     ) -> Result<(), EngineError> {
-        for hook in self.plan.hooks.clone() {
+        self.attach_hooks(self.plan.hooks.clone(), cgroup, entry, netns)
+    }
+
+    fn attach_hooks(
+        &mut self,
+        hooks: impl IntoIterator<Item = Hook>,
+        cgroup: &File,
+        entry: Option<(&Path, u64)>,
+        netns: &[Option<Netns>],
+    ) -> Result<(), EngineError> {
+        for hook in hooks {
             match hook {
                 Hook::Connect | Hook::Socket | Hook::Ingress => {
                     self.kernel()?.attach(hook, Place::Cgroup(cgroup))?;
@@ -342,8 +371,10 @@ impl Session {
     pub fn report(&mut self) -> Result<Report, EngineError> {
         let kernel = self.kernel()?;
         let armed_at = kernel.control(control::ARMED_AT)?;
-        let counters: Vec<_> = (0..self.plan.rules.len() as u32)
-            .map(|rule| self.kernel()?.counters(rule).map_err(EngineError::from))
+        let slots: Vec<_> = self.plan.rules.iter().map(|rule| rule.wire.slot).collect();
+        let counters: Vec<_> = slots
+            .into_iter()
+            .map(|slot| self.kernel()?.counters(slot).map_err(EngineError::from))
             .collect::<Result<_, _>>()?;
         if armed_at != 0 {
             self.armed_at = armed_at;

@@ -49,25 +49,33 @@ pub(super) struct Banks {
 impl Banks {
     /// Opens the pins.
     pub(super) fn open(pin: impl Fn(&str) -> Box<Path>) -> Result<Self, MapError> {
-        let open = |name: &str| MapData::from_pin(pin(name)).ok();
         let array = |name: &str| MapData::from_pin(pin(name)).map(Map::Array);
-        let trie = |name: &str| open(name).map(Map::LpmTrie);
-        let mut dense = [const { None }; 4];
-        for (place, (name, ..)) in dense.iter_mut().zip(DENSE) {
-            *place = open(name)
-                .map(|map| Map::Array(map).try_into())
-                .transpose()?;
-        }
-        Ok(Self {
+        let mut banks = Self {
             ops: array("OPS")?.try_into()?,
             rules: array("RULES")?.try_into()?,
             states: array("STATES")?.try_into()?,
             classes: array("CLASSES")?.try_into()?,
-            dense,
-            remote4: trie("REMOTE4").map(TryInto::try_into).transpose()?,
-            remote6: trie("REMOTE6").map(TryInto::try_into).transpose()?,
+            dense: [const { None }; 4],
+            remote4: None,
+            remote6: None,
             held: Default::default(),
-        })
+        };
+        banks.open_more(pin)?;
+        Ok(banks)
+    }
+
+    /// Opens what did not exist before: no bank holds anything of it.
+    pub(super) fn open_more(&mut self, pin: impl Fn(&str) -> Box<Path>) -> Result<(), MapError> {
+        let open = |name: &str| MapData::from_pin(pin(name)).ok();
+        let trie = |name: &str| open(name).map(Map::LpmTrie);
+        for (place, (name, ..)) in self.dense.iter_mut().zip(DENSE) {
+            *place = open(name)
+                .map(|map| Map::Array(map).try_into())
+                .transpose()?;
+        }
+        self.remote4 = trie("REMOTE4").map(TryInto::try_into).transpose()?;
+        self.remote6 = trie("REMOTE6").map(TryInto::try_into).transpose()?;
+        Ok(())
     }
 
     /// Writes a plan into a bank that no program reads. Rules of slots in `fresh` begin anew.
@@ -85,11 +93,10 @@ impl Banks {
         for (operation, mask) in changes(&old.ops, &masks.ops) {
             self.ops.set(at(ops::COUNT, operation), mask, 0)?;
         }
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
         for &slot in fresh {
-            let zero = vec![Counters::default(); counters.get(&slot, 0)?.len()];
-            if let Ok(zero) = PerCpuValues::try_from(zero) {
-                counters.set(slot, zero, 0)?;
-            }
+            let zero = PerCpuValues::try_from(vec![Counters::default(); cpus]);
+            counters.set(slot, zero.map_err(MapError::IoError)?, 0)?;
             self.states.set(slot, RuleState::default(), 0)?;
         }
         for (index, rule) in (0..).zip(&plan.rules) {

@@ -150,13 +150,29 @@ impl Maps {
     /// Puts another plan in force, in one write. Rules whose slot is `fresh` begin anew.
     /// Who is in its classes must be known by now.
     pub(super) fn replace(&mut self, plan: &Plan, fresh: &[u32]) -> Result<(), MapError> {
-        // The last flip's grace period has nearly always been over for long.
-        if let Some(grace) = self.grace.take() {
-            let _ = grace.join();
-        }
+        // Nearly always this has been over for long.
+        self.settle();
         self.flip(plan, (self.bank + 1) % bank::BANKS, fresh)?;
         self.grace = Some(std::thread::spawn(grace_period));
         Ok(())
+    }
+
+    /// Waits until no program reads the bank that is not in force.
+    pub(super) fn settle(&mut self) {
+        if let Some(grace) = self.grace.take() {
+            let _ = grace.join();
+        }
+    }
+
+    /// Opens what did not exist before.
+    pub(super) fn open_more(&mut self, pin: impl Fn(&str) -> PathBuf) -> Result<(), MapError> {
+        let open = |name: &str| MapData::from_pin(pin(name)).ok();
+        self.pids = hash(open("PIDS"))?;
+        self.cgroups = hash(open("CGROUPS"))?;
+        self.uids = hash(open("UIDS"))?;
+        self.comms = hash(open("COMMS"))?;
+        self.exes = hash(open("EXES"))?;
+        self.banks.open_more(|name| pin(name).into())
     }
 
     fn flip(&mut self, plan: &Plan, bank: u32, fresh: &[u32]) -> Result<(), MapError> {
@@ -177,9 +193,9 @@ impl Maps {
         self.control.get(&slot, 0)
     }
 
-    /// What became of a rule's matches, over all CPUs.
-    pub(super) fn counters(&self, rule: u32) -> Result<Counters, MapError> {
-        let values = self.counters.get(&rule, 0)?;
+    /// What became of the matches of the rule in a slot, over all CPUs.
+    pub(super) fn counters(&self, slot: u32) -> Result<Counters, MapError> {
+        let values = self.counters.get(&slot, 0)?;
         Ok(values.iter().fold(Counters::default(), Counters::plus))
     }
 

@@ -26,6 +26,10 @@ const GONE: Duration = Duration::from_secs(10);
 /// How often the machine is looked at.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Masks of all classes and of none.
+const ALL: u64 = u64::MAX;
+const NONE: u64 = 0;
+
 /// A set of selectors, by the bit that stands for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Class {
@@ -73,7 +77,7 @@ impl Targets {
     pub(super) fn resolve(classes: Vec<Class>, cgroup2: Cgroup2) -> Result<Self, EngineError> {
         // Exemptions are by id too.
         processes::initial_namespace()?;
-        let resolved = Resolved::of(&classes, &cgroup2, true)?;
+        let resolved = Resolved::of(&classes, &cgroup2, ALL)?;
         let mut targets = Self {
             classes,
             cgroup2,
@@ -86,6 +90,22 @@ impl Targets {
         };
         targets.scan();
         Ok(targets)
+    }
+
+    /// More classes. Nothing is told to the kernel.
+    ///
+    /// # Errors
+    ///
+    /// One of their selectors means nothing, or what is never hit.
+    pub(super) fn add(&mut self, more: Vec<Class>) -> Result<(), EngineError> {
+        let mut classes: Vec<_> = self.classes.iter().map(without_pids).collect();
+        classes.extend(more.iter().cloned());
+        let new = more.iter().fold(NONE, |mask, class| mask | class.mask);
+        let mut resolved = Resolved::of(&classes, &self.cgroup2, new)?;
+        resolved.keep_roots(&self.resolved);
+        self.resolved = resolved;
+        self.classes.extend(more);
+        Ok(())
     }
 
     /// Processes that are hit at the moment.
@@ -126,7 +146,7 @@ impl Targets {
         if classes.iter().all(|class| selectors(class) == 0) || self.looked.elapsed() < EVERY {
             return Ok(false);
         }
-        let resolved = Resolved::of(&classes, &self.cgroup2, false)?;
+        let resolved = Resolved::of(&classes, &self.cgroup2, NONE)?;
         if resolved.missing < classes.iter().map(|class| class.who.hit.len()).sum() {
             self.seen = Instant::now();
         }

@@ -37,12 +37,12 @@ struct Present {
 }
 
 impl Resolved {
-    /// Resolves the selectors of classes. What does not exist is an error where
-    /// `strict`, else it is noted.
+    /// Resolves the selectors of classes. What does not exist is an error in
+    /// those of `strict`, else it is noted.
     pub(super) fn of(
         classes: &[Class],
         cgroup2: &Cgroup2,
-        strict: bool,
+        strict: u64,
     ) -> Result<Self, EngineError> {
         let mut resolved = Self::default();
         if classes.iter().any(|class| class.who.exempt) {
@@ -52,6 +52,7 @@ impl Resolved {
         }
         let mut present = None;
         for (selector, named, who) in classes.iter().flat_map(selectors) {
+            let strict = strict & (named.hit | named.spare) != 0;
             match resolved.add(selector, named, who, cgroup2, &mut present) {
                 Err(error) if strict => return Err(error),
                 Err(_) if named.hit != 0 => resolved.missing += 1,
@@ -62,6 +63,15 @@ impl Resolved {
             }
         }
         Ok(resolved)
+    }
+
+    /// Names processes as they were named before, if they still run.
+    pub(super) fn keep_roots(&mut self, before: &Self) {
+        for (&pid, &named) in &before.roots {
+            if processes::runs(pid) {
+                add(&mut self.roots, pid, named);
+            }
+        }
     }
 
     fn add(
@@ -320,13 +330,13 @@ mod tests {
             root: "/".into(),
         };
         let class = |who| [Class { mask: 1, who }];
-        let refused = Resolved::of(&class(who.clone()), &cgroup2, true);
+        let refused = Resolved::of(&class(who.clone()), &cgroup2, 1);
         assert!(matches!(refused, Err(EngineError::ExemptName(_))));
         let all = Who {
             exempt: false,
             ..who
         };
-        let resolved = Resolved::of(&class(all), &cgroup2, false).unwrap();
+        let resolved = Resolved::of(&class(all), &cgroup2, 0).unwrap();
         let sshd = Stat {
             parent: 1,
             flags: 0,

@@ -99,7 +99,7 @@ fn under_load() -> Outcome {
             })
             .collect::<Vec<_>>()
     };
-    let mut session = Session::for_running(plan(&rules(0), USER)?, settings())?;
+    let mut session = Session::for_running(plan(&rules(0), USER)?, settings(), None)?;
     let (first, second) = (sender(&hit)?, sender(&spared)?);
     wait_until(PATIENCE, || sent(&first).is_ok_and(|now| now > 100))?;
     // A thousand, or as many as there is time for: both senders are busy all along.
@@ -157,7 +157,7 @@ fn remembers() -> Outcome {
             .map(|fault| (*fault).clone())
             .collect::<Vec<_>>()
     };
-    let mut session = Session::for_running(plan(&text(&[&stays]), USER)?, settings())?;
+    let mut session = Session::for_running(plan(&text(&[&stays]), USER)?, settings(), None)?;
     let _sender = sender(&socket)?;
     let injected = |session: &mut Session, fault: usize| {
         session
@@ -185,7 +185,7 @@ fn another() -> Outcome {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     let port = socket.local_addr()?.port();
     let first = format!("egress:loss=100%:port={port}");
-    let mut session = Session::for_running(plan(&[first], USER)?, settings())?;
+    let mut session = Session::for_running(plan(&[first], USER)?, settings(), None)?;
     let connecting = by(OTHER, ["connect", &server.to_string(), "1000", "50"])?;
     wait_until(PATIENCE, || {
         connecting

@@ -15,6 +15,9 @@ pub enum EngineError {
     /// Other rules do not make a plan with those in force.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The injection could not be noted, or may not begin.
+    #[error(transparent)]
+    State(#[from] crate::state::StateError),
     /// The guardian could not be started or does not answer.
     #[error("the guardian, which cleans up if murphy is killed, does not answer: {0}")]
     Guardian(#[source] io::Error),
@@ -86,6 +89,7 @@ impl EngineError {
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {
             Self::Kernel(error) => return error.remedy(),
+            Self::State(error) => return error.remedy(),
             Self::Thread { process, .. } => {
                 return Some(format!(
                     "threads are hit with their process: --pid {process}"

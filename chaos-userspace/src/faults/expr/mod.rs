@@ -19,6 +19,7 @@ use std::str::FromStr;
 
 pub use error::ParseError;
 pub use mistake::Mistake;
+pub(crate) use suggest::nearest;
 
 use super::model::Fault;
 use super::values::Nanos;

@@ -79,8 +79,7 @@ pub fn pass(
 ) -> Option<Injection> {
     // Read once: whatever happens meanwhile, this operation is judged by one bank.
     let dimensions = slot(control::DIMS);
-    let operation_of_bank = bank::index(dimensions, ops::COUNT, operation);
-    let mut candidates = OPS.get(operation_of_bank).copied().unwrap_or(0);
+    let mut candidates = named_by(dimensions, operation);
     if candidates == 0 {
         return None;
     }
@@ -132,6 +131,12 @@ pub fn pass(
         value: rule.value,
         rule: rule.slot,
     })
+}
+
+/// Rules that name an operation.
+#[inline(always)]
+pub fn named_by(dimensions: u64, operation: u32) -> u64 {
+    named(&OPS, dimensions, ops::COUNT, operation)
 }
 
 /// Takes back the count of an injection that the program could not carry out.

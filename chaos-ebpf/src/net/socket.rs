@@ -114,6 +114,12 @@ pub(crate) fn classes_of(skb: *mut __sk_buff) -> u64 {
     if socket.is_null() {
         return 0;
     }
+    classes(socket)
+}
+
+/// Classes of the owner of a socket, which is a full one.
+#[inline(always)]
+pub(crate) fn classes(socket: *mut bpf_sock) -> u64 {
     SOCKETS
         .get(socket, 0)
         // SAFETY: live storage of this socket.

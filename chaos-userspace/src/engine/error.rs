@@ -15,6 +15,11 @@ pub enum EngineError {
     /// Other rules do not make a plan with those in force.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Interfaces are made for it, at the beginning.
+    #[error(
+        "{0} cannot join rules in force: the kernel's netem is set up when an injection begins; end this one and begin another"
+    )]
+    Fixed(String),
     /// The injection could not be noted, or may not begin.
     #[error(transparent)]
     State(#[from] crate::state::StateError),

@@ -9,6 +9,7 @@ mod clock;
 mod error;
 pub mod guardian;
 mod interfaces;
+mod netem;
 pub mod probe;
 mod processes;
 mod record;

@@ -8,7 +8,8 @@ use super::super::interfaces::Netns;
 use super::super::targets::Class;
 use super::{FaultReport, Session, cgroup2, not_loaded};
 use crate::engine::{EngineError, boot_ns};
-use crate::plan::{Hook, Plan, Target};
+use crate::faults::Effect;
+use crate::plan::{Hook, Plan, Planned, Target};
 
 impl Session {
     /// Puts another plan in force. Every operation is judged by the plan before or by this
@@ -31,6 +32,11 @@ impl Session {
             });
         }
         let fresh = plan.succeed(&self.plan, elapsed)?;
+        let detour = |rule: &&Planned| matches!(rule.fault.effect, Effect::Netem(_));
+        let is_new = |rule: &&Planned| fresh.contains(&rule.wire.slot);
+        if let Some(rule) = plan.rules.iter().filter(detour).find(is_new) {
+            return Err(EngineError::Fixed(rule.fault.to_string()));
+        }
         // What arms has done so, and its place is the first plan's business.
         plan.hooks.remove(&Hook::Exec);
         plan.hooks.remove(&Hook::Entry);
@@ -103,7 +109,7 @@ impl Session {
         let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) else {
             return Err(not_loaded());
         };
-        targets.apply(kernel, sockets)?;
-        self.cover()
+        // Interfaces that are new with them are covered when the lease is renewed.
+        targets.apply(kernel, sockets)
     }
 }

@@ -6,6 +6,7 @@
 mod error;
 mod filter;
 mod mistake;
+mod netem;
 mod number;
 mod print;
 mod resolve;

@@ -7,6 +7,7 @@
 
 #![no_std]
 
+pub mod bank;
 pub mod control;
 pub mod counters;
 pub mod decide;

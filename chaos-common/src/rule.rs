@@ -10,7 +10,7 @@ pub const EFFECT_NETEM: u32 = 3;
 /// Everything certain, in parts per million.
 pub const PPM: u32 = 1_000_000;
 
-/// One rule. Durations are in ns since the rules were armed.
+/// One rule. Durations are in ns since the rule was armed.
 ///
 /// Unused triggers have the value that never suppresses, see [`Rule::ALWAYS`].
 #[repr(C)]
@@ -43,9 +43,15 @@ pub struct Rule {
     pub effect: u32,
     /// Probability in parts per million.
     pub p_ppm: u32,
+    /// Where it remembers and counts. It keeps the place when other rules come and go.
+    pub slot: u32,
+    /// Nothing.
+    pub pad: u32,
+    /// When the rule joined the others, in ns since these were armed.
+    pub since_ns: u64,
 }
 
-const _: () = assert!(size_of::<Rule>() == 96);
+const _: () = assert!(size_of::<Rule>() == 112);
 
 impl Rule {
     /// Injects at every match; effect and value are yet to be set.
@@ -63,6 +69,9 @@ impl Rule {
         value: 0,
         effect: 0,
         p_ppm: PPM,
+        slot: 0,
+        pad: 0,
+        since_ns: 0,
     };
 }
 

@@ -26,15 +26,15 @@ pub(crate) fn murphy_egress(ctx: TcContext) -> i32 {
     if seen & marks::LOSS != 0 {
         return TC_ACT_UNSPEC;
     }
-    let rules = socket::rules_of(skb);
-    if rules == 0 {
+    let classes = socket::classes_of(skb);
+    if classes == 0 {
         return TC_ACT_UNSPEC;
     }
     // It may come by again: back from an ifb, or on the interface below this one.
     mark::set(skb, seen | marks::LOSS);
     let injection = gate::pass(
         ops::EGRESS,
-        |_| rules,
+        |_| classes,
         |dimensions| packet::accept(skb, dimensions, Direction::Egress),
         By::Unknown,
         || packet::detail(skb),

@@ -22,7 +22,7 @@ pub(crate) fn murphy_ingress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     let injection = gate::pass(
         ops::INGRESS,
-        |_| socket::rules_of(skb),
+        |_| socket::classes_of(skb),
         |dimensions| packet::accept(skb, dimensions, Direction::Ingress),
         By::Unknown,
         || packet::detail(skb),

@@ -14,9 +14,9 @@
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use chaos_common::{mark as marks, ops};
+use chaos_common::{control, mark as marks, ops};
 use chaos_ebpf::gate;
-use chaos_ebpf::maps::OPS;
+use chaos_ebpf::maps::control as slot;
 use chaos_ebpf::tell::By;
 
 use crate::packet::{self, Direction};
@@ -71,14 +71,19 @@ fn leaving(skb: *mut __sk_buff, mine: u32) -> u32 {
     if seen & marks::NETEM != 0 {
         return NOBODY;
     }
-    let rules = socket::rules_of(skb) & OPS.get(ops::EGRESS_NETEM).copied().unwrap_or(0);
-    if rules == 0 {
+    let classes = socket::classes_of(skb);
+    if classes == 0 {
+        return NOBODY;
+    }
+    let dimensions = slot(control::DIMS);
+    if gate::murphy_rules(dimensions, classes) & gate::named_by(dimensions, ops::EGRESS_NETEM) == 0
+    {
         return NOBODY;
     }
     mark::set(skb, seen | marks::NETEM);
     let injection = gate::pass(
         ops::EGRESS_NETEM,
-        |_| rules,
+        |_| classes,
         |dimensions| packet::accept(skb, dimensions, Direction::Egress),
         By::Unknown,
         || packet::detail(skb),
@@ -100,15 +105,18 @@ fn arriving(skb: *mut __sk_buff, _: u32) -> u32 {
         return NOBODY;
     }
     // Over the loopback interface: rules for both directions were asked when it left.
-    let asked = if seen & marks::NETEM != 0 {
-        OPS.get(ops::EGRESS_NETEM).copied().unwrap_or(0)
-    } else {
-        0
-    };
+    let asked = seen & marks::NETEM != 0;
     let injection = gate::pass(
         ops::INGRESS_NETEM,
-        |_| owner::of_arriving(skb) & !asked,
-        |dimensions| packet::accept(skb, dimensions, Direction::Ingress),
+        |_| owner::of_arriving(skb),
+        |dimensions| {
+            let accepted = packet::accept(skb, dimensions, Direction::Ingress);
+            if asked {
+                accepted & !gate::named_by(dimensions, ops::EGRESS_NETEM)
+            } else {
+                accepted
+            }
+        },
         By::Unknown,
         || packet::detail(skb),
     );

@@ -199,7 +199,7 @@ fn accept4(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
             Direction::Egress => [bytes[16], bytes[17], bytes[18], bytes[19]],
             Direction::Ingress => [bytes[12], bytes[13], bytes[14], bytes[15]],
         };
-        mask &= accept_remote4(remote);
+        mask &= accept_remote4(dimensions, remote);
     }
     if dimensions & PORTS == 0 {
         return mask;
@@ -240,7 +240,7 @@ fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
         for (i, byte) in remote.iter_mut().enumerate() {
             *byte = bytes[start + i];
         }
-        mask &= accept_remote6(remote);
+        mask &= accept_remote6(dimensions, remote);
     }
     if dimensions & PORTS == 0 {
         return mask;

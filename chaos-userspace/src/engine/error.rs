@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::kernel::KernelError;
+use crate::plan::PlanError;
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,14 @@ pub enum EngineError {
     /// The kernel does not do what the plan needs.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// Other rules do not make a plan with those in force.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Interfaces are made for it, at the beginning.
+    #[error(
+        "{0} cannot join rules in force: the kernel's netem is set up when an injection begins; end this one and begin another"
+    )]
+    Fixed(String),
     /// The injection could not be noted, or may not begin.
     #[error(transparent)]
     State(#[from] crate::state::StateError),

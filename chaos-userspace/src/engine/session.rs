@@ -1,5 +1,7 @@
 //! One injection from its beginning to its end.
 
+mod replace;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,13 +14,16 @@ use super::guardian::Guardian;
 use super::interfaces::{self, Interface, Netns};
 use super::netem::{self, Detours};
 use super::report::{FaultReport, Report};
-use super::targets::Targets;
+use super::targets::{Class, Targets};
 use super::undo::Undo;
 use super::{EngineError, boot_ns, processes};
 use crate::kernel::host::Cgroup2;
 use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point, privileges};
-use crate::plan::{Hook, Plan, Target};
+use crate::plan::{Hook, Plan, Planned};
 use crate::state::{Claim, Entry, Live};
+
+/// The class of the command of `run`: the plan's first.
+const COMMAND: u64 = 1;
 
 /// What holds for a session as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,10 @@ pub struct Session {
     netns: Vec<Option<Netns>>,
     cgroup: Option<RunCgroup>,
     targets: Option<Targets>,
+    /// Rules that another plan did without, and whose counters are yet to be read.
+    leaving: Vec<Planned>,
+    /// What came of the rules that have left.
+    left: Vec<FaultReport>,
     /// Interfaces that have the egress classifier: network namespace and number.
     egress: BTreeSet<(Option<PathBuf>, u32)>,
     /// The ways through netem.
@@ -92,10 +101,9 @@ impl Session {
         session.journal(cgroup.undo())?;
         cgroup.make()?;
         let directory = cgroup.open()?;
-        let rules = session.plan.masks.rules;
         let kernel = session.kernel()?;
         kernel.set_control(control::RUN_CGROUP, cgroup.id()?)?;
-        kernel.set_control(control::RUN_MASK, rules)?;
+        kernel.set_control(control::RUN_MASK, COMMAND)?;
         let by = if entry.is_some() {
             control::ARM_BY_ENTRY
         } else {
@@ -120,18 +128,19 @@ impl Session {
         settings: Settings,
         claim: Option<Claim>,
     ) -> Result<Self, EngineError> {
-        let Target::Running(who) = &plan.target else {
+        let classes = Class::of(&plan.classes);
+        if classes.len() != plan.classes.len() {
             return Err(EngineError::Io {
                 doing: "attaching to processes",
                 source: std::io::ErrorKind::InvalidInput.into(),
             });
-        };
+        }
         // First: without privileges other processes cannot even be looked at.
         privileges::check(&plan)?;
         let cgroup2 = cgroup2()?;
         let root =
             File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;
-        let targets = Targets::resolve(who.clone(), plan.masks.rules, cgroup2)?;
+        let targets = Targets::resolve(classes, cgroup2)?;
         let netns = Self::namespaces(&targets, &[])?;
         let mut session = Self::load(plan, settings, claim)?;
         let attached = session.attach(&root, None, &netns);
@@ -225,6 +234,8 @@ impl Session {
             netns: Vec::new(),
             cgroup: None,
             targets: None,
+            leaving: Vec::new(),
+            left: Vec::new(),
             egress: BTreeSet::new(),
             netem: Detours::default(),
             armed_at: 0,
@@ -265,11 +276,21 @@ impl Session {
         entry: Option<(&Path, u64)>,
         netns: &[Option<Netns>],
     ) -> Result<(), EngineError> {
+        self.attach_hooks(self.plan.hooks.clone(), cgroup, entry, netns)
+    }
+
+    fn attach_hooks(
+        &mut self,
+        hooks: impl IntoIterator<Item = Hook>,
+        cgroup: &File,
+        entry: Option<(&Path, u64)>,
+        netns: &[Option<Netns>],
+    ) -> Result<(), EngineError> {
         // First, as this kernel may lack what it takes.
         for netns in netns {
             self.cover(netns.as_ref())?;
         }
-        for hook in self.plan.hooks.clone() {
+        for hook in hooks {
             match hook {
                 Hook::Connect | Hook::Socket | Hook::Ingress => {
                     self.kernel()?.attach(hook, Place::Cgroup(cgroup))?;
@@ -421,8 +442,10 @@ impl Session {
     pub fn report(&mut self) -> Result<Report, EngineError> {
         let kernel = self.kernel()?;
         let armed_at = kernel.control(control::ARMED_AT)?;
-        let counters: Vec<_> = (0..self.plan.rules.len() as u32)
-            .map(|rule| self.kernel()?.counters(rule).map_err(EngineError::from))
+        let slots: Vec<_> = self.plan.rules.iter().map(|rule| rule.wire.slot).collect();
+        let counters: Vec<_> = slots
+            .into_iter()
+            .map(|slot| self.kernel()?.counters(slot).map_err(EngineError::from))
             .collect::<Result<_, _>>()?;
         if armed_at != 0 {
             self.armed_at = armed_at;

@@ -35,6 +35,8 @@ pub struct Masks {
     pub dimensions: u64,
     /// Rules there are.
     pub rules: u64,
+    /// Class of targets → rules that target it.
+    pub classes: Vec<u64>,
     /// Operation → rules that name it.
     pub ops: BTreeMap<u32, u64>,
     /// Remote port → rules that accept it.
@@ -52,16 +54,23 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// Compiles the filters of faults; the rule's bit is the fault's index.
-    pub(super) fn of(faults: &[Fault], target: &Target) -> Self {
+    /// Compiles the filters of faults; the rule's bit is the fault's index. `class_of` gives
+    /// the class that each fault targets.
+    pub(super) fn of(faults: &[Fault], classes: &[Target], class_of: &[usize]) -> Self {
         let mut masks = Self {
-            dimensions: match target {
-                Target::Command => dims::RUN_CGROUP,
-                Target::Running(who) => who.dimensions(),
-            },
+            dimensions: classes.iter().fold(0, |all, class| {
+                all | match class {
+                    Target::Command => dims::RUN_CGROUP,
+                    Target::Running(who) => who.dimensions(),
+                }
+            }),
+            classes: vec![0; classes.len()],
             rules: u64::MAX >> (64 - faults.len().clamp(1, 64)),
             ..Self::default()
         };
+        for (rule, &class) in class_of.iter().enumerate() {
+            masks.classes[class] |= 1 << rule;
+        }
         for (rule, fault) in faults.iter().enumerate() {
             for op in &fault.ops {
                 let index = operation(*op, &fault.effect);
@@ -229,7 +238,7 @@ mod tests {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        Masks::of(&faults, &Target::Command)
+        Masks::of(&faults, &[Target::Command], &vec![0; faults.len()])
     }
 
     /// What a trie answers: the entry of the longest prefix that covers an address.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chaos_common::decide::mix;
 use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
-use chaos_common::{MAX_RULES, dims, ops};
+use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::Serialize;
 
 use crate::faults::{Effect, Family, Fault, Op, Trigger, When};
@@ -27,6 +27,12 @@ pub enum PlanError {
     /// Rules are the bits of one mask.
     #[error("{0} faults, but at most {MAX_RULES} can be active at once")]
     TooMany(usize),
+    /// Sets of targets are the bits of one mask.
+    #[error(
+        "more than {} different sets of targets since this injection began: end it and begin another",
+        target::CLASSES
+    )]
+    TooManyTargets,
     /// No fault at all.
     #[error("no fault given: say one with -e, for example -e connect:error=ECONNREFUSED:port=5432")]
     Empty,
@@ -193,13 +199,18 @@ pub struct Planned {
     pub fault: Fault,
     /// The rule as the kernel programs read it.
     pub wire: Rule,
+    /// Whom it targets: one of [`Plan::classes`].
+    pub class: usize,
 }
 
 /// Faults, compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Who is to be hit.
+    /// Who is to be hit, by faults that do not say it themselves.
     pub target: Target,
+    /// Everybody who is to be hit by some rule, each set of selectors once. Rules and
+    /// sockets know them by their number here.
+    pub classes: Vec<Target>,
     /// One rule a fault, in the order given: the first that injects wins.
     pub rules: Vec<Planned>,
     /// The look-ups that find the rules.
@@ -225,7 +236,8 @@ impl Plan {
                 });
             }
         }
-        let masks = Masks::of(&faults, &target);
+        let (classes, class_of) = classes(&faults, &target);
+        let masks = Masks::of(&faults, &classes, &class_of);
         let mut hooks: BTreeSet<_> = faults
             .iter()
             .flat_map(|fault| {
@@ -240,24 +252,72 @@ impl Plan {
             Target::Running(who) => (who.dimensions() & dims::PIDS != 0).then_some(Hook::Follow),
         });
         let rules = (1..)
-            .zip(faults)
-            .map(|(number, fault)| Planned {
+            .zip(faults.into_iter().zip(class_of))
+            .map(|(number, (fault, class))| Planned {
                 wire: wire(&fault, options, number),
                 fault,
+                class,
             })
             .collect();
         Ok(Self {
             target,
+            classes,
             rules,
             masks,
             hooks,
         })
     }
 
+    /// Takes the place of another plan in force: classes keep their numbers, and rules that
+    /// the other has too their slots, with all they remember. Gives the slots of the
+    /// others, which begin `elapsed_ns` after arming.
+    pub(crate) fn succeed(&mut self, old: &Self, elapsed_ns: u64) -> Result<Vec<u32>, PlanError> {
+        let mut classes = old.classes.clone();
+        let number = |class: &Target| {
+            let known = classes.iter().position(|known| known == class);
+            known.unwrap_or_else(|| {
+                classes.push(class.clone());
+                classes.len() - 1
+            })
+        };
+        let numbers: Vec<_> = self.classes.iter().map(number).collect();
+        if classes.len() > target::CLASSES as usize {
+            return Err(PlanError::TooManyTargets);
+        }
+        let mut masks = vec![0; classes.len()];
+        for (&number, mask) in numbers.iter().zip(&self.masks.classes) {
+            masks[number] = *mask;
+        }
+        self.classes = classes;
+        self.masks.classes = masks;
+        let mut heirs: Vec<_> = old.rules.iter().collect();
+        let taken: BTreeSet<_> = old.rules.iter().map(|rule| rule.wire.slot).collect();
+        let mut free = (0..bank::BANKS * MAX_RULES).filter(|slot| !taken.contains(slot));
+        let mut fresh = Vec::new();
+        for rule in &mut self.rules {
+            rule.class = numbers[rule.class];
+            let same = |old: &&Planned| old.fault == rule.fault && old.class == rule.class;
+            if let Some(at) = heirs.iter().position(same) {
+                rule.wire = heirs.swap_remove(at).wire;
+                continue;
+            }
+            // There are twice as many slots as rules.
+            rule.wire.slot = free.next().unwrap_or_default();
+            rule.wire.since_ns = elapsed_ns;
+            fresh.push(rule.wire.slot);
+        }
+        Ok(fresh)
+    }
+
     /// The families of hooks whose objects have to be loaded.
     pub fn families(&self) -> BTreeSet<Family> {
         self.hooks.iter().map(|hook| hook.family()).collect()
     }
+}
+
+/// The classes of targets, and the one that each fault is for.
+fn classes(faults: &[Fault], target: &Target) -> (Vec<Target>, Vec<usize>) {
+    (vec![target.clone()], vec![0; faults.len()])
 }
 
 /// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
@@ -319,6 +379,9 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         value,
         effect,
         p_ppm: fault.probability().get(),
+        slot: number as u32 - 1,
+        pad: 0,
+        since_ns: 0,
     }
 }
 
@@ -365,6 +428,9 @@ mod tests {
                 value: -28,
                 effect: EFFECT_ERRNO,
                 p_ppm: 50_000,
+                slot: 0,
+                pad: 0,
+                since_ns: 0,
             }
         );
     }
@@ -394,6 +460,40 @@ mod tests {
         assert!(make(64).is_ok());
         assert_eq!(make(65), Err(PlanError::TooMany(65)));
         assert_eq!(make(0), Err(PlanError::Empty));
+    }
+
+    #[test]
+    fn a_rule_that_stays_keeps_what_it_remembers() {
+        let old = plan(&["connect:error=EPERM:times=3", "connect:error=EIO"]);
+        let mut new = plan(&["write:error=EIO", "connect:error=EPERM:times=3"]);
+        assert_eq!(new.succeed(&old, 7), Ok(vec![2]));
+        assert_eq!((new.rules[0].wire.slot, new.rules[0].wire.since_ns), (2, 7));
+        assert_eq!(new.rules[1].wire, old.rules[0].wire);
+        assert_eq!(new.masks.classes, [0b11]);
+    }
+
+    #[test]
+    fn a_class_keeps_its_number() {
+        let fault: Fault = "connect:error=EPERM".parse().unwrap();
+        let of = |user| {
+            let who = Who {
+                hit: vec![Selector::Uid(user)],
+                ..Who::default()
+            };
+            Plan::new(
+                vec![fault.clone()],
+                Target::Running(who),
+                &Options::default(),
+            )
+            .unwrap()
+        };
+        let mut second = of(2);
+        assert_eq!(second.succeed(&of(1), 0), Ok(vec![1]));
+        assert_eq!(second.masks.classes, [0, 1]);
+        let mut first = of(1);
+        assert_eq!(first.succeed(&second, 0), Ok(vec![0]));
+        assert_eq!(first.masks.classes, [1, 0]);
+        assert_eq!(first.rules[0].class, 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #![no_main]
 
 mod connect;
+mod echo;
 mod egress;
 mod ingress;
 mod mark;

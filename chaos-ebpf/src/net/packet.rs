@@ -146,6 +146,64 @@ impl Ends {
     pub(crate) const V6: u32 = 36;
 }
 
+// RFC 792 and RFC 4443.
+const ICMP: u8 = 1;
+const ICMP6: u8 = 58;
+const ECHO_REQUEST: u8 = 8;
+const ECHO_REPLY: u8 = 0;
+const ECHO_REQUEST6: u8 = 128;
+const ECHO_REPLY6: u8 = 129;
+
+/// The remote end, identifier and number of an echo request that leaves or a reply that arrives.
+#[inline(always)]
+pub(crate) fn echo(skb: *mut __sk_buff, direction: Direction) -> Option<[u32; 5]> {
+    let leaves = direction == Direction::Egress;
+    let mut key = [0; 5];
+    // SAFETY: the context is valid for the program's whole run.
+    let (transport, kind) = match u16::from_be(unsafe { (*skb).protocol } as u16) {
+        ETH_P_IP => {
+            let header = load::<[u8; 20]>(skb, 0)?;
+            let at = if leaves { 16 } else { 12 };
+            key[0] =
+                u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+            let transport = Transport::behind4(&header);
+            if transport.protocol != ICMP {
+                return None;
+            }
+            (transport, if leaves { ECHO_REQUEST } else { ECHO_REPLY })
+        }
+        ETH_P_IPV6 => {
+            let header = load::<[u8; 40]>(skb, 0)?;
+            let start = if leaves { 24 } else { 8 };
+            for i in 0..4 {
+                let at = start + 4 * i;
+                key[i] = u32::from_ne_bytes([
+                    header[at],
+                    header[at + 1],
+                    header[at + 2],
+                    header[at + 3],
+                ]);
+            }
+            let transport = Transport::behind6(skb, header[6]);
+            if transport.protocol != ICMP6 {
+                return None;
+            }
+            (transport, if leaves { ECHO_REQUEST6 } else { ECHO_REPLY6 })
+        }
+        _ => return None,
+    };
+    if transport.headless {
+        return None;
+    }
+    // Type, code, checksum, identifier, sequence number.
+    let message = load::<[u8; 8]>(skb, transport.offset)?;
+    if message[0] != kind {
+        return None;
+    }
+    key[4] = u32::from_ne_bytes([message[4], message[5], message[6], message[7]]);
+    Some(key)
+}
+
 /// Both ends of a TCP (then true) or UDP packet.
 #[inline(always)]
 pub(crate) fn ends(skb: *mut __sk_buff) -> Option<(Ends, bool)> {

@@ -45,11 +45,7 @@ fn main() -> ExitCode {
                 alone("an interface that comes up later", "later"),
                 alone("a packet over VLANs is hit once", "vlan"),
                 alone("fragments, and what is behind IPv6 headers", "headers"),
-                case(
-                    "ping and its replies are late both ways",
-                    net(),
-                    victims::ping,
-                ),
+                case("ping is late on its way out", net(), victims::ping),
                 case(
                     "redis-cli, and redis-server",
                     needs![Root, Cgroup2, Atomics, Netem, Tool("redis-server")],
@@ -147,13 +143,13 @@ fn neighbour() -> Outcome {
     let echo = Echo::start()?;
     let address = echo.address.to_string();
     let neighbour = program(self_path())
-        .args(["trips", "tcp", &address, "100", "10"])
+        .args(["trips", "tcp", &address, "60", "10"])
         .spawn()?;
     let late = travel(&["net:delay=300ms"], &["tcp", &address, "3"])?;
     ensure!(least(&late.times) >= 600.0, "{:?}", late.times);
     let neighbour = neighbour.finish(PATIENCE)?;
     let others = times(&neighbour.stdout);
-    ensure!(others.len() == 101, "{neighbour}");
+    ensure!(others.len() == 61, "{neighbour}");
     // Under emulation one may be late by itself, but not by so much.
     ensure!(
         others.iter().all(|time| *time < 300.0),
@@ -167,13 +163,11 @@ fn filters() -> Outcome {
     let address = echo.address.to_string();
     let port = echo.port();
     for (rest, matched, injected) in [
-        (format!("port={port}"), 6, 6),
-        (format!("port=1-{}", port - 1), 0, 0),
+        (format!("port={port}:dst=127.0.0.0/8:proto=udp"), 6, 6),
         ("proto=tcp".to_owned(), 0, 0),
-        ("dst=10.0.0.0/8".to_owned(), 0, 0),
         ("when=2..4+2".to_owned(), 6, 2),
         ("times=3".to_owned(), 6, 3),
-        ("for=1us".to_owned(), 6, 0),
+        (format!("for=1us:port=1-{port}"), 6, 0),
     ] {
         let fault = format!("egress:delay=80ms:{rest}");
         let some = travel(&[&fault], &["udp", &address, "6"])?;

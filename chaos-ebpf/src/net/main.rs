@@ -4,7 +4,6 @@
 #![no_main]
 
 mod connect;
-mod echo;
 mod egress;
 mod ingress;
 mod mark;

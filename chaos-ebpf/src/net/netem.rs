@@ -20,7 +20,7 @@ use chaos_ebpf::maps::OPS;
 use chaos_ebpf::tell::By;
 
 use crate::packet::{self, Direction};
-use crate::{echo, mark, owner, socket};
+use crate::{mark, owner, socket};
 
 /// The next filter.
 const NO_MATCH: i32 = 0;
@@ -71,14 +71,7 @@ fn leaving(skb: *mut __sk_buff, mine: u32) -> u32 {
     if seen & marks::NETEM != 0 {
         return NOBODY;
     }
-    let rules = socket::rules_of(skb);
-    if rules == 0 {
-        return NOBODY;
-    }
-    if OPS.get(ops::INGRESS_NETEM).copied().unwrap_or(0) != 0 {
-        echo::note(skb, rules);
-    }
-    let rules = rules & OPS.get(ops::EGRESS_NETEM).copied().unwrap_or(0);
+    let rules = socket::rules_of(skb) & OPS.get(ops::EGRESS_NETEM).copied().unwrap_or(0);
     if rules == 0 {
         return NOBODY;
     }
@@ -114,7 +107,7 @@ fn arriving(skb: *mut __sk_buff, _: u32) -> u32 {
     };
     let injection = gate::pass(
         ops::INGRESS_NETEM,
-        |_| owner::of_arriving(skb) & !asked,
+        |_| owner::murphy_owner(skb) & !asked,
         |dimensions| packet::accept(skb, dimensions, Direction::Ingress),
         By::Unknown,
         || packet::detail(skb),

@@ -2,24 +2,26 @@
 //!
 //! Kernel interface: `bpf_sk_lookup_tcp` and `bpf_sk_lookup_udp` (4.20), in the network
 //! namespace of the interface. Found are TCP and UDP sockets, those that listen included; a
-//! half-open connection counts as its listener. An echo reply is for whoever asked, see
-//! [`echo`]. Nothing is found for what else has no port (all fragments but the first) or no full
-//! socket any more (TIME_WAIT).
+//! half-open connection counts as its listener. Nothing is found for what has no port (ICMP,
+//! all fragments but the first) or no full socket any more (TIME_WAIT).
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release};
 
 use crate::packet::{self, Ends};
-use crate::{echo, socket};
+use crate::socket;
 
 /// The namespace of the interface (`BPF_F_CURRENT_NETNS`).
 const CURRENT_NETNS: u64 = u64::MAX;
 
 /// Rules that target the owner of the socket that a packet will arrive at.
-#[inline(always)]
-pub(crate) fn of_arriving(skb: *mut __sk_buff) -> u64 {
+///
+/// A global function, as [`packet::accept`] is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn murphy_owner(skb: *mut __sk_buff) -> u64 {
     let Some((ends, tcp)) = packet::ends(skb) else {
-        return echo::asked(skb);
+        return 0;
     };
     let socket = look_up(skb, &ends, tcp);
     if socket.is_null() {

@@ -11,14 +11,15 @@ pub(crate) fn ping() -> Outcome {
     let pinged = murphy(["run", "-q", "-e", "net:delay=50ms", "--"])
         .args(["ping", "-q", "-c", "5", "-i", "0.2", "127.0.0.1"])
         .run()?;
-    // rtt min/avg/max/mdev = 100.1/…
+    // rtt min/avg/max/mdev = 50.1/…
     let least = pinged
         .stdout
         .split("mdev = ")
         .nth(1)
         .and_then(|times| times.split('/').next()?.parse::<f64>().ok())
         .with_context(|| pinged.to_string())?;
-    ensure!(least >= 100.0, "{pinged}");
+    // On its way in ICMP cannot be told whose it is.
+    ensure!((50.0..150.0).contains(&least), "{pinged}");
     Ok(())
 }
 

@@ -17,6 +17,11 @@ fn main() -> ExitCode {
             network,
         ),
         case(
+            "of the netem programs",
+            needs![Root, Cgroup2, Atomics, Netem],
+            netem,
+        ),
+        case(
             "of the LSM programs",
             needs![Root, Cgroup2, Atomics, BpfLsm],
             lsm,
@@ -42,6 +47,14 @@ fn network() -> Outcome {
             "murphy_exec",
         ],
     )
+}
+
+fn netem() -> Outcome {
+    let faults = [
+        "-e",
+        "net:delay=1ms:port=1:sport=1:dst=[2001:db8::]/32:proto=17",
+    ];
+    walked(&faults, &["murphy_hold_out", "murphy_hold_in"])
 }
 
 fn lsm() -> Outcome {

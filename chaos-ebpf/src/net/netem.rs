@@ -108,7 +108,7 @@ fn arriving(skb: *mut __sk_buff, _: u32) -> u32 {
     let asked = seen & marks::NETEM != 0;
     let injection = gate::pass(
         ops::INGRESS_NETEM,
-        |_| owner::of_arriving(skb),
+        |_| owner::murphy_owner(skb),
         |dimensions| {
             let accepted = packet::accept(skb, dimensions, Direction::Ingress);
             if asked {

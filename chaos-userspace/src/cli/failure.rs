@@ -68,6 +68,9 @@ impl Failure {
             Self::Engine(EngineError::Kernel(error)) if error.is_missing_feature() => {
                 status::MISSING
             }
+            Self::Engine(EngineError::Seccomp(error)) if error.is_missing_feature() => {
+                status::MISSING
+            }
             Self::Engine(EngineError::PidNamespace) => status::MISSING,
             Self::Exec { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => status::NOT_FOUND,

@@ -52,8 +52,8 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
         ));
     }
     runtime()?.block_on(async {
-        let mut listener =
-            Listener::new(&mut session, sinks).map_err(Failure::io("listening to events"))?;
+        let mut listener = Listener::new(session.take_events(), None, sinks)
+            .map_err(Failure::io("listening to events"))?;
         let ended = watch(&mut session, &mut listener, args).await;
         let report = session.end()?;
         let outcome = Outcome {

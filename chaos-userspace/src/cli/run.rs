@@ -14,9 +14,10 @@ use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
 use super::signals::{Signals, pidfd};
 use super::{runtime, seed};
-use crate::engine::{Session, Settings};
+use crate::engine::{EngineError, Here, Injection, Settings};
 use crate::faults::Fault;
 use crate::plan::{Options, Plan, Target};
+use crate::seccomp::Health;
 
 /// Runs the command; gives the status to exit with.
 pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
@@ -28,7 +29,9 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
         seed,
         skip_loader: args.skip_loader,
     };
-    let plan = Plan::new(faults, Target::Command, &options)?;
+    let here = Here::default();
+    let choice = args.backend.into();
+    let plan = Plan::with(faults, Target::Command, &options, choice, Some(&here))?;
     let identity = args.user.as_deref().map(Identity::of).transpose()?;
     let program = child::find(args.command.first().map(AsRef::as_ref).unwrap_or_default())?;
     let file = output::file(&args.common)?;
@@ -39,20 +42,29 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
         listen: sinks.listen(),
     };
 
-    let mut session = Session::for_command(plan, &program, settings)?;
-    let procs = session.procs()?;
+    let mut session = Injection::new(plan, &program, settings)?;
+    let entry = session.entry()?;
     runtime()?.block_on(async {
         let signals = Signals::catch().map_err(Failure::io("catching signals"))?;
+        let (events, told) = (session.take_events(), session.take_told());
         let mut listener =
-            Listener::new(&mut session, sinks).map_err(Failure::io("listening to events"))?;
-        let mut child = child::start(
+            Listener::new(events, told, sinks).map_err(Failure::io("listening to events"))?;
+        let started = child::start(
             &args.command,
             &program,
-            &procs,
+            entry,
             identity.as_ref(),
             signals.before(),
-        )?;
-        drop(procs);
+        );
+        let mut child = match started {
+            Ok(child) => child,
+            // What kept it from being executed may have been the filter.
+            Err(failure) => return Err(session.refusal().map_or_else(Failure::from, |()| failure)),
+        };
+        if let Err(error) = session.started(child.id()) {
+            let _ = child.wait();
+            return Err(error.into());
+        }
         let status = watch(&mut session, &signals, &mut listener, &mut child, args).await;
         if status.is_err() {
             // murphy cannot go on: neither can the command under faults that nobody counts.
@@ -93,7 +105,7 @@ pub(super) fn faults(expressions: &[String]) -> Result<Vec<Fault>, Failure> {
 /// Renews the lease and hands signals on until the command has ended, and with
 /// `--orphans wait` all its descendants.
 async fn watch(
-    session: &mut Session,
+    session: &mut Injection,
     signals: &Signals,
     listener: &mut Listener,
     child: &mut Child,
@@ -103,10 +115,15 @@ async fn watch(
     let mut renewal = interval(session.renew_every());
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut status = None;
+    let mut health = Health::Well;
     loop {
         tokio::select! {
             _ = renewal.tick() => {
                 session.renew().map_err(io::Error::other)?;
+                if session.health() != health {
+                    health = session.health();
+                    supervised(session, health).await?;
+                }
                 if status.is_some() && session.members().is_empty() {
                     break;
                 }
@@ -141,8 +158,29 @@ async fn watch(
     Ok(status.unwrap_or(super::status::FAILED))
 }
 
+/// Says what became of the supervisor. Without anybody to answer, the command's system calls fail or hang: it is ended.
+async fn supervised(session: &Injection, health: Health) -> io::Result<()> {
+    match health {
+        Health::Well => {}
+        Health::Unsupervised => output::tell(
+            "murphy: the supervisor was killed; the command goes on without the faults that seccomp carries out",
+        ),
+        Health::Abandoned => {
+            end(session).await;
+            let source = io::Error::other(
+                "supervisor and holder were killed; nobody answers the command's system calls",
+            );
+            return Err(io::Error::other(EngineError::Io {
+                doing: "supervising the command, which was ended",
+                source,
+            }));
+        }
+    }
+    Ok(())
+}
+
 /// Kills what is left in the run cgroup: again and again, since it may fork.
-async fn end(session: &Session) {
+async fn end(session: &Injection) {
     for _ in 0..100 {
         let members = session.members();
         if members.is_empty() {

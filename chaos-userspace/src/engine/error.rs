@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::kernel::KernelError;
+use crate::seccomp::SeccompError;
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,9 @@ pub enum EngineError {
     /// The kernel does not do what the plan needs.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The command cannot be supervised.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
     /// The guardian could not be started or does not answer.
     #[error("the guardian, which cleans up if murphy is killed, does not answer: {0}")]
     Guardian(#[source] io::Error),
@@ -82,6 +86,7 @@ impl EngineError {
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {
             Self::Kernel(error) => return error.remedy(),
+            Self::Seccomp(error) => return error.remedy().map(str::to_owned),
             Self::Thread { process, .. } => {
                 return Some(format!(
                     "threads are hit with their process: --pid {process}"

@@ -6,9 +6,12 @@
 
 mod cgroup;
 mod clock;
+mod descendants;
 mod error;
 pub mod guardian;
+mod injection;
 mod interfaces;
+mod machine;
 pub mod probe;
 mod processes;
 mod record;
@@ -20,6 +23,8 @@ pub mod undo;
 
 pub use clock::boot_ns;
 pub use error::EngineError;
+pub use injection::{Entry, Injection};
+pub use machine::Here;
 pub use record::{End, FORMAT, Header, HeaderFault, Line, Match, Verdict};
 pub use report::{FaultReport, Report, Suppressed};
 pub use session::{Session, Settings};

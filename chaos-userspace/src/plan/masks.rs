@@ -53,7 +53,9 @@ pub struct Masks {
 
 impl Masks {
     /// Compiles the filters of faults; the rule's bit is the fault's index.
-    pub(super) fn of(faults: &[Fault], target: &Target) -> Self {
+    ///
+    /// A fault that `served` leaves out has its bit, but no operation names it.
+    pub(super) fn of(faults: &[Fault], target: &Target, served: impl Fn(usize) -> bool) -> Self {
         let mut masks = Self {
             dimensions: match target {
                 Target::Command => dims::RUN_CGROUP,
@@ -62,7 +64,7 @@ impl Masks {
             rules: u64::MAX >> (64 - faults.len().clamp(1, 64)),
             ..Self::default()
         };
-        for (rule, fault) in faults.iter().enumerate() {
+        for (rule, fault) in faults.iter().enumerate().filter(|(rule, _)| served(*rule)) {
             for op in &fault.ops {
                 *masks.ops.entry(operation(*op)).or_default() |= 1 << rule;
             }
@@ -190,7 +192,7 @@ fn ports(ranges: &[RangeInclusive<u16>]) -> Vec<u32> {
 }
 
 /// The values of `i_mode >> 12` (stat.h, `S_IFMT`) that a kind stands for.
-fn file_types(kind: FdKind) -> &'static [u32] {
+pub(crate) fn file_types(kind: FdKind) -> &'static [u32] {
     match kind {
         FdKind::Pipe => &[0x1],
         FdKind::Chr => &[0x2],
@@ -228,7 +230,7 @@ mod tests {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        Masks::of(&faults, &Target::Command)
+        Masks::of(&faults, &Target::Command, |_| true)
     }
 
     /// What a trie answers: the entry of the longest prefix that covers an address.

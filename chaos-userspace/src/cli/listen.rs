@@ -227,10 +227,11 @@ async fn some<T: std::os::fd::AsRawFd>(
     source: &mut Option<AsyncFd<T>>,
     take: impl Fn(&mut T) -> Option<Event>,
 ) -> io::Result<Vec<Event>> {
-    let Some(source) = source else {
+    let Some(events) = source else {
         return std::future::pending().await;
     };
-    let mut ready = source.readable_mut().await?;
+    let mut ready = events.readable_mut().await?;
+    let over = ready.ready().is_read_closed();
     let mut batch = Vec::new();
     while batch.len() < AT_ONCE {
         let Some(event) = take(ready.get_inner_mut()) else {
@@ -238,6 +239,10 @@ async fn some<T: std::os::fd::AsRawFd>(
             break;
         };
         batch.push(event);
+    }
+    if over && batch.is_empty() {
+        // Its writer has ended. It would be ready for ever, and nothing else would ever be waited for.
+        *source = None;
     }
     Ok(batch)
 }

@@ -15,6 +15,9 @@ pub enum EngineError {
     /// The command cannot be supervised.
     #[error(transparent)]
     Seccomp(#[from] SeccompError),
+    /// The injection could not be noted, or may not begin.
+    #[error(transparent)]
+    State(#[from] crate::state::StateError),
     /// The guardian could not be started or does not answer.
     #[error("the guardian, which cleans up if murphy is killed, does not answer: {0}")]
     Guardian(#[source] io::Error),
@@ -87,6 +90,7 @@ impl EngineError {
         let remedy = match self {
             Self::Kernel(error) => return error.remedy(),
             Self::Seccomp(error) => return error.remedy().map(str::to_owned),
+            Self::State(error) => return error.remedy(),
             Self::Thread { process, .. } => {
                 return Some(format!(
                     "threads are hit with their process: --pid {process}"

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chaos_common::control;
+use chaos_common::counters::Counters;
 
 use super::cgroup::RunCgroup;
 use super::guardian::Guardian;
@@ -12,10 +13,12 @@ use super::interfaces::{self, Interface, Netns};
 use super::report::{FaultReport, Report};
 use super::targets::Targets;
 use super::undo::Undo;
-use super::{EngineError, boot_ns, processes};
+use super::{EngineError, boot_ns, descendants, processes};
 use crate::kernel::host::Cgroup2;
 use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point};
-use crate::plan::{Hook, Plan, Target};
+use crate::plan::{Backend, Hook, Plan, Target};
+use crate::seccomp::Supervision;
+use crate::state::{Claim, Entry, Live};
 
 /// What holds for a session as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +40,21 @@ impl Default for Settings {
 
 /// A plan in force. Dropping it reverts everything.
 pub struct Session {
-    plan: Plan,
+    pub(super) plan: Plan,
     settings: Settings,
-    /// `None` once reverted.
+    /// `None` once reverted, and where no fault needs it.
     kernel: Option<Kernel>,
+    /// Carries out what kernel programs do not.
+    pub(super) supervision: Option<Supervision>,
+    /// The command's process, once it is started.
+    pub(super) command: Option<u32>,
     guardian: Option<Guardian>,
     /// Newest last.
     undo: Vec<Undo>,
+    /// The record, where the injection is noted on the machine.
+    entry: Option<Entry>,
+    /// What was undone, in words.
+    undone: Vec<String>,
     /// The targets' network namespaces, which the undos name by our descriptors.
     netns: Vec<Option<Netns>>,
     cgroup: Option<RunCgroup>,
@@ -53,7 +64,7 @@ pub struct Session {
 
 impl Session {
     /// Puts a plan against the command of `run` in force, for `program` to be
-    /// started by [`Session::procs`]. Rules arm themselves when the command runs.
+    /// started by [`Session::entrance`]. Rules arm themselves when the command runs.
     ///
     /// # Errors
     ///
@@ -62,7 +73,21 @@ impl Session {
         plan: Plan,
         program: &Path,
         settings: Settings,
+        claim: Option<Claim>,
     ) -> Result<Self, EngineError> {
+        // First: it forks, and what is loaded later is none of its business.
+        let supervision = match plan.uses(Backend::Seccomp) {
+            true => Some(Supervision::start(&plan, settings.lease, settings.listen)?),
+            false => None,
+        };
+        if !plan.uses(Backend::Bpf) {
+            // Without a cgroup, this is how the command's orphans are found.
+            descendants::adopt().map_err(EngineError::io("adopting orphans"))?;
+            let mut session = Self::load(plan, settings, claim)?;
+            session.supervision = supervision;
+            return Ok(session);
+        }
+        Kernel::check_privileges()?;
         let entry = if plan.hooks.contains(&Hook::Entry) {
             Some(
                 entry_point(program).map_err(|source| EngineError::EntryPoint {
@@ -74,7 +99,8 @@ impl Session {
             None
         };
         let cgroup2 = cgroup2()?;
-        let mut session = Self::load(plan, settings)?;
+        let mut session = Self::load(plan, settings, claim)?;
+        session.supervision = supervision;
         let cgroup = RunCgroup::below(&cgroup2);
         session.journal(cgroup.undo())?;
         cgroup.make()?;
@@ -100,7 +126,11 @@ impl Session {
     /// # Errors
     ///
     /// Whatever was made is undone.
-    pub fn for_running(plan: Plan, settings: Settings) -> Result<Self, EngineError> {
+    pub fn for_running(
+        plan: Plan,
+        settings: Settings,
+        claim: Option<Claim>,
+    ) -> Result<Self, EngineError> {
         let Target::Running(who) = &plan.target else {
             return Err(EngineError::Io {
                 doing: "attaching to processes",
@@ -114,7 +144,7 @@ impl Session {
             File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;
         let targets = Targets::resolve(who.clone(), plan.masks.rules, cgroup2)?;
         let netns = Self::namespaces(&targets, &[])?;
-        let mut session = Self::load(plan, settings)?;
+        let mut session = Self::load(plan, settings, claim)?;
         let attached = session.attach(&root, None, &netns);
         session.netns = netns;
         attached?;
@@ -168,19 +198,31 @@ impl Session {
         Ok(())
     }
 
-    fn load(plan: Plan, settings: Settings) -> Result<Self, EngineError> {
+    fn load(plan: Plan, settings: Settings, claim: Option<Claim>) -> Result<Self, EngineError> {
         let guardian = Guardian::start().map_err(EngineError::Guardian)?;
+        let guardian_pid = guardian.pid();
         let mut session = Self {
             plan,
             settings,
             kernel: None,
+            supervision: None,
+            command: None,
             guardian: Some(guardian),
             undo: Vec::new(),
+            entry: None,
+            undone: Vec::new(),
             netns: Vec::new(),
             cgroup: None,
             targets: None,
             armed_at: 0,
         };
+        if let Some(claim) = claim {
+            session.journal(claim.undo())?;
+            session.entry = Some(claim.enter(guardian_pid)?);
+        }
+        if !session.plan.uses(Backend::Bpf) {
+            return Ok(session);
+        }
         let kernel = session
             .kernel
             .insert(Kernel::load(&session.plan, session.settings.listen)?);
@@ -196,6 +238,9 @@ impl Session {
 
     /// Journals what is about to be made.
     fn journal(&mut self, undo: Undo) -> Result<(), EngineError> {
+        if let Some(entry) = &mut self.entry {
+            entry.journal(&undo)?;
+        }
         if let Some(guardian) = &mut self.guardian {
             guardian.journal(&undo).map_err(EngineError::Guardian)?;
         }
@@ -282,19 +327,13 @@ impl Session {
         Ok(())
     }
 
-    /// The file to write 0 to, by the process that is to become the command.
-    ///
-    /// # Errors
-    ///
-    /// The session is not one of a command.
-    pub fn procs(&self) -> Result<File, EngineError> {
-        match &self.cgroup {
-            Some(cgroup) => cgroup.procs(),
-            None => Err(EngineError::Io {
-                doing: "starting a command",
-                source: std::io::ErrorKind::InvalidInput.into(),
-            }),
-        }
+    /// The file to write 0 to, by the process that is to become the command; none where kernel programs do nothing.
+    pub(super) fn procs(&self) -> Result<Option<File>, EngineError> {
+        self.cgroup.as_ref().map(RunCgroup::procs).transpose()
+    }
+
+    pub(super) fn guardian_pid(&self) -> Option<u32> {
+        self.guardian.as_ref().map(Guardian::pid)
     }
 
     /// Lets injections go on for another lease, and looks after the targets.
@@ -305,7 +344,12 @@ impl Session {
     pub fn renew(&mut self) -> Result<(), EngineError> {
         let until =
             boot_ns() + u64::try_from(self.settings.lease.as_nanos()).unwrap_or(u64::MAX / 2);
-        self.kernel()?.lease_until(until)?;
+        if let Some(supervision) = &self.supervision {
+            supervision.renew();
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.lease_until(until)?;
+        }
         self.follow()
     }
 
@@ -319,7 +363,7 @@ impl Session {
         match (&self.cgroup, &self.targets) {
             (Some(cgroup), _) => cgroup.members(),
             (None, Some(targets)) => targets.members().collect(),
-            (None, None) => Vec::new(),
+            (None, None) => self.descendants(),
         }
     }
 
@@ -337,13 +381,17 @@ impl Session {
     ///
     /// The counters could not be read.
     pub fn report(&mut self) -> Result<Report, EngineError> {
-        let kernel = self.kernel()?;
-        let armed_at = kernel.control(control::ARMED_AT)?;
-        let counters: Vec<_> = (0..self.plan.rules.len() as u32)
-            .map(|rule| self.kernel()?.counters(rule).map_err(EngineError::from))
-            .collect::<Result<_, _>>()?;
-        if armed_at != 0 {
-            self.armed_at = armed_at;
+        let mut lost = 0;
+        let mut counters = vec![Counters::default(); self.plan.rules.len()];
+        if let Some(kernel) = &mut self.kernel {
+            let armed_at = kernel.control(control::ARMED_AT)?;
+            for (rule, counters) in (0..).zip(&mut counters) {
+                *counters = kernel.counters(rule)?;
+            }
+            if armed_at != 0 {
+                self.armed_at = armed_at;
+            }
+            lost = kernel.control(control::EVENTS_LOST)?;
         }
         let faults = self
             .plan
@@ -355,16 +403,50 @@ impl Session {
             })
             .collect();
         let listens = self.settings.listen != Listen::Nothing;
-        let lost = self.kernel()?.control(control::EVENTS_LOST)?;
-        Ok(Report {
+        let mut report = Report {
             events_lost: listens.then_some(lost),
             armed_at_ns: self.armed_at,
             armed: self.armed_at != 0,
+            undone: self.undone.clone(),
             seconds: match self.armed_at {
                 0 => 0.0,
                 at => boot_ns().saturating_sub(at) as f64 / 1e9,
             },
             faults,
+        };
+        self.add_supervised(&mut report);
+        Ok(report)
+    }
+
+    /// The record of this injection, where it is noted.
+    pub fn entry(&mut self) -> Option<&mut Entry> {
+        self.entry.as_mut()
+    }
+
+    /// What there is to be told of it while it is in force.
+    ///
+    /// # Errors
+    ///
+    /// The counters could not be read, or it is noted nowhere.
+    pub fn live(&mut self, limit: Option<Duration>) -> Result<Live, EngineError> {
+        let report = self.report()?;
+        let record = self.entry.as_ref().ok_or_else(not_loaded)?.record().clone();
+        let left = limit.filter(|_| report.armed).map(|limit| {
+            let armed = Duration::from_nanos(boot_ns().saturating_sub(report.armed_at_ns));
+            limit.saturating_sub(armed).as_secs_f64()
+        });
+        let until = match (&mut self.kernel, &self.supervision) {
+            (Some(kernel), _) => kernel.control(control::LEASE_UNTIL)?,
+            (None, Some(supervision)) => supervision.lease_until(),
+            (None, None) => 0,
+        };
+        Ok(Live {
+            record,
+            report,
+            processes: self.members().len(),
+            left_s: left,
+            lease_left_s: until.saturating_sub(boot_ns()) as f64 / 1e9,
+            keepalive_left_s: None,
         })
     }
 
@@ -384,6 +466,9 @@ impl Session {
     ///
     /// The counters could not be read. Everything is undone all the same.
     pub fn end(mut self) -> Result<Report, EngineError> {
+        if let Some(supervision) = &mut self.supervision {
+            supervision.end();
+        }
         let disarmed = self.disarm();
         // Nothing is counted and told any more when the counters are read: they agree.
         self.revert();
@@ -394,7 +479,9 @@ impl Session {
 
     /// Nothing matches from here on, so that the counters stand still while they are read.
     fn disarm(&mut self) -> Result<(), EngineError> {
-        let kernel = self.kernel()?;
+        let Some(kernel) = &mut self.kernel else {
+            return Ok(());
+        };
         // What has not armed yet must not do so any more.
         kernel.set_control(control::ARM_BY, 0)?;
         let armed_at = kernel.control(control::ARMED_AT)?;
@@ -410,8 +497,18 @@ impl Session {
         }
         let mut clean = true;
         while let Some(undo) = self.undo.pop() {
+            if undo.is_record() && !clean {
+                // What could not be undone is noted in it.
+                continue;
+            }
             match undo.undo() {
-                Ok(_) => {
+                Ok(outcome) => {
+                    if outcome == super::undo::Outcome::Done && !undo.is_record() {
+                        self.undone.push(undo.to_string());
+                    }
+                    if let Some(entry) = &mut self.entry {
+                        entry.forget(&undo);
+                    }
                     if let Some(guardian) = &mut self.guardian {
                         guardian.forget(&undo);
                     }

@@ -107,9 +107,10 @@ impl SeccompError {
 }
 
 /// How supervisor and holder are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
     /// Both are there, or are not needed any more.
+    #[default]
     Well,
     /// The supervisor is dead: the holder lets everything go on.
     Unsupervised,
@@ -231,6 +232,11 @@ impl Supervision {
         let lease = u64::try_from(self.lease.as_nanos()).unwrap_or(u64::MAX / 2);
         let until = boot_ns().saturating_add(lease);
         self.page.lease_until.store(until, Ordering::Release);
+    }
+
+    /// Boot time in ns until which injections go on without [`Supervision::renew`].
+    pub fn lease_until(&self) -> u64 {
+        self.page.lease_until.load(Ordering::Acquire)
     }
 
     /// Why the command could not be put under the filter, if that is so.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Findings, HookReport, Machine};
 use crate::faults::{FAULTS, Family, Fault, Op};
-use crate::plan::Hook;
+use crate::plan::{Backend, Hook, Target};
 
 /// What this machine can do about a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,6 +25,9 @@ pub struct Service {
     pub missing: Vec<String>,
     /// The nearest thing that would work.
     pub r#try: Option<String>,
+    /// Where `run` alone can inject it: what `inject` lacks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inject_lacks: Vec<String>,
 }
 
 impl Service {
@@ -38,16 +41,62 @@ impl Service {
     pub fn of_all(findings: &Findings) -> Vec<Self> {
         FAULTS
             .iter()
-            .map(|row| Self::of(findings, row.stem.to_owned(), row.ops))
+            .map(|row| {
+                let lacks = match row.family {
+                    Some(_) => None,
+                    None => Some("a kernel program of murphy's".to_owned()),
+                };
+                let supervised = row.ops.iter().all(|op| op.is_syscall());
+                Self::of(findings, row.stem.to_owned(), row.ops, lacks, supervised)
+            })
             .collect()
     }
 
     /// What can be done about a fault.
     pub fn of_fault(findings: &Findings, fault: &Fault) -> Self {
-        Self::of(findings, fault.to_string(), &fault.ops)
+        let refusal = |backend: Backend| backend.refusal(fault, &Target::Command);
+        let supervised = refusal(Backend::Seccomp).is_none();
+        let lacks = refusal(Backend::Bpf);
+        Self::of(findings, fault.to_string(), &fault.ops, lacks, supervised)
     }
 
-    fn of(findings: &Findings, fault: String, ops: &[Op]) -> Self {
+    /// By kernel programs, unless they lack something wherever they run; else by a supervisor, if it has it.
+    fn of(
+        findings: &Findings,
+        fault: String,
+        ops: &[Op],
+        lacks: Option<String>,
+        supervised: bool,
+    ) -> Self {
+        let mut service = match lacks {
+            None => Self::by_bpf(findings, fault, ops),
+            Some(lacks) => Self {
+                fault,
+                ops: ops.to_vec(),
+                served: false,
+                backend: None,
+                commands: Vec::new(),
+                missing: vec![lacks],
+                r#try: None,
+                inject_lacks: Vec::new(),
+            },
+        };
+        if service.served || !supervised {
+            return service;
+        }
+        if let Some(reason) = &findings.machine.seccomp_refused {
+            service.missing.push(reason.clone());
+            return service;
+        }
+        service.served = true;
+        service.backend = Some("seccomp user notification".to_owned());
+        service.commands = vec!["run"];
+        service.inject_lacks = std::mem::take(&mut service.missing);
+        service.r#try = None;
+        service
+    }
+
+    fn by_bpf(findings: &Findings, fault: String, ops: &[Op]) -> Self {
         let report = |hook: Hook| findings.hooks.iter().find(|report| report.hook == hook);
         let works = |hook: Hook| report(hook).is_some_and(HookReport::works);
         let own: BTreeSet<_> = ops.iter().flat_map(|&op| Hook::of(op)).copied().collect();
@@ -68,6 +117,7 @@ impl Service {
             commands: Vec::new(),
             missing: Vec::new(),
             r#try: None,
+            inject_lacks: Vec::new(),
         };
         if served {
             let names: Vec<_> = first

@@ -1,6 +1,6 @@
 //! The filter: a classic BPF program that hands some system calls to the listener and lets all others pass.
 //!
-//! Calls of another ABI (i386 and x32 on x86_64) have other numbers and pass.
+//! Calls of another ABI (i386 and x32 on `x86_64`) have other numbers and pass.
 
 use libc::{
     BPF_ABS, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW,

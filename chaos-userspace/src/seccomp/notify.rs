@@ -105,7 +105,6 @@ impl Listener {
 
     /// Whether the thread still waits: what was read of it meanwhile was its own.
     pub(super) fn is_valid(&self, id: u64) -> bool {
-        let id = id;
         // SAFETY: the kernel reads a `u64`.
         let result = unsafe {
             libc::ioctl(

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -99,7 +99,7 @@ fn detach(name: &CStr, descriptors: &[&OwnedFd]) -> io::Result<Vec<OwnedFd>> {
         .iter()
         .map(|descriptor| fcntl_dupfd_cloexec(descriptor, 3))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut numbers: Vec<_> = kept.iter().map(|kept| kept.as_raw_fd()).collect();
+    let mut numbers: Vec<_> = kept.iter().map(AsRawFd::as_raw_fd).collect();
     numbers.sort_unstable();
     let mut next = 3;
     for number in numbers {

@@ -160,8 +160,7 @@ impl Work<'_> {
                 let _ = self.listener.answer(id, Answer::Continue);
                 self.release(place);
             }
-            Some(Step::Gone) => self.release(place),
-            Some(Step::Answered) => self.release(place),
+            Some(Step::Over) => self.release(place),
             Some(Step::Sleeps(wake)) => self.waiting.add(wake),
         }
     }
@@ -205,7 +204,7 @@ impl Work<'_> {
                 None => None,
             };
             if !self.listener.is_valid(notification.id) {
-                return Some(Step::Gone);
+                return Some(Step::Over);
             }
             let decision = match accepted {
                 Some(false) => continue,
@@ -238,7 +237,7 @@ impl Work<'_> {
                 false => FAILED,
             };
             self.conclude(notification, index, done, now);
-            return Some(Step::Answered);
+            return Some(Step::Over);
         }
         None
     }
@@ -301,10 +300,8 @@ impl Work<'_> {
 
 /// What became of a call that a rule speaks of.
 enum Step {
-    /// The thread waits no more.
-    Gone,
-    /// It has its answer.
-    Answered,
+    /// The thread has its answer, or waits no more.
+    Over,
     /// It is to wait.
     Sleeps(Wake),
 }

@@ -64,7 +64,7 @@ impl Victim {
             }
         }
         for path in self.named()? {
-            match fs::metadata(self.from_root(&path)) {
+            match fs::metadata(self.below_root(&path)) {
                 Ok(file) => types.push(file.mode() >> 12),
                 Err(_) if self.creates() => types.push(libc::S_IFREG >> 12),
                 Err(_) => {}
@@ -177,7 +177,7 @@ impl Victim {
     fn without_links(&self, path: &Path) -> Option<PathBuf> {
         let root = self.proc("root");
         let resolved = |path: &Path| {
-            let real = fs::canonicalize(self.from_root(path)).ok()?;
+            let real = fs::canonicalize(self.below_root(path)).ok()?;
             // Where the thread has our root, its link leads to `/`.
             let prefix = fs::read_link(&root).ok()?;
             let inside = real.strip_prefix(&prefix).ok()?;
@@ -186,7 +186,7 @@ impl Victim {
         resolved(path).or_else(|| Some(resolved(path.parent()?)?.join(path.file_name()?)))
     }
 
-    fn from_root(&self, path: &Path) -> PathBuf {
+    fn below_root(&self, path: &Path) -> PathBuf {
         let inside = path.strip_prefix("/").unwrap_or(path);
         self.proc("root").join(inside)
     }
@@ -287,7 +287,7 @@ mod tests {
         let text = "new\0";
         let victim = me(Sysno::openat, [fd, text.as_ptr() as u64, 0, 0, 0, 0]);
         assert_eq!(victim.paths().unwrap(), [real.join("new")]);
-        assert_eq!(victim.file_types().unwrap(), []);
+        assert!(victim.file_types().unwrap().is_empty());
         let victim = me(Sysno::fsync, [fd, 0, 0, 0, 0, 0]);
         assert_eq!(victim.paths().unwrap(), [real]);
         assert_eq!(victim.file_types().unwrap(), [4]);

@@ -22,7 +22,7 @@ pub(super) fn sqlite() -> Outcome {
     for fault in [
         "pwrite64,write:error=ENOSPC:when=20+:on=file",
         "pwrite64:error=EIO:when=7:on=file",
-        "fsync,fdatasync:error=EIO:when=2",
+        "fsync,fdatasync:error=EIO:when=1",
     ] {
         let command = ["sqlite3", &database, fill].map(str::to_owned);
         let (done, report) = run(&["-e", fault], &command)?;
@@ -39,20 +39,26 @@ pub(super) fn sqlite() -> Outcome {
 pub(super) fn redis() -> Outcome {
     let folder = tempfile::tempdir()?;
     let port = free_port()?.to_string();
-    let mut server = murphy(["run", "-q", "-e", "fdatasync,fsync:error=EIO:when=3+", "--"])
-        .args([
-            "redis-server",
-            "--port",
-            &port,
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-        ])
-        .args([folder.path()])
-        .args(["--appendonly", "yes", "--appendfsync", "always"])
-        .spawn()?;
+    let mut server = murphy([
+        "run",
+        "-q",
+        "-e",
+        "fdatasync,fsync:error=EIO:path=**/*.incr.aof",
+        "--",
+    ])
+    .args([
+        "redis-server",
+        "--port",
+        &port,
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+    ])
+    .args([folder.path()])
+    .args(["--appendonly", "yes", "--appendfsync", "always"])
+    .spawn()?;
     let mut set = 0;
     wait_until(Duration::from_secs(40), || {
         let value = format!("{set}");

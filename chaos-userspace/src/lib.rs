@@ -5,11 +5,13 @@
 //! aya; [`seccomp`] is pure user space; [`engine`] owns every guard; [`state`] knows what
 //! is active on the machine; [`cli`] parses, shows, and exits.
 
+pub mod audit;
 pub mod cli;
 pub mod convert;
 pub mod engine;
 pub mod faults;
 pub mod kernel;
 pub mod plan;
+pub mod policy;
 pub mod seccomp;
 pub mod state;

@@ -1,6 +1,7 @@
 //! `murphy run`: a command under faults.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::Child;
 
 use nix::sys::signal::{Signal, kill};
@@ -13,11 +14,13 @@ use super::control::{Control, Stop};
 use super::failure::Failure;
 use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
+use super::permit::{self, Permit};
 use super::signals::{Arrived, Signals, pidfd};
 use super::{runtime, seed};
 use crate::engine::{Here, Session, Settings};
 use crate::faults::Fault;
 use crate::plan::{Options, Plan, Target};
+use crate::policy::Command;
 use crate::seccomp::Health;
 use crate::state::{About, Claim};
 
@@ -36,6 +39,15 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
     let plan = Plan::with(faults, Target::Command, &options, choice, Some(&here))?;
     let identity = args.user.as_deref().map(Identity::of).transpose()?;
     let program = child::find(args.command.first().map(AsRef::as_ref).unwrap_or_default())?;
+    let target = Command {
+        program: &program,
+        uid: identity
+            .as_ref()
+            .map_or_else(|| rustix::process::getuid().as_raw(), Identity::uid),
+    };
+    let Some(mut permit) = permit::ask(&args.common, &plan, Some(target))? else {
+        return Ok(0);
+    };
     let claim = Claim::new(
         &plan,
         About {
@@ -52,6 +64,26 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
                 .collect(),
         },
     )?;
+    permit.started(claim.record())?;
+    let command = Found { program, identity };
+    let done = carry_out(args, plan, claim, seed, &command, &mut permit);
+    done.inspect_err(|failure| permit.failed(failure))
+}
+
+/// The command of `run`, and whom it runs as.
+struct Found {
+    program: PathBuf,
+    identity: Option<Identity>,
+}
+
+fn carry_out(
+    args: &RunArgs,
+    plan: Plan,
+    claim: Claim,
+    seed: u64,
+    command: &Found,
+    permit: &mut Permit,
+) -> Result<u8, Failure> {
     let file = output::file(&args.common)?;
     output::plan(&args.common, &plan);
     let sinks = Sinks::open(&args.common, &plan, seed, args.limit)?;
@@ -60,7 +92,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
         listen: sinks.listen(),
     };
 
-    let mut session = Session::for_command(plan, &program, settings, Some(claim))?;
+    let mut session = Session::for_command(plan, &command.program, settings, Some(claim))?;
     let entrance = session.entrance()?;
     runtime()?.block_on(async {
         let signals = Signals::catch().map_err(Failure::io("catching signals"))?;
@@ -69,9 +101,9 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
             .map_err(Failure::io("listening to events"))?;
         let started = child::start(
             &args.command,
-            &program,
+            &command.program,
             entrance,
-            identity.as_ref(),
+            command.identity.as_ref(),
             signals.before(),
         );
         // What kept it from being executed may have been the filter.
@@ -123,6 +155,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
             seed,
             report: &report,
         };
+        permit.ended(outcome.ended, &report);
         let written = listener.finish(outcome.ended, &report);
         output::result(&args.common, file, &outcome)?;
         written?;

@@ -12,6 +12,7 @@ mod egress;
 pub mod expr;
 mod ingress;
 pub mod model;
+pub mod netem;
 mod open;
 mod read_write;
 pub mod registry;
@@ -24,6 +25,7 @@ pub use check::Mismatch;
 pub use effect::CallEffect;
 pub use expr::{Mistake, ParseError};
 pub use model::{Effect, Fault, Filter, Op, Trigger};
+pub use netem::Netem;
 pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TriggerKey};
 pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,

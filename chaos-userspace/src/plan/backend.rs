@@ -140,7 +140,8 @@ impl Choice {
             let there = match (backend, machine) {
                 (_, None) => Ok(()),
                 (Backend::Bpf, Some(machine)) => {
-                    let hooks = fault.ops.iter().flat_map(|op| Hook::of(*op));
+                    let needed = |op: &Op| Hook::needed(*op, &fault.effect);
+                    let hooks = fault.ops.iter().flat_map(needed);
                     let hooks = hooks.copied().collect();
                     rather = Some(backend);
                     match self == Self::Auto && !machine.has(&hooks) {

@@ -66,7 +66,8 @@ impl Masks {
         };
         for (rule, fault) in faults.iter().enumerate().filter(|(rule, _)| served(*rule)) {
             for op in &fault.ops {
-                *masks.ops.entry(operation(*op)).or_default() |= 1 << rule;
+                let index = operation(*op, &fault.effect);
+                *masks.ops.entry(index).or_default() |= 1 << rule;
             }
         }
         masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.filter.port));

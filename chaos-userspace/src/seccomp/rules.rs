@@ -9,7 +9,7 @@ use chaos_common::rule::{Rule, RuleState};
 
 use super::page::Counter;
 use super::victim::Victim;
-use crate::faults::{CallEffect, Count, Effect, Fault, Filter};
+use crate::faults::{CallEffect, Count, Effect, Fault, Filter, Op};
 use crate::plan::{Backend, Plan, file_types, operation};
 
 /// What was decided about one match.
@@ -95,14 +95,16 @@ fn effect(fault: &Fault) -> Option<CallEffect> {
     match &fault.effect {
         Effect::Error(errno) => Some(CallEffect::error(*errno)),
         Effect::Call(call) => Some(call.clone()),
-        Effect::Loss(_) => None,
+        Effect::Loss(_) | Effect::Netem(_) => None,
     }
 }
 
 /// The index of a call among the operations that events name.
 pub(super) fn told_as(call: u32) -> u32 {
     let known = usize::try_from(call).ok().and_then(syscalls::Sysno::new);
-    known.map_or(call, |call| operation(crate::faults::Op::Call(call)))
+    // Of calls the effect makes no difference.
+    let whatever = Effect::Error(crate::faults::Errno::ENOSYS);
+    known.map_or(call, |call| operation(Op::Call(call), &whatever))
 }
 
 impl Asked {

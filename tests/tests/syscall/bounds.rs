@@ -106,11 +106,8 @@ fn helper(murphy: &ChildGuard, name: &str) -> anyhow::Result<i32> {
 
 fn signal(pid: i32, signal: i32) -> anyhow::Result<()> {
     // SAFETY: numbers only, of a process that is a child of the test's own.
-    ensure!(
-        unsafe { libc::kill(pid, signal) } == 0,
-        "{}",
-        std::io::Error::last_os_error()
-    );
+    let sent = unsafe { libc::kill(pid, signal) };
+    ensure!(sent == 0, "{}", std::io::Error::last_os_error());
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{Findings, HookReport, Machine};
-use crate::faults::{FAULTS, Family, Fault, Op};
+use crate::faults::registry::NET_OPS;
+use crate::faults::{Effect, FAULTS, Family, Fault, Op};
 use crate::plan::{Backend, Hook, Target};
 
 /// What this machine can do about a fault.
@@ -31,77 +32,85 @@ pub struct Service {
 }
 
 impl Service {
-    /// Hooks to try for some operations: their own, and those that the commands need.
-    pub fn hooks(ops: &[Op]) -> BTreeSet<Hook> {
-        let own = ops.iter().flat_map(|&op| Hook::of(op)).copied();
-        own.chain([Hook::Exec, Hook::Follow]).collect()
+    /// Hooks to try for a fault: its own, and those that the commands need.
+    pub fn hooks(fault: &Fault) -> BTreeSet<Hook> {
+        own(fault)
+            .flatten()
+            .copied()
+            .chain([Hook::Exec, Hook::Follow])
+            .collect()
     }
 
     /// What can be done about every fault of the registry.
     pub fn of_all(findings: &Findings) -> Vec<Self> {
-        FAULTS
-            .iter()
-            .map(|row| {
-                let lacks = match row.family {
-                    Some(_) => None,
-                    None => Some("a kernel program of murphy's".to_owned()),
-                };
-                let supervised = row.ops.iter().all(|op| op.is_syscall());
-                Self::of(findings, row.stem.to_owned(), row.ops, lacks, supervised)
-            })
+        let rows = FAULTS.iter().map(|row| {
+            let hooks: Vec<_> = row.ops.iter().map(|&op| Hook::of(op)).collect();
+            let stem = row.stem.to_owned();
+            match row.family {
+                Some(_) => Self::by_bpf(findings, stem, row.ops, &hooks),
+                None => Self::lacking(stem, row.ops, "a kernel program of murphy's".to_owned()),
+            }
+            .or_supervised(findings, row.ops.iter().all(|op| op.is_syscall()))
+        });
+        // No row of its own: what it does to packets of the two directions is.
+        let whatever = Effect::Netem(Box::default());
+        let netem = NET_OPS.map(|op| Hook::needed(op, &whatever));
+        rows.chain([Self::by_bpf(findings, "netem".to_owned(), &NET_OPS, &netem)])
             .collect()
     }
 
     /// What can be done about a fault.
     pub fn of_fault(findings: &Findings, fault: &Fault) -> Self {
         let refusal = |backend: Backend| backend.refusal(fault, &Target::Command);
-        let supervised = refusal(Backend::Seccomp).is_none();
-        let lacks = refusal(Backend::Bpf);
-        Self::of(findings, fault.to_string(), &fault.ops, lacks, supervised)
+        let words = fault.to_string();
+        let service = match refusal(Backend::Bpf) {
+            None => {
+                let hooks: Vec<_> = own(fault).collect();
+                Self::by_bpf(findings, words, &fault.ops, &hooks)
+            }
+            Some(lacks) => Self::lacking(words, &fault.ops, lacks),
+        };
+        service.or_supervised(findings, refusal(Backend::Seccomp).is_none())
     }
 
-    /// By kernel programs, unless they lack something wherever they run; else by a supervisor, if it has it.
-    fn of(
-        findings: &Findings,
-        fault: String,
-        ops: &[Op],
-        lacks: Option<String>,
-        supervised: bool,
-    ) -> Self {
-        let mut service = match lacks {
-            None => Self::by_bpf(findings, fault, ops),
-            Some(lacks) => Self {
-                fault,
-                ops: ops.to_vec(),
-                served: false,
-                backend: None,
-                commands: Vec::new(),
-                missing: vec![lacks],
-                r#try: None,
-                inject_lacks: Vec::new(),
-            },
-        };
-        if service.served || !supervised {
-            return service;
+    /// What no kernel program serves.
+    fn lacking(fault: String, ops: &[Op], lacks: String) -> Self {
+        Self {
+            fault,
+            ops: ops.to_vec(),
+            served: false,
+            backend: None,
+            commands: Vec::new(),
+            missing: vec![lacks],
+            r#try: None,
+            inject_lacks: Vec::new(),
+        }
+    }
+
+    /// By a supervisor, if kernel programs do not serve it and a supervisor has it.
+    fn or_supervised(mut self, findings: &Findings, supervised: bool) -> Self {
+        if self.served || !supervised {
+            return self;
         }
         if let Some(reason) = &findings.machine.seccomp_refused {
-            service.missing.push(reason.clone());
-            return service;
+            self.missing.push(reason.clone());
+            return self;
         }
-        service.served = true;
-        service.backend = Some("seccomp user notification".to_owned());
-        service.commands = vec!["run"];
-        service.inject_lacks = std::mem::take(&mut service.missing);
-        service.r#try = None;
-        service
+        self.served = true;
+        self.backend = Some("seccomp user notification".to_owned());
+        self.commands = vec!["run"];
+        self.inject_lacks = std::mem::take(&mut self.missing);
+        self.r#try = None;
+        self
     }
 
-    fn by_bpf(findings: &Findings, fault: String, ops: &[Op]) -> Self {
+    /// `needed` has the hooks of each operation, its own first.
+    fn by_bpf(findings: &Findings, fault: String, ops: &[Op], needed: &[&[Hook]]) -> Self {
         let report = |hook: Hook| findings.hooks.iter().find(|report| report.hook == hook);
         let works = |hook: Hook| report(hook).is_some_and(HookReport::works);
-        let own: BTreeSet<_> = ops.iter().flat_map(|&op| Hook::of(op)).copied().collect();
+        let own: BTreeSet<_> = needed.iter().copied().flatten().copied().collect();
         // Their own hooks say what serves them; those of other operations only help.
-        let first: BTreeSet<_> = ops.iter().filter_map(|&op| Hook::of(op).first()).collect();
+        let first: BTreeSet<_> = needed.iter().filter_map(|hooks| hooks.first()).collect();
         let commands: Vec<_> = [("run", Hook::Exec), ("inject", Hook::Follow)]
             .into_iter()
             .filter(|&(_, hook)| works(hook))
@@ -167,12 +176,20 @@ impl Service {
     }
 }
 
+/// The hooks of each of a fault's operations, its own first.
+fn own(fault: &Fault) -> impl Iterator<Item = &'static [Hook]> {
+    fault.ops.iter().map(|&op| Hook::needed(op, &fault.effect))
+}
+
 /// The words for a hook that serves a fault.
 fn backend(report: &HookReport) -> String {
     match report.hook {
         Hook::Connect => "cgroup/connect4 and connect6 + bpf_set_retval".to_owned(),
         Hook::Egress if report.by.contains(&"tcx") => "tc classifier by tcx".to_owned(),
         Hook::Egress => "tc classifier by clsact filter".to_owned(),
+        Hook::EgressNetem | Hook::IngressNetem => {
+            format!("{} by mirred and ifb", report.places.join(", "))
+        }
         Hook::FileOpen | Hook::FilePermission => {
             format!("BPF {}", report.places.join(", "))
         }
@@ -212,6 +229,9 @@ fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: 
     };
     let otherwise = match report.hook {
         Hook::Egress => Some("tc qdisc add … netem, which hits everybody".to_owned()),
+        Hook::EgressNetem | Hook::IngressNetem => Some(
+            "modprobe -a ifb sch_netem act_mirred cls_bpf; or loss= alone, which needs none of them".to_owned(),
+        ),
         Hook::Ingress => Some("iptables -m statistic … -j DROP, which hits everybody".to_owned()),
         _ => strace,
     };

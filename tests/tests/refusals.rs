@@ -61,10 +61,10 @@ const FAULTS: [(&str, &str, &str, &str); 35] = [
     ("wriet:error=EIO", "wriet", "no such operation", "write"),
     ("renmae:error=EIO", "renmae", "no such operation", "rename"),
     (
-        "%file:error=EIO",
-        "%file",
-        "not supported yet",
-        "name the calls",
+        "%files:error=EIO",
+        "%files",
+        "no system call is in",
+        "%desc, %file",
     ),
     ("write", "", "effect is missing", "error="),
     ("write:p=5%", "", "effect is missing", "error="),
@@ -91,7 +91,7 @@ const FAULTS: [(&str, &str, &str, &str); 35] = [
     (
         "write:error=EIO:port=5432",
         "port",
-        "socket call",
+        "socket address",
         "connect",
     ),
     ("connect:error=EPERM:port=70000", "70000", "port", "65535"),

@@ -39,26 +39,25 @@ pub(super) fn sqlite() -> Outcome {
 pub(super) fn redis() -> Outcome {
     let folder = tempfile::tempdir()?;
     let port = free_port()?.to_string();
-    let mut server = murphy([
-        "run",
-        "-q",
-        "-e",
-        "fdatasync,fsync:error=EIO:path=**/*.incr.aof",
-        "--",
-    ])
-    .args([
-        "redis-server",
-        "--port",
-        &port,
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-    ])
-    .args([folder.path()])
-    .args(["--appendonly", "yes", "--appendfsync", "always"])
-    .spawn()?;
+    let place = folder.path().canonicalize()?;
+    let log = format!(
+        "fdatasync,fsync:error=EIO:path={}/*/*.incr.aof",
+        place.display()
+    );
+    let mut server = murphy(["run", "-q", "-e", &log, "--"])
+        .args([
+            "redis-server",
+            "--port",
+            &port,
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+        ])
+        .args([folder.path()])
+        .args(["--appendonly", "yes", "--appendfsync", "always"])
+        .spawn()?;
     let mut set = 0;
     wait_until(Duration::from_secs(40), || {
         let value = format!("{set}");

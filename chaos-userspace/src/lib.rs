@@ -13,5 +13,6 @@ pub mod faults;
 pub mod kernel;
 pub mod plan;
 pub mod policy;
+pub mod report;
 pub mod seccomp;
 pub mod state;

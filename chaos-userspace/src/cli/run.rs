@@ -19,6 +19,7 @@ use super::signals::{Arrived, Signals, pidfd};
 use super::{runtime, seed};
 use crate::engine::{Here, Session, Settings};
 use crate::faults::Fault;
+use crate::kernel::privileges;
 use crate::plan::{Options, Plan, Target};
 use crate::policy::Command;
 use crate::seccomp::Health;
@@ -113,6 +114,7 @@ fn carry_out(
             let _ = child.wait();
             return Err(error.into());
         }
+        privileges::drop_for(session.plan());
         let watched = watch(
             &mut session,
             &signals,

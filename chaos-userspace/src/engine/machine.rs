@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::faults::Family;
 use crate::kernel::host::{self, Cgroup2};
-use crate::kernel::{Kernel, probe};
+use crate::kernel::{privileges, probe};
 use crate::plan::{Hook, Machine};
 use crate::seccomp;
 
@@ -20,7 +20,7 @@ impl Here {
     /// What programs of every kind need.
     fn loads_programs(&self) -> bool {
         *self.general.get_or_init(|| {
-            Kernel::check_privileges().is_ok()
+            privileges::missing().is_empty()
                 && Cgroup2::find().is_ok_and(|found| found.is_some())
                 && probe::private_bpffs().is_ok()
                 && serves(Hook::Exec)

@@ -280,12 +280,13 @@ pub struct FaultKind {
 }
 
 /// Every row.
-pub const FAULTS: [&FaultKind; 5] = [
+pub const FAULTS: [&FaultKind; 6] = [
     &connect::KIND,
     &egress::KIND,
     &ingress::KIND,
     &open::KIND,
     &read_write::KIND,
+    &syscall::KIND,
 ];
 
 /// The noun for both directions of the network, short for `egress,ingress`.

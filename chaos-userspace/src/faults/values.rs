@@ -410,6 +410,11 @@ impl Net {
         self.prefix
     }
 
+    /// Whether an address is in it; never one of the other kind.
+    pub fn contains(self, addr: IpAddr) -> bool {
+        addr.is_ipv4() == self.addr.is_ipv4() && Self::masked(addr, self.prefix) == self.addr
+    }
+
     /// Length in bits of an address of this kind.
     pub const fn width(addr: IpAddr) -> u8 {
         match addr {

@@ -56,7 +56,14 @@ pub struct Masks {
 impl Masks {
     /// Compiles the filters of faults; the rule's bit is the fault's index. `class_of` gives
     /// the class that each fault targets.
-    pub(super) fn of(faults: &[Fault], classes: &[Target], class_of: &[usize]) -> Self {
+    ///
+    /// A fault that `served` leaves out has its bit, but no operation names it.
+    pub(super) fn of(
+        faults: &[Fault],
+        classes: &[Target],
+        class_of: &[usize],
+        served: impl Fn(usize) -> bool,
+    ) -> Self {
         let mut masks = Self {
             dimensions: classes.iter().fold(0, |all, class| {
                 all | match class {
@@ -71,7 +78,7 @@ impl Masks {
         for (rule, &class) in class_of.iter().enumerate() {
             masks.classes[class] |= 1 << rule;
         }
-        for (rule, fault) in faults.iter().enumerate() {
+        for (rule, fault) in faults.iter().enumerate().filter(|(rule, _)| served(*rule)) {
             for op in &fault.ops {
                 let index = operation(*op, &fault.effect);
                 *masks.ops.entry(index).or_default() |= 1 << rule;
@@ -200,7 +207,7 @@ fn ports(ranges: &[RangeInclusive<u16>]) -> Vec<u32> {
 }
 
 /// The values of `i_mode >> 12` (stat.h, `S_IFMT`) that a kind stands for.
-fn file_types(kind: FdKind) -> &'static [u32] {
+pub(crate) fn file_types(kind: FdKind) -> &'static [u32] {
     match kind {
         FdKind::Pipe => &[0x1],
         FdKind::Chr => &[0x2],
@@ -238,7 +245,9 @@ mod tests {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        Masks::of(&faults, &[Target::Command], &vec![0; faults.len()])
+        Masks::of(&faults, &[Target::Command], &vec![0; faults.len()], |_| {
+            true
+        })
     }
 
     /// What a trie answers: the entry of the longest prefix that covers an address.

@@ -2,6 +2,7 @@
 //! side effects, which `--dry-run` prints and [`crate::engine`] carries out.
 
 mod backend;
+mod drawn;
 mod masks;
 mod who;
 
@@ -16,9 +17,9 @@ use serde::Serialize;
 use crate::faults::{Effect, Family, Fault, Op, Trigger, When};
 use syscalls::Sysno;
 
-pub use backend::Backend;
-pub(crate) use masks::kind_of_type;
+pub use backend::{Backend, Choice, Machine};
 pub use masks::{Dense, Masks, Prefix};
+pub(crate) use masks::{file_types, kind_of_type};
 pub use who::{EXEMPT, Selector, Who};
 
 /// Why faults do not make a plan.
@@ -201,6 +202,8 @@ pub struct Planned {
     pub wire: Rule,
     /// Whom it targets: one of [`Plan::classes`].
     pub class: usize,
+    /// What carries it out.
+    pub backend: Backend,
 }
 
 /// Faults, compiled.
@@ -220,43 +223,59 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Compiles faults.
+    /// Compiles faults, each for the first backend that serves it on some machine.
     pub fn new(faults: Vec<Fault>, target: Target, options: &Options) -> Result<Self, PlanError> {
+        Self::with(faults, target, options, Choice::Auto, None)
+    }
+
+    /// Compiles faults, each for the backend that is chosen, and of which this machine has what it needs, if there is such.
+    pub fn with(
+        faults: Vec<Fault>,
+        target: Target,
+        options: &Options,
+        choice: Choice,
+        machine: Option<&dyn Machine>,
+    ) -> Result<Self, PlanError> {
         if faults.is_empty() {
             return Err(PlanError::Empty);
         }
         if faults.len() > MAX_RULES as usize {
             return Err(PlanError::TooMany(faults.len()));
         }
-        for fault in &faults {
-            if let Some(reason) = Backend::Bpf.refusal(fault, &target) {
-                return Err(PlanError::NotServed {
-                    fault: fault.to_string(),
-                    reasons: reason,
-                });
-            }
-        }
+        let backends = faults
+            .iter()
+            .map(|fault| choice.of(fault, &target, options, machine))
+            .collect::<Result<Vec<_>, _>>()?;
+        let by_bpf = |rule: usize| backends.get(rule) == Some(&Backend::Bpf);
         let (classes, class_of) = classes(&faults, &target);
-        let masks = Masks::of(&faults, &classes, &class_of);
+        let masks = Masks::of(&faults, &classes, &class_of, by_bpf);
         let mut hooks: BTreeSet<_> = faults
             .iter()
-            .flat_map(|fault| {
+            .enumerate()
+            .filter(|(rule, _)| by_bpf(*rule))
+            .flat_map(|(_, fault)| {
                 let hooks = |&op| Hook::needed(op, &fault.effect);
                 fault.ops.iter().flat_map(hooks)
             })
             .copied()
             .collect();
-        hooks.extend(match &target {
-            Target::Command if options.skip_loader => Some(Hook::Entry),
-            Target::Command => Some(Hook::Exec),
-            Target::Running(who) => (who.dimensions() & dims::PIDS != 0).then_some(Hook::Follow),
-        });
+        if !hooks.is_empty() {
+            hooks.extend(match &target {
+                Target::Command if options.skip_loader => Some(Hook::Entry),
+                Target::Command => Some(Hook::Exec),
+                Target::Running(who) => {
+                    (who.dimensions() & dims::PIDS != 0).then_some(Hook::Follow)
+                }
+            });
+        }
         let rules = (1..)
             .zip(faults.into_iter().zip(class_of))
-            .map(|(number, (fault, class))| Planned {
+            .zip(backends)
+            .map(|((number, (fault, class)), backend)| Planned {
                 wire: wire(&fault, options, number),
                 fault,
                 class,
+                backend,
             })
             .collect();
         Ok(Self {
@@ -309,6 +328,11 @@ impl Plan {
         Ok(fresh)
     }
 
+    /// Whether some fault is carried out by a backend.
+    pub fn uses(&self, backend: Backend) -> bool {
+        self.rules.iter().any(|rule| rule.backend == backend)
+    }
+
     /// The families of hooks whose objects have to be loaded.
     pub fn families(&self) -> BTreeSet<Family> {
         self.hooks.iter().map(|hook| hook.family()).collect()
@@ -343,6 +367,9 @@ pub(crate) fn operation_of(index: u32) -> Option<Op> {
     }
 }
 
+/// No effect of a kernel program's.
+const EFFECT_NONE: u32 = 0;
+
 fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
     let Trigger {
         when,
@@ -360,7 +387,7 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         Effect::Loss(_) => (EFFECT_LOSS, 0),
         Effect::Netem(_) => (EFFECT_NETEM, 0),
         // No kernel program has these.
-        Effect::Call(_) => (0, 0),
+        Effect::Call(_) => (EFFECT_NONE, 0),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)

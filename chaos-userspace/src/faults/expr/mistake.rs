@@ -235,7 +235,7 @@ impl Mistake {
                 did_you_mean(&name.to_uppercase(), names, "a name such as SIGTERM, or a number from 1 to 64")
             }
             Self::NotPath(_) => {
-                "`/var/lib/app/**` or `*/wal/*.log`: it begins with `/` or `*`, and `**` is a folder's whole name".to_owned()
+                "`/var/lib/app/**` or `/srv/*/wal/*.log`: it begins with `/` or `*`, and `**` is a folder's whole name".to_owned()
             }
             Self::NotCount(_) => "`thread`: each thread counts for itself; else the fault counts".to_owned(),
             Self::WrongKey { operation, .. } => {

@@ -76,20 +76,11 @@ fn leaving(skb: *mut __sk_buff, mine: u32) -> u32 {
         return NOBODY;
     }
     mark::set(skb, seen | marks::NETEM);
-    let injection = gate::pass(
-        ops::EGRESS_NETEM,
-        |_| rules,
-        |dimensions| packet::accept(skb, dimensions, Direction::Egress),
-        By::Unknown,
-        || packet::detail(skb),
-    );
-    match injection {
-        Some(injection) => {
-            mark::set(skb, seen | marks::NETEM | marks::AWAY);
-            injection.rule + 1
-        }
-        None => NOBODY,
+    let rule = murphy_hold(skb, rules, 1);
+    if rule != 0 {
+        mark::set(skb, seen | marks::NETEM | marks::AWAY);
     }
+    rule as u32
 }
 
 /// The same for one on its way in. The kernel does not classify it again when it is back.
@@ -105,16 +96,31 @@ fn arriving(skb: *mut __sk_buff, _: u32) -> u32 {
     } else {
         0
     };
+    let rules = owner::murphy_owner(skb) & !asked;
+    mark::set(skb, seen | marks::ARRIVED);
+    murphy_hold(skb, rules, 0) as u32
+}
+
+/// Asks the rules; the number, counted from 1, of the one that hits, or [`NOBODY`].
+///
+/// A global function, which the verifier looks at once, whatever marks led there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn murphy_hold(skb: *mut __sk_buff, rules: u64, leaves: u64) -> u64 {
+    let (operation, direction) = if leaves != 0 {
+        (ops::EGRESS_NETEM, Direction::Egress)
+    } else {
+        (ops::INGRESS_NETEM, Direction::Ingress)
+    };
     let injection = gate::pass(
-        ops::INGRESS_NETEM,
-        |_| owner::murphy_owner(skb) & !asked,
-        |dimensions| packet::accept(skb, dimensions, Direction::Ingress),
+        operation,
+        |_| rules,
+        |dimensions| packet::accept(skb, dimensions, direction),
         By::Unknown,
         || packet::detail(skb),
     );
-    mark::set(skb, seen | marks::ARRIVED);
     match injection {
-        Some(injection) => injection.rule + 1,
-        None => NOBODY,
+        Some(injection) => u64::from(injection.rule) + 1,
+        None => u64::from(NOBODY),
     }
 }

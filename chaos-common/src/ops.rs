@@ -11,5 +11,11 @@ pub const EGRESS: u32 = SYSCALLS;
 pub const INGRESS: u32 = SYSCALLS + 1;
 /// A socket is connected (seen by the network hooks, which know no call numbers).
 pub const CONNECT: u32 = SYSCALLS + 2;
+/// A packet leaves, for the program that resets connections.
+pub const EGRESS_RESET: u32 = SYSCALLS + 3;
+/// A packet leaves, for the program that answers with ICMP errors.
+pub const EGRESS_UNREACHABLE: u32 = SYSCALLS + 4;
+/// A DNS query leaves.
+pub const DNS: u32 = SYSCALLS + 5;
 /// Number of operations.
-pub const COUNT: u32 = SYSCALLS + 3;
+pub const COUNT: u32 = SYSCALLS + 6;

@@ -6,7 +6,7 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use chaos_common::counters::Counters;
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::target::{FileId, Named, Process};
-use chaos_common::{MAX_RULES, control, dims, ops};
+use chaos_common::{MAX_RULES, control, dims, name, ops};
 
 /// Slots of [`control`].
 #[map]
@@ -72,6 +72,15 @@ pub static PROTOS: Array<u64> = Array::with_max_entries(dims::PROTOCOLS, 0);
 /// File type (`i_mode >> 12`) → rules that name it.
 #[map]
 pub static FD_KINDS: Array<u64> = Array::with_max_entries(dims::KINDS, 0);
+
+/// Name of a DNS query, as [`chaos_common::name`] spells it → rules that accept it. Each entry
+/// holds the union of those it continues; the empty one those that do not care.
+#[map]
+pub static NAMES: LpmTrie<[u8; name::SIZE], u64> = LpmTrie::with_max_entries(1024, 1);
+
+/// Rule → the address it answers with, in network byte order.
+#[map]
+pub static ANSWERS: Array<[u8; 16]> = Array::with_max_entries(MAX_RULES, 0);
 
 /// Decisions, for whoever listens. One page unless somebody does.
 #[map]

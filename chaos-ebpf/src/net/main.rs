@@ -4,9 +4,14 @@
 #![no_main]
 
 mod connect;
+mod craft;
+mod dns;
 mod egress;
 mod ingress;
 mod packet;
+mod query;
+mod reset;
 mod socket;
+mod unreachable;
 
 chaos_ebpf::provenance!();

@@ -153,19 +153,27 @@ impl Session {
     /// Looks for targets that user space alone can find, if it is time to.
     fn follow(&mut self) -> Result<(), EngineError> {
         let sockets = self.plan.hooks.contains(&Hook::Socket);
+        let classifiers = self.classifiers();
         let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) else {
             return Ok(());
         };
-        if !targets.follow(kernel, sockets)? || !self.plan.hooks.contains(&Hook::Egress) {
+        if !targets.follow(kernel, sockets)? || classifiers.is_empty() {
             return Ok(());
         }
         for netns in Self::namespaces(targets, &self.netns)? {
             // Its undo names it by our descriptor, so it is kept whatever comes.
-            let attached = self.attach_egress(netns.as_ref());
+            let attached = classifiers
+                .iter()
+                .try_for_each(|&hook| self.attach_classifier(hook, netns.as_ref()));
             self.netns.push(netns);
             attached?;
         }
         Ok(())
+    }
+
+    fn classifiers(&self) -> Vec<Hook> {
+        let hooks = self.plan.hooks.iter().copied();
+        hooks.filter(|hook| hook.is_classifier()).collect()
     }
 
     fn load(plan: Plan, settings: Settings) -> Result<Self, EngineError> {
@@ -222,9 +230,9 @@ impl Session {
                         self.kernel()?.attach(hook, Place::Code { file, offset })?;
                     }
                 }
-                Hook::Egress => {
+                Hook::Egress | Hook::Dns | Hook::Reset | Hook::Unreachable => {
                     for netns in netns {
-                        self.attach_egress(netns.as_ref())?;
+                        self.attach_classifier(hook, netns.as_ref())?;
                     }
                 }
             }
@@ -232,8 +240,8 @@ impl Session {
         Ok(())
     }
 
-    /// Attaches the egress classifier to every interface that is up.
-    fn attach_egress(&mut self, netns: Option<&Netns>) -> Result<(), EngineError> {
+    /// Attaches a classifier to every interface that is up.
+    fn attach_classifier(&mut self, hook: Hook, netns: Option<&Netns>) -> Result<(), EngineError> {
         // Below the priorities that the kernel hands out itself (from 49152 down),
         // and unlike that of another injector.
         let priority = (std::process::id() % 49_000 + 1) as u16;
@@ -243,7 +251,7 @@ impl Session {
         for Interface { name, index } in interfaces {
             let place = Place::Interface { name: &name };
             let kernel = self.kernel()?;
-            let by_link = interfaces::inside(netns, || kernel.attach(Hook::Egress, place))
+            let by_link = interfaces::inside(netns, || kernel.attach(hook, place))
                 .map_err(EngineError::io("entering a network namespace"))?;
             match by_link {
                 Ok(()) => continue,
@@ -265,7 +273,7 @@ impl Session {
                 clsact::ensure(index)
                     .map_err(KernelError::io(format!("adding clsact to {name}")))?;
                 kernel.attach(
-                    Hook::Egress,
+                    hook,
                     Place::Filter {
                         name: &name,
                         priority,

@@ -7,7 +7,7 @@ use super::model::Op;
 /// The number of `op`; `None` for packets and for a call this architecture does not have.
 pub(super) fn syscall_number(op: Op) -> Option<u32> {
     let sysno = match op {
-        Op::Egress | Op::Ingress => return None,
+        Op::Egress | Op::Ingress | Op::Dns => return None,
         Op::Open | Op::Creat => return legacy(op),
         Op::Connect => Sysno::connect,
         Op::Openat => Sysno::openat,

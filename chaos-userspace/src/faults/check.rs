@@ -2,9 +2,10 @@
 
 use chaos_common::decide::MAX_TIMES;
 
-use super::model::{Fault, Op, Trigger};
+use super::model::{Effect, Fault, Op, Trigger};
 use super::registry::{EffectKey, FilterKey, Key, TriggerKey};
 use super::values::Nanos;
+use super::wire::Wire;
 
 /// Why the parts of a fault do not go together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +44,11 @@ pub enum Mismatch {
 pub(super) fn wrong_key(key: Key, op: &str) -> String {
     let needs = match key {
         Key::Effect(EffectKey::Error) => "a system call",
-        Key::Effect(EffectKey::Loss) | Key::Filter(FilterKey::Sport | FilterKey::Proto) => {
-            "packets: egress, ingress or net"
-        }
+        Key::Effect(EffectKey::Reset | EffectKey::Unreachable) => "packets that leave: egress",
+        Key::Effect(EffectKey::Rcode | EffectKey::Answer | EffectKey::Drop)
+        | Key::Filter(FilterKey::Name) => "DNS queries: dns",
+        Key::Effect(EffectKey::Loss | EffectKey::Blackhole | EffectKey::Partition)
+        | Key::Filter(FilterKey::Sport | FilterKey::Proto) => "packets: egress, ingress or net",
         Key::Filter(FilterKey::Port | FilterKey::Dst) => {
             "a socket call: connect, or egress/ingress/net"
         }
@@ -86,6 +89,12 @@ impl Fault {
                     problem,
                 });
             }
+        }
+        if self.effect == Effect::Wire(Wire::Partition) && self.filter.dst.is_empty() {
+            return Err(Mismatch::Value {
+                key: Key::Effect(EffectKey::Partition),
+                problem: "say from whom, with `dst`; `blackhole` is from everybody",
+            });
         }
         match self.trigger.problem() {
             None => Ok(()),
@@ -167,6 +176,7 @@ impl super::model::Filter {
             (FilterKey::Dst, self.dst.is_empty()),
             (FilterKey::Proto, self.proto.is_empty()),
             (FilterKey::On, self.on.is_empty()),
+            (FilterKey::Name, self.name.is_empty()),
         ]
         .into_iter()
         .filter_map(|(key, empty)| (!empty).then_some(key))

@@ -11,17 +11,26 @@ pub(super) const KIND: FaultKind = FaultKind {
     stem: "egress",
     family: Family::Net,
     ops: &[Op::Egress],
-    effects: &[EffectKey::Loss],
+    effects: &[
+        EffectKey::Loss,
+        EffectKey::Blackhole,
+        EffectKey::Partition,
+        EffectKey::Reset,
+        EffectKey::Unreachable,
+    ],
     filters: &[
         FilterKey::Port,
         FilterKey::Sport,
         FilterKey::Dst,
         FilterKey::Proto,
     ],
-    summary: "packets that the target sends are lost on the way, without the sender being told",
+    summary: "packets that the target sends are lost on the way, reset their connection, or are answered with an ICMP error",
     metric: "packets sent",
     examples: &[
         "egress:loss=10%:dst=10.0.0.0/8",
         "net:loss=30%:port=6379:proto=tcp",
+        "net:partition:dst=10.0.0.1,10.0.0.2:after=10s:for=30s",
+        "egress:reset:port=443:p=1%",
+        "egress:unreachable=host:dst=10.0.0.0/8",
     ],
 };

@@ -11,7 +11,7 @@ pub(super) const KIND: FaultKind = FaultKind {
     stem: "ingress",
     family: Family::Net,
     ops: &[Op::Ingress],
-    effects: &[EffectKey::Loss],
+    effects: &[EffectKey::Loss, EffectKey::Blackhole, EffectKey::Partition],
     filters: &[
         FilterKey::Port,
         FilterKey::Sport,

@@ -6,19 +6,24 @@
 mod arch;
 mod check;
 mod connect;
+pub(crate) mod dns;
 mod egress;
 pub mod expr;
 mod ingress;
 pub mod model;
+pub mod name;
 mod open;
 mod read_write;
 pub mod registry;
 pub mod values;
+pub mod wire;
 
 pub use check::Mismatch;
 pub use expr::{Mistake, ParseError};
 pub use model::{Effect, Fault, Filter, Op, Trigger};
+pub use name::NameGlob;
 pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TriggerKey};
 pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,
 };
+pub use wire::{Rcode, Unreachable, Wire};

@@ -8,9 +8,11 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::arch;
 use super::check::Mismatch;
+use super::name::NameGlob;
 use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
+use super::wire::Wire;
+use super::{arch, dns};
 
 /// One fault: which operations, which of them, when, and what happens to them.
 ///
@@ -93,6 +95,8 @@ operations! {
     Egress = "egress",
     /// Packets that arrive, IPv4 and IPv6.
     Ingress = "ingress",
+    /// DNS queries.
+    Dns = "dns",
     /// `open(2)`; architectures younger than x86 have only `openat`.
     Open = "open",
     /// `openat(2)`, what every libc calls for `open()` today.
@@ -131,7 +135,7 @@ impl Op {
 
     /// Whether this is a system call (the others are directions of the network).
     pub const fn is_syscall(self) -> bool {
-        !matches!(self, Self::Egress | Self::Ingress)
+        !matches!(self, Self::Egress | Self::Ingress | Self::Dns)
     }
 
     /// The system call's number on the architecture this program is built for.
@@ -156,6 +160,9 @@ pub enum Effect {
     Error(Errno),
     /// The packet vanishes with this probability; the sender is not told. The trigger's `p` multiplies it.
     Loss(Ppm),
+    /// What else BPF alone does to packets.
+    #[serde(untagged)]
+    Wire(Wire),
 }
 
 /// Which of the operations can be hit. Keys combine with *and*, the values of one key with *or*; an empty list does not filter.
@@ -177,6 +184,9 @@ pub struct Filter {
     /// What the file behind the descriptor, or the file being opened, is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<FdKind>,
+    /// Names that DNS queries ask for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub name: Vec<NameGlob>,
 }
 
 /// When an operation that matches is hit. All conditions must hold; none given means always.
@@ -211,6 +221,14 @@ pub struct Trigger {
 }
 
 impl Fault {
+    /// The remote ports that the fault is about; none is all. DNS has one of its own.
+    pub(crate) fn remote_ports(&self) -> Vec<RangeInclusive<u16>> {
+        if self.filter.port.is_empty() && self.ops.contains(&Op::Dns) {
+            return vec![dns::PORT..=dns::PORT];
+        }
+        self.filter.port.clone()
+    }
+
     /// The probability with which an operation is hit that all other conditions let through: the trigger's `p`, for a loss
     /// times the loss.
     ///
@@ -218,7 +236,7 @@ impl Fault {
     pub fn probability(&self) -> Ppm {
         let p = self.trigger.p.unwrap_or(Ppm::ALWAYS);
         match self.effect {
-            Effect::Error(_) => p,
+            Effect::Error(_) | Effect::Wire(_) => p,
             Effect::Loss(loss) => p.times(loss),
         }
     }

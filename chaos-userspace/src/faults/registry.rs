@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::model::{Effect, Op};
-use super::{connect, egress, ingress, open, read_write};
+use super::{connect, dns, egress, ingress, open, read_write};
 
 /// Which kernel object serves a fault: one ELF file per family of hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -45,6 +45,20 @@ pub enum EffectKey {
     Error,
     /// `loss=P`
     Loss,
+    /// `blackhole`
+    Blackhole,
+    /// `partition`
+    Partition,
+    /// `reset`
+    Reset,
+    /// `unreachable=WHAT`
+    Unreachable,
+    /// `rcode=CODE`
+    Rcode,
+    /// `answer=ADDRESS`
+    Answer,
+    /// `drop`
+    Drop,
 }
 
 /// A filter's key in an expression.
@@ -61,6 +75,8 @@ pub enum FilterKey {
     Proto,
     /// `on=KIND,…`
     On,
+    /// `name=NAME,…`
+    Name,
 }
 
 /// A trigger's key in an expression; every operation takes them all.
@@ -98,14 +114,22 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 23] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
+        Self::Effect(EffectKey::Blackhole),
+        Self::Effect(EffectKey::Partition),
+        Self::Effect(EffectKey::Reset),
+        Self::Effect(EffectKey::Unreachable),
+        Self::Effect(EffectKey::Rcode),
+        Self::Effect(EffectKey::Answer),
+        Self::Effect(EffectKey::Drop),
         Self::Filter(FilterKey::Port),
         Self::Filter(FilterKey::Sport),
         Self::Filter(FilterKey::Dst),
         Self::Filter(FilterKey::Proto),
         Self::Filter(FilterKey::On),
+        Self::Filter(FilterKey::Name),
         Self::Trigger(TriggerKey::P),
         Self::Trigger(TriggerKey::When),
         Self::Trigger(TriggerKey::Times),
@@ -121,11 +145,19 @@ impl Key {
         match self {
             Self::Effect(EffectKey::Error) => "error",
             Self::Effect(EffectKey::Loss) => "loss",
+            Self::Effect(EffectKey::Blackhole) => "blackhole",
+            Self::Effect(EffectKey::Partition) => "partition",
+            Self::Effect(EffectKey::Reset) => "reset",
+            Self::Effect(EffectKey::Unreachable) => "unreachable",
+            Self::Effect(EffectKey::Rcode) => "rcode",
+            Self::Effect(EffectKey::Answer) => "answer",
+            Self::Effect(EffectKey::Drop) => "drop",
             Self::Filter(FilterKey::Port) => "port",
             Self::Filter(FilterKey::Sport) => "sport",
             Self::Filter(FilterKey::Dst) => "dst",
             Self::Filter(FilterKey::Proto) => "proto",
             Self::Filter(FilterKey::On) => "on",
+            Self::Filter(FilterKey::Name) => "name",
             Self::Trigger(TriggerKey::P) => "p",
             Self::Trigger(TriggerKey::When) => "when",
             Self::Trigger(TriggerKey::Times) => "times",
@@ -180,8 +212,9 @@ pub struct FaultKind {
 }
 
 /// Every row.
-pub const FAULTS: [&FaultKind; 5] = [
+pub const FAULTS: [&FaultKind; 6] = [
     &connect::KIND,
+    &dns::KIND,
     &egress::KIND,
     &ingress::KIND,
     &open::KIND,
@@ -202,6 +235,7 @@ impl Op {
             Self::Connect => &connect::KIND,
             Self::Egress => &egress::KIND,
             Self::Ingress => &ingress::KIND,
+            Self::Dns => &dns::KIND,
             Self::Open | Self::Openat | Self::Openat2 | Self::Creat => &open::KIND,
             Self::Read
             | Self::Pread64
@@ -223,6 +257,7 @@ impl Effect {
         match self {
             Self::Error(_) => EffectKey::Error,
             Self::Loss(_) => EffectKey::Loss,
+            Self::Wire(wire) => wire.key(),
         }
     }
 }

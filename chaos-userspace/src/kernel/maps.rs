@@ -9,15 +9,16 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use chaos_common::counters::Counters;
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::target::{COMM, FileId, Named, Process};
-use chaos_common::{control, dims};
+use chaos_common::{control, dims, name};
 
 use super::events::{Events, Listen};
+use crate::faults::Effect;
 use crate::plan::{Dense, Masks, Plan};
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 17] = [
+pub(super) const SHARED: [&str; 19] = [
     "CONTROL", "OPS", "RULES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS", "EXES",
-    "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS",
+    "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS", "NAMES", "ANSWERS",
 ];
 
 /// What the maps of targets hold beside `PIDS`.
@@ -146,6 +147,24 @@ impl Maps {
             let mut map: LpmTrie<_, [u8; 16], u64> = Map::LpmTrie(map).try_into()?;
             for (net, mask) in &plan.masks.remote6 {
                 map.insert(&Key::new(u32::from(net.prefix), net.address), mask, 0)?;
+            }
+        }
+        if let Some(map) = open("NAMES") {
+            let mut map: LpmTrie<_, [u8; name::SIZE], u64> = Map::LpmTrie(map).try_into()?;
+            for (key, mask) in &plan.masks.names {
+                let mut data = [0; name::SIZE];
+                data[..key.len()].copy_from_slice(key);
+                map.insert(&Key::new(key.len() as u32 * u8::BITS, data), mask, 0)?;
+            }
+        }
+        if let Some(map) = open("ANSWERS") {
+            let mut map: Array<_, [u8; 16]> = Map::Array(map).try_into()?;
+            for (index, rule) in (0..).zip(&plan.rules) {
+                if let Effect::Wire(wire) = rule.fault.effect
+                    && let Some(address) = wire.address()
+                {
+                    map.set(index, address, 0)?;
+                }
             }
         }
         let mut maps = Self {

@@ -12,7 +12,7 @@ use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, Rule};
 use chaos_common::{MAX_RULES, dims, ops};
 use serde::Serialize;
 
-use crate::faults::{Effect, Family, Fault, Op, Trigger, When};
+use crate::faults::{Effect, Family, Fault, Op, Trigger, When, Wire};
 
 pub(crate) use masks::kind_of_type;
 pub use masks::{Dense, Masks, Prefix};
@@ -59,6 +59,12 @@ pub enum Hook {
     Egress,
     /// `cgroup_skb/ingress`.
     Ingress,
+    /// tc egress, for DNS queries.
+    Dns,
+    /// tc egress, for resetting connections.
+    Reset,
+    /// tc egress, for ICMP errors.
+    Unreachable,
     /// LSM `file_open`.
     FileOpen,
     /// LSM `file_permission`.
@@ -73,11 +79,14 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Connect,
         Self::Socket,
         Self::Egress,
         Self::Ingress,
+        Self::Dns,
+        Self::Reset,
+        Self::Unreachable,
         Self::FileOpen,
         Self::FilePermission,
         Self::Exec,
@@ -88,7 +97,13 @@ impl Hook {
     /// The object that holds its programs.
     pub const fn family(self) -> Family {
         match self {
-            Self::Connect | Self::Socket | Self::Egress | Self::Ingress => Family::Net,
+            Self::Connect
+            | Self::Socket
+            | Self::Egress
+            | Self::Ingress
+            | Self::Dns
+            | Self::Reset
+            | Self::Unreachable => Family::Net,
             Self::FileOpen | Self::FilePermission => Family::Lsm,
             Self::Exec | Self::Follow => Family::Trace,
             Self::Entry => Family::Uprobe,
@@ -105,6 +120,9 @@ impl Hook {
             Self::Socket => &[("murphy_socket", "cgroup/sock_create")],
             Self::Egress => &[("murphy_egress", "tc egress")],
             Self::Ingress => &[("murphy_ingress", "cgroup_skb/ingress")],
+            Self::Dns => &[("murphy_dns", "tc egress")],
+            Self::Reset => &[("murphy_reset", "tc egress")],
+            Self::Unreachable => &[("murphy_unreach", "tc egress")],
             Self::FileOpen => &[("murphy_open", "lsm/file_open")],
             Self::FilePermission => &[("murphy_rw", "lsm/file_permission")],
             Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
@@ -117,6 +135,23 @@ impl Hook {
         }
     }
 
+    /// Whether its programs are classifiers, attached to network interfaces.
+    pub const fn is_classifier(self) -> bool {
+        matches!(
+            self,
+            Self::Egress | Self::Dns | Self::Reset | Self::Unreachable
+        )
+    }
+
+    /// The hooks that an operation of a fault needs, its own first.
+    pub fn serving(fault: &Fault, op: Op) -> &'static [Self] {
+        match fault.effect {
+            Effect::Wire(Wire::Reset) => &[Self::Reset, Self::Socket, Self::Connect],
+            Effect::Wire(Wire::Unreachable(_)) => &[Self::Unreachable, Self::Socket, Self::Connect],
+            _ => Self::of(op),
+        }
+    }
+
     /// The hooks an operation needs, its own first.
     pub const fn of(op: Op) -> &'static [Self] {
         match op {
@@ -124,6 +159,7 @@ impl Hook {
             // A packet is tied to its process by its socket: seen when made and when connected.
             Op::Egress => &[Self::Egress, Self::Socket, Self::Connect],
             Op::Ingress => &[Self::Ingress, Self::Socket, Self::Connect],
+            Op::Dns => &[Self::Dns, Self::Socket, Self::Connect],
             Op::Open | Op::Openat | Op::Openat2 | Op::Creat => &[Self::FileOpen],
             Op::Read
             | Op::Pread64
@@ -187,8 +223,7 @@ impl Plan {
         let masks = Masks::of(&faults, &target);
         let mut hooks: BTreeSet<_> = faults
             .iter()
-            .flat_map(|fault| &fault.ops)
-            .flat_map(|&op| Hook::of(op))
+            .flat_map(|fault| fault.ops.iter().flat_map(|&op| Hook::serving(fault, op)))
             .copied()
             .collect();
         hooks.extend(match &target {
@@ -223,6 +258,7 @@ pub(crate) fn operation(op: Op) -> Result<u32, PlanError> {
         Op::Connect => Ok(ops::CONNECT),
         Op::Egress => Ok(ops::EGRESS),
         Op::Ingress => Ok(ops::INGRESS),
+        Op::Dns => Ok(ops::DNS),
         _ => op.syscall_number().ok_or(PlanError::NotHere {
             op,
             instead: "programs use openat there",
@@ -244,6 +280,7 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
     let (effect, value) = match fault.effect {
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
+        Effect::Wire(wire) => wire.rule(),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)

@@ -13,6 +13,7 @@ mod suggest;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::str::FromStr;
 

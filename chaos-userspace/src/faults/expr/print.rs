@@ -25,6 +25,7 @@ impl Display for Effect {
         match self {
             Self::Error(errno) => write!(f, "error={errno}"),
             Self::Loss(ppm) => write!(f, "loss={ppm}"),
+            Self::Wire(wire) => wire.fmt(f),
         }
     }
 }
@@ -38,7 +39,8 @@ impl Display for Filter {
         values(f, "sport", &ports(&self.sport))?;
         values(f, "dst", &self.dst)?;
         values(f, "proto", &self.proto)?;
-        values(f, "on", &self.on)
+        values(f, "on", &self.on)?;
+        values(f, "name", &self.name)
     }
 }
 

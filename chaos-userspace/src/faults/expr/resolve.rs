@@ -6,22 +6,23 @@ use super::filter::{errno, kind, net, ports, proto};
 use super::mistake::{Mistake, takes_all};
 use super::number::{duration, positive, probability, pulse, rate_limit, when, whole};
 use super::syntax::{Argument, Flaw, Prefix, Syntax, Word};
+use super::wire;
 use crate::faults::arch;
 use crate::faults::check::{Mismatch, check_ops};
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
 use crate::faults::registry::{self, EffectKey, FilterKey, Key, TriggerKey};
 use crate::faults::values::Errno;
+use crate::faults::wire::Wire;
 
 /// A mistake and its place, in bytes of the expression.
 pub(super) type Misplaced = (Range<usize>, Mistake);
 
 /// Keys of the design that later versions take. Named so that they are told apart from typing mistakes.
-const LATER_KEYS: [&str; 25] = [
+const LATER_KEYS: [&str; 22] = [
     "path",
     "fd",
     "src",
     "iface",
-    "name",
     "count",
     "retval",
     "signal",
@@ -40,8 +41,6 @@ const LATER_KEYS: [&str; 25] = [
     "duplicate",
     "reorder",
     "rate",
-    "reset",
-    "rcode",
 ];
 
 /// Keys that will say who is hit.
@@ -55,9 +54,6 @@ const TARGET_KEYS: [&str; 8] = [
     "unit",
     "netns",
 ];
-
-/// Operations of the design that are no system calls and come later.
-const LATER_OPERATIONS: [&str; 1] = ["dns"];
 
 /// The fault that these words mean.
 pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
@@ -88,6 +84,10 @@ pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
             return Err((end..end, Mistake::NoEffect(effects_of(&ops))));
         }
     };
+    let mut ops = ops;
+    if let Effect::Wire(wire) = effect {
+        wire.operations(&mut ops);
+    }
     let fault = Fault {
         ops,
         effect,
@@ -147,7 +147,7 @@ fn no_operation(text: &str) -> Mistake {
     if let Some((key, _)) = text.split_once('=') {
         return Mistake::KeyFirst(key.to_owned());
     }
-    if LATER_OPERATIONS.contains(&text) || arch::is_syscall_name(text) {
+    if arch::is_syscall_name(text) {
         return Mistake::OperationNotYet(text.to_owned());
     }
     Mistake::UnknownOperation(text.to_owned())
@@ -182,7 +182,10 @@ fn key(argument: &Argument, ops: &[Op]) -> Result<Key, Misplaced> {
 /// Whether every operation has that key; the blame names the operation as it was spelt, `net` for one.
 fn check_fit(syntax: &Syntax, argument: &Argument, key: Key) -> Result<(), Misplaced> {
     for word in &syntax.operations {
-        let named = registry::operations_named(&word.text);
+        let mut named = registry::operations_named(&word.text);
+        if key == Key::Effect(EffectKey::Reset) {
+            Wire::Reset.operations(&mut named);
+        }
         if let Some(op) = named.iter().find(|op| !key.fits(**op)) {
             let operation = if named.len() > 1 {
                 registry::NET
@@ -253,10 +256,14 @@ impl Parts {
             let already = Key::Effect(already.key());
             return Err((argument.key.span.clone(), Mistake::TwoEffects(already)));
         }
+        if let Some(wire) = wire::effect(effect, argument)? {
+            self.effect = Some(Effect::Wire(wire));
+            return Ok(());
+        }
         let key = Key::Effect(effect);
         self.effect = Some(match effect {
-            EffectKey::Error => Effect::Error(one(key, argument, errno)?),
             EffectKey::Loss => Effect::Loss(one(key, argument, probability)?),
+            _ => Effect::Error(one(key, argument, errno)?),
         });
         Ok(())
     }
@@ -269,6 +276,7 @@ impl Parts {
             FilterKey::Dst => self.filter.dst = many(key, argument, net)?,
             FilterKey::Proto => self.filter.proto = many(key, argument, proto)?,
             FilterKey::On => self.filter.on = many(key, argument, kind)?,
+            FilterKey::Name => self.filter.name = many(key, argument, wire::name)?,
         }
         Ok(())
     }
@@ -305,7 +313,7 @@ fn words(key: Key, argument: &Argument) -> Result<&[Word], Misplaced> {
 }
 
 /// A key's only value.
-fn one<T>(
+pub(super) fn one<T>(
     key: Key,
     argument: &Argument,
     read: impl Fn(&str) -> Result<T, Mistake>,

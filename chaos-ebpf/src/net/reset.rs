@@ -31,13 +31,7 @@ pub(crate) fn murphy_reset(ctx: TcContext) -> i32 {
     let injection = gate::pass(
         ops::EGRESS_RESET,
         |_| socket::rules_of(skb),
-        |dimensions| {
-            if is_segment(skb) {
-                packet::accept(skb, dimensions, Direction::Egress)
-            } else {
-                0
-            }
-        },
+        |dimensions| accept(skb, dimensions),
         By::Unknown,
         || packet::detail(skb),
     );
@@ -50,6 +44,16 @@ pub(crate) fn murphy_reset(ctx: TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     verdict
+}
+
+/// Not inlined, like what acts below: they take turns on a small stack.
+#[inline(never)]
+fn accept(skb: *mut __sk_buff, dimensions: u64) -> u64 {
+    if is_segment(skb) {
+        packet::accept(skb, dimensions, Direction::Egress)
+    } else {
+        0
+    }
 }
 
 /// A TCP segment that is no RST itself.

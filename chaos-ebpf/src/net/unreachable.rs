@@ -50,13 +50,7 @@ pub(crate) fn murphy_unreach(ctx: TcContext) -> i32 {
     let injection = gate::pass(
         ops::EGRESS_UNREACHABLE,
         |_| socket::rules_of(skb),
-        |dimensions| {
-            if deserves_error(skb) {
-                packet::accept(skb, dimensions, Direction::Egress)
-            } else {
-                0
-            }
-        },
+        |dimensions| accept(skb, dimensions),
         By::Unknown,
         || packet::detail(skb),
     );
@@ -68,6 +62,16 @@ pub(crate) fn murphy_unreach(ctx: TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     craft::turn_round(skb)
+}
+
+/// Not inlined, like what acts below: they take turns on a small stack.
+#[inline(never)]
+fn accept(skb: *mut __sk_buff, dimensions: u64) -> u64 {
+    if deserves_error(skb) {
+        packet::accept(skb, dimensions, Direction::Egress)
+    } else {
+        0
+    }
 }
 
 /// No ICMP error is sent about another (RFC 1122, 3.2.2), nor about a part of a packet.

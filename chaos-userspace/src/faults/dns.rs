@@ -12,7 +12,7 @@ pub(crate) const PORT: u16 = 53;
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "dns",
-    family: Family::Net,
+    family: Some(Family::Net),
     ops: &[Op::Dns],
     effects: &[EffectKey::Rcode, EffectKey::Answer, EffectKey::Drop],
     filters: &[

@@ -4,9 +4,11 @@
 //! this machine can do what a fault asks is the plan's question.
 
 mod arch;
+mod call;
 mod check;
 mod connect;
 pub(crate) mod dns;
+mod effect;
 mod egress;
 pub mod expr;
 mod ingress;
@@ -15,10 +17,14 @@ pub mod name;
 mod open;
 mod read_write;
 pub mod registry;
+mod syscall;
+pub mod syscalls;
 pub mod values;
 pub mod wire;
 
+pub use call::{Count, Glob, Signal};
 pub use check::Mismatch;
+pub use effect::CallEffect;
 pub use expr::{Mistake, ParseError};
 pub use model::{Effect, Fault, Filter, Op, Trigger};
 pub use name::NameGlob;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A value that is outside what its type allows; the text says what is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct OutOfRange(&'static str);
+pub struct OutOfRange(pub(super) &'static str);
 
 impl OutOfRange {
     /// What is allowed.

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use chaos_common::dims;
 
-use super::{PlanError, Target, operation};
+use super::{Target, operation};
 use crate::faults::{Effect, Fault, FdKind, NameGlob, Net, Op};
 
 /// A prefix as the kernel's LPM trie wants it.
@@ -67,10 +67,7 @@ impl Masks {
         };
         for (rule, fault) in faults.iter().enumerate() {
             for op in &fault.ops {
-                // An operation this architecture lacks was refused before.
-                if let Ok(index) = asked_as(fault, *op) {
-                    *masks.ops.entry(index).or_default() |= 1 << rule;
-                }
+                *masks.ops.entry(asked_as(fault, *op)).or_default() |= 1 << rule;
             }
         }
         masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.remote_ports()));
@@ -203,9 +200,9 @@ impl Masks {
 }
 
 /// The index of a fault's operation in the `OPS` map.
-fn asked_as(fault: &Fault, op: Op) -> Result<u32, PlanError> {
+fn asked_as(fault: &Fault, op: Op) -> u32 {
     match fault.effect {
-        Effect::Wire(wire) => wire.operation().map_or_else(|| operation(op), Ok),
+        Effect::Wire(wire) => wire.operation().unwrap_or_else(|| operation(op)),
         _ => operation(op),
     }
 }

@@ -1,6 +1,7 @@
 //! A plan: faults, compiled to what the kernel programs read. A value without
 //! side effects, which `--dry-run` prints and [`crate::engine`] carries out.
 
+mod backend;
 mod masks;
 mod who;
 
@@ -13,7 +14,9 @@ use chaos_common::{MAX_RULES, dims, ops};
 use serde::Serialize;
 
 use crate::faults::{Effect, Family, Fault, Op, Trigger, When, Wire};
+use syscalls::Sysno;
 
+pub use backend::Backend;
 pub(crate) use masks::kind_of_type;
 pub use masks::{Dense, Masks, Prefix};
 pub use who::{EXEMPT, Selector, Who};
@@ -27,13 +30,13 @@ pub enum PlanError {
     /// No fault at all.
     #[error("no fault given: say one with -e, for example -e connect:error=ECONNREFUSED:port=5432")]
     Empty,
-    /// The call does not exist on this architecture.
-    #[error("{op} is no system call of this architecture; {instead}")]
-    NotHere {
-        /// The operation.
-        op: Op,
-        /// What to write instead.
-        instead: &'static str,
+    /// Nothing can carry a fault out.
+    #[error("`{fault}` cannot be injected: {reasons}")]
+    NotServed {
+        /// The fault.
+        fault: String,
+        /// Why not, backend by backend.
+        reasons: String,
     },
 }
 
@@ -152,25 +155,31 @@ impl Hook {
         }
     }
 
-    /// The hooks an operation needs, its own first.
+    /// The hooks an operation needs, its own first; none if no kernel program serves it.
     pub const fn of(op: Op) -> &'static [Self] {
-        match op {
-            Op::Connect => &[Self::Connect],
+        let call = match op {
             // A packet is tied to its process by its socket: seen when made and when connected.
-            Op::Egress => &[Self::Egress, Self::Socket, Self::Connect],
-            Op::Ingress => &[Self::Ingress, Self::Socket, Self::Connect],
-            Op::Dns => &[Self::Dns, Self::Socket, Self::Connect],
-            Op::Open | Op::Openat | Op::Openat2 | Op::Creat => &[Self::FileOpen],
-            Op::Read
-            | Op::Pread64
-            | Op::Readv
-            | Op::Preadv
-            | Op::Preadv2
-            | Op::Write
-            | Op::Pwrite64
-            | Op::Writev
-            | Op::Pwritev
-            | Op::Pwritev2 => &[Self::FilePermission],
+            Op::Egress => return &[Self::Egress, Self::Socket, Self::Connect],
+            Op::Ingress => return &[Self::Ingress, Self::Socket, Self::Connect],
+            Op::Dns => return &[Self::Dns, Self::Socket, Self::Connect],
+            Op::Call(call) => call,
+        };
+        match call {
+            Sysno::connect => &[Self::Connect],
+            #[cfg(target_arch = "x86_64")]
+            Sysno::open | Sysno::creat => &[Self::FileOpen],
+            Sysno::openat | Sysno::openat2 => &[Self::FileOpen],
+            Sysno::read
+            | Sysno::pread64
+            | Sysno::readv
+            | Sysno::preadv
+            | Sysno::preadv2
+            | Sysno::write
+            | Sysno::pwrite64
+            | Sysno::writev
+            | Sysno::pwritev
+            | Sysno::pwritev2 => &[Self::FilePermission],
+            _ => &[],
         }
     }
 }
@@ -217,13 +226,21 @@ impl Plan {
         if faults.len() > MAX_RULES as usize {
             return Err(PlanError::TooMany(faults.len()));
         }
-        for op in faults.iter().flat_map(|fault| &fault.ops) {
-            operation(*op)?;
+        for fault in &faults {
+            if let Some(reason) = Backend::Bpf.refusal(fault, &target) {
+                return Err(PlanError::NotServed {
+                    fault: fault.to_string(),
+                    reasons: reason,
+                });
+            }
         }
         let masks = Masks::of(&faults, &target);
         let mut hooks: BTreeSet<_> = faults
             .iter()
-            .flat_map(|fault| fault.ops.iter().flat_map(|&op| Hook::serving(fault, op)))
+            .flat_map(|fault| {
+                let ops = fault.ops.iter();
+                ops.flat_map(move |&op| Hook::serving(fault, op))
+            })
             .copied()
             .collect();
         hooks.extend(match &target {
@@ -253,16 +270,14 @@ impl Plan {
 }
 
 /// The index of an operation in the `OPS` map.
-pub(crate) fn operation(op: Op) -> Result<u32, PlanError> {
+pub(crate) fn operation(op: Op) -> u32 {
     match op {
-        Op::Connect => Ok(ops::CONNECT),
-        Op::Egress => Ok(ops::EGRESS),
-        Op::Ingress => Ok(ops::INGRESS),
-        Op::Dns => Ok(ops::DNS),
-        _ => op.syscall_number().ok_or(PlanError::NotHere {
-            op,
-            instead: "programs use openat there",
-        }),
+        Op::Call(Sysno::connect) => ops::CONNECT,
+        Op::Egress => ops::EGRESS,
+        Op::Ingress => ops::INGRESS,
+        Op::Dns => ops::DNS,
+        // No architecture numbers its calls beyond the bound; one that did would be looked up in vain.
+        Op::Call(call) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
     }
 }
 
@@ -275,12 +290,15 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         pulse,
         rate_limit,
         seed,
+        count: _,
         p: _,
     } = fault.trigger;
     let (effect, value) = match fault.effect {
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
         Effect::Wire(wire) => wire.rule(),
+        // No kernel program has these.
+        Effect::Call(_) => (0, 0),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)

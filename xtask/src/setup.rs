@@ -20,7 +20,9 @@ const VM_PACKAGES: [&str; 8] = [
 ];
 
 /// Packages that tests on this machine call.
-const TEST_PACKAGES: [&str; 9] = [
+const TEST_PACKAGES: [&str; 11] = [
+    "dnsmasq-base",
+    "dnsutils",
     "iproute2",
     "iputils-ping",
     "kmod",

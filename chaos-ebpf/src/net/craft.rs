@@ -92,16 +92,22 @@ impl Layout {
 #[inline(always)]
 pub(crate) fn read<T: Copy + Zero>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     let mut value = T::ZERO;
-    // SAFETY: the helper writes exactly the size of `value` or fails.
+    read_into(skb, offset, &mut value).then_some(value)
+}
+
+/// The same to where they belong: a copy of many bytes is much of a stack.
+#[inline(always)]
+pub(crate) fn read_into<T: Copy + Zero>(skb: *mut __sk_buff, offset: u32, value: &mut T) -> bool {
+    // SAFETY: the helper writes exactly the size of `value` or fails; any bytes are a `T`.
     let result = unsafe {
         bpf_skb_load_bytes(
             skb.cast_const().cast::<c_void>(),
             offset,
-            (&raw mut value).cast(),
+            ptr::from_mut(value).cast(),
             size_of::<T>() as u32,
         )
     };
-    (result == 0).then_some(value)
+    result == 0
 }
 
 /// Writes bytes at an offset in the buffer.

@@ -25,24 +25,11 @@ const ECHO: u8 = 8;
 const INFORMATIONAL6: u8 = 128;
 const TTL: u8 = 64;
 
-/// The error about an IPv4 packet: a header of ours, ICMP's, the packet's, eight bytes of its payload.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Error4 {
-    header: [u8; 20],
-    icmp: [u8; 8],
-    quoted: [u8; 20],
-    payload: [u8; 8],
-}
-
-/// The same about an IPv6 packet.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Error6 {
-    header: [u8; 40],
-    icmp: [u8; 8],
-    quoted: [u8; 48],
-}
+/// Lengths of our headers, IP's and ICMP's, and of what is quoted behind them.
+const HEADERS4: u32 = 28;
+const QUOTED4: u32 = 28;
+const HEADERS6: u32 = 48;
+const QUOTED6: u32 = 48;
 
 #[classifier]
 pub(crate) fn murphy_unreach(ctx: TcContext) -> i32 {
@@ -105,23 +92,24 @@ fn become_error(skb: *mut __sk_buff, codes: i64) -> Option<()> {
 
 #[inline(never)]
 fn error4(skb: *mut __sk_buff, network: u32, transport: u32, code: u8) -> bool {
-    let (Some(mut quoted), Some(payload)) = (
+    // The packet's header without options, so that the quotation's length is known; and what is behind.
+    let mut quoted = [0; QUOTED4 as usize];
+    let (Some(header), Some(payload)) = (
         craft::read::<[u8; 20]>(skb, network),
         craft::read::<[u8; 8]>(skb, transport),
     ) else {
         return false;
     };
-    // Options are left out, so that the quotation's length is known.
+    for i in 0..20 {
+        quoted[i] = header[i];
+    }
+    for i in 0..8 {
+        quoted[20 + i] = payload[i];
+    }
     quoted[0] = 0x45;
-    let mut error = Error4 {
-        header: [0; 20],
-        icmp: [UNREACHABLE, code, 0, 0, 0, 0, 0, 0],
-        quoted,
-        payload,
-    };
-    let header = &mut error.header;
+    let mut header = [0; 20];
     header[0] = 0x45;
-    header[3] = size_of::<Error4>() as u8;
+    header[3] = (HEADERS4 + QUOTED4) as u8;
     header[6] = 0x40; // not to be fragmented
     header[8] = TTL;
     header[9] = ICMP;
@@ -129,37 +117,35 @@ fn error4(skb: *mut __sk_buff, network: u32, transport: u32, code: u8) -> bool {
         header[12 + i] = quoted[16 + i];
         header[16 + i] = quoted[12 + i];
     }
-    let check = !craft::fold(craft::sum(&error.header, 0));
-    [error.header[10], error.header[11]] = check.to_ne_bytes();
-    let sum = craft::sum(&error.quoted, craft::sum(&error.icmp, 0));
-    let sum = craft::sum(&error.payload, sum);
-    [error.icmp[2], error.icmp[3]] = (!craft::fold(sum)).to_ne_bytes();
-    craft::resize(skb, network + size_of::<Error4>() as u32).is_some()
-        && craft::write(skb, network, &error).is_some()
+    [header[10], header[11]] = (!craft::fold(craft::sum(&header, 0))).to_ne_bytes();
+    let mut icmp = [UNREACHABLE, code, 0, 0, 0, 0, 0, 0];
+    let sum = craft::sum(&quoted, craft::sum(&icmp, 0));
+    [icmp[2], icmp[3]] = (!craft::fold(sum)).to_ne_bytes();
+    craft::resize(skb, network + HEADERS4 + QUOTED4).is_some()
+        && craft::write(skb, network, &header).is_some()
+        && craft::write(skb, network + 20, &icmp).is_some()
+        && craft::write(skb, network + HEADERS4, &quoted).is_some()
 }
 
 #[inline(never)]
 fn error6(skb: *mut __sk_buff, network: u32, code: u8) -> bool {
-    let Some(quoted) = craft::read::<[u8; 48]>(skb, network) else {
+    let length = HEADERS6 + QUOTED6 - 40;
+    let mut icmp = [UNREACHABLE6, code, 0, 0, 0, 0, 0, 0];
+    // The addresses are the same, the other way round.
+    let sum = craft::sum(
+        &icmp,
+        craft::pseudo_header(skb, network, true, ICMPV6, length),
+    );
+    let mut quoted = [0; QUOTED6 as usize];
+    if !craft::read_into(skb, network, &mut quoted) {
         return false;
-    };
-    let length = (size_of::<Error6>() - 40) as u8;
-    let mut error = Error6 {
-        header: [0; 40],
-        icmp: [UNREACHABLE6, code, 0, 0, 0, 0, 0, 0],
-        quoted,
-    };
-    error.header[0] = 0x60;
-    error.header[5] = length;
-    error.header[6] = ICMPV6;
-    error.header[7] = TTL;
-    for i in 0..16 {
-        error.header[8 + i] = quoted[24 + i];
-        error.header[24 + i] = quoted[8 + i];
     }
-    let pseudo = craft::pseudo_header(skb, network, true, ICMPV6, u32::from(length));
-    let sum = craft::sum(&error.quoted, craft::sum(&error.icmp, pseudo));
-    [error.icmp[2], error.icmp[3]] = (!craft::fold(sum)).to_ne_bytes();
-    craft::resize(skb, network + size_of::<Error6>() as u32).is_some()
-        && craft::write(skb, network, &error).is_some()
+    let sum = craft::sum(&quoted, sum);
+    [icmp[2], icmp[3]] = (!craft::fold(sum)).to_ne_bytes();
+    let head = [0x60, 0, 0, 0, 0, length as u8, ICMPV6, TTL];
+    craft::resize(skb, network + HEADERS6 + QUOTED6).is_some()
+        && craft::write(skb, network, &head).is_some()
+        && craft::turn_ends(skb, network, true)
+        && craft::write(skb, network + 40, &icmp).is_some()
+        && craft::write(skb, network + HEADERS6, &quoted).is_some()
 }

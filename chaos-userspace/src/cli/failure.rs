@@ -9,6 +9,7 @@ use crate::engine::EngineError;
 use crate::engine::replay::ReplayError;
 use crate::faults::ParseError;
 use crate::plan::PlanError;
+use crate::state::StateError;
 
 /// Why a command ended without having done its work.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,8 @@ pub(super) enum Failure {
     Plan(#[from] PlanError),
     #[error("{0}")]
     Engine(#[from] EngineError),
+    #[error("{0}")]
+    State(#[from] StateError),
     /// CMD could not be executed.
     #[error("{command}: {source}")]
     Exec { command: String, source: io::Error },
@@ -33,6 +36,13 @@ pub(super) enum Failure {
     Input { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
     Replay { path: PathBuf, source: ReplayError },
+    /// A file that says nothing, or something wrong; `at` begins with its name.
+    #[error("{at}: {wrong}")]
+    Said {
+        at: String,
+        wrong: String,
+        remedy: Option<String>,
+    },
     #[error("{doing}: {source}")]
     Io {
         doing: &'static str,
@@ -58,6 +68,8 @@ impl Failure {
             | Self::Input { .. }
             | Self::Replay { .. }
             | Self::NobodyHit
+            | Self::State(StateError::Name(_))
+            | Self::Said { .. }
             | Self::Engine(
                 EngineError::NoProcess(_)
                 | EngineError::NoTarget { .. }
@@ -69,11 +81,16 @@ impl Failure {
                 status::MISSING
             }
             Self::Engine(EngineError::PidNamespace) => status::MISSING,
+            Self::Engine(EngineError::State(error)) | Self::State(error) if error.is_busy() => {
+                status::BUSY
+            }
             Self::Exec { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => status::NOT_FOUND,
                 _ => status::NOT_EXECUTABLE,
             },
-            Self::Engine(_) | Self::Output { .. } | Self::Io { .. } => status::FAILED,
+            Self::Engine(_) | Self::State(_) | Self::Output { .. } | Self::Io { .. } => {
+                status::FAILED
+            }
         }
     }
 
@@ -81,6 +98,8 @@ impl Failure {
     fn remedy(&self) -> Option<String> {
         let remedy = match self {
             Self::Engine(error) => return error.remedy(),
+            Self::State(error) => return error.remedy(),
+            Self::Said { remedy, .. } => return remedy.clone(),
             Self::Exec { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => {
                     "check the spelling, and of a script the interpreter in its first line"

@@ -27,6 +27,8 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
                 faults: header.faults.into_iter().map(|said| said.fault).collect(),
                 seed: Some(header.seed),
                 lease: crate::engine::Settings::default().lease,
+                name: None,
+                reason: None,
                 json: false,
                 output: None,
                 trace: None,

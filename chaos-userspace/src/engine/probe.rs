@@ -204,8 +204,13 @@ const fn canary(hook: Hook) -> Option<&'static str> {
         Hook::Ingress => Some("ingress:loss=100%"),
         Hook::FileOpen => Some("openat:error=EXFULL"),
         Hook::FilePermission => Some("read:error=EXFULL"),
-        Hook::Dns | Hook::Reset | Hook::Unreachable => None,
-        Hook::Socket | Hook::Exec | Hook::Follow | Hook::Entry => None,
+        Hook::Dns
+        | Hook::Reset
+        | Hook::Unreachable
+        | Hook::Socket
+        | Hook::Exec
+        | Hook::Follow
+        | Hook::Entry => None,
     }
 }
 

@@ -16,6 +16,7 @@ use super::{EngineError, boot_ns, processes};
 use crate::kernel::host::Cgroup2;
 use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point};
 use crate::plan::{Hook, Plan, Target};
+use crate::state::{Claim, Entry, Live};
 
 /// What holds for a session as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,10 @@ pub struct Session {
     guardian: Option<Guardian>,
     /// Newest last.
     undo: Vec<Undo>,
+    /// The record, where the injection is noted on the machine.
+    entry: Option<Entry>,
+    /// What was undone, in words.
+    undone: Vec<String>,
     /// The targets' network namespaces, which the undos name by our descriptors.
     netns: Vec<Option<Netns>>,
     cgroup: Option<RunCgroup>,
@@ -62,7 +67,9 @@ impl Session {
         plan: Plan,
         program: &Path,
         settings: Settings,
+        claim: Option<Claim>,
     ) -> Result<Self, EngineError> {
+        Kernel::check_privileges()?;
         let entry = if plan.hooks.contains(&Hook::Entry) {
             Some(
                 entry_point(program).map_err(|source| EngineError::EntryPoint {
@@ -74,7 +81,7 @@ impl Session {
             None
         };
         let cgroup2 = cgroup2()?;
-        let mut session = Self::load(plan, settings)?;
+        let mut session = Self::load(plan, settings, claim)?;
         let cgroup = RunCgroup::below(&cgroup2);
         session.journal(cgroup.undo())?;
         cgroup.make()?;
@@ -100,7 +107,11 @@ impl Session {
     /// # Errors
     ///
     /// Whatever was made is undone.
-    pub fn for_running(plan: Plan, settings: Settings) -> Result<Self, EngineError> {
+    pub fn for_running(
+        plan: Plan,
+        settings: Settings,
+        claim: Option<Claim>,
+    ) -> Result<Self, EngineError> {
         let Target::Running(who) = &plan.target else {
             return Err(EngineError::Io {
                 doing: "attaching to processes",
@@ -114,7 +125,7 @@ impl Session {
             File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;
         let targets = Targets::resolve(who.clone(), plan.masks.rules, cgroup2)?;
         let netns = Self::namespaces(&targets, &[])?;
-        let mut session = Self::load(plan, settings)?;
+        let mut session = Self::load(plan, settings, claim)?;
         let attached = session.attach(&root, None, &netns);
         session.netns = netns;
         attached?;
@@ -176,19 +187,26 @@ impl Session {
         hooks.filter(|hook| hook.is_classifier()).collect()
     }
 
-    fn load(plan: Plan, settings: Settings) -> Result<Self, EngineError> {
+    fn load(plan: Plan, settings: Settings, claim: Option<Claim>) -> Result<Self, EngineError> {
         let guardian = Guardian::start().map_err(EngineError::Guardian)?;
+        let guardian_pid = guardian.pid();
         let mut session = Self {
             plan,
             settings,
             kernel: None,
             guardian: Some(guardian),
             undo: Vec::new(),
+            entry: None,
+            undone: Vec::new(),
             netns: Vec::new(),
             cgroup: None,
             targets: None,
             armed_at: 0,
         };
+        if let Some(claim) = claim {
+            session.journal(claim.undo())?;
+            session.entry = Some(claim.enter(guardian_pid)?);
+        }
         let kernel = session
             .kernel
             .insert(Kernel::load(&session.plan, session.settings.listen)?);
@@ -204,6 +222,9 @@ impl Session {
 
     /// Journals what is about to be made.
     fn journal(&mut self, undo: Undo) -> Result<(), EngineError> {
+        if let Some(entry) = &mut self.entry {
+            entry.journal(&undo)?;
+        }
         if let Some(guardian) = &mut self.guardian {
             guardian.journal(&undo).map_err(EngineError::Guardian)?;
         }
@@ -368,11 +389,40 @@ impl Session {
             events_lost: listens.then_some(lost),
             armed_at_ns: self.armed_at,
             armed: self.armed_at != 0,
+            undone: self.undone.clone(),
             seconds: match self.armed_at {
                 0 => 0.0,
                 at => boot_ns().saturating_sub(at) as f64 / 1e9,
             },
             faults,
+        })
+    }
+
+    /// The record of this injection, where it is noted.
+    pub fn entry(&mut self) -> Option<&mut Entry> {
+        self.entry.as_mut()
+    }
+
+    /// What there is to be told of it while it is in force.
+    ///
+    /// # Errors
+    ///
+    /// The counters could not be read, or it is noted nowhere.
+    pub fn live(&mut self, limit: Option<Duration>) -> Result<Live, EngineError> {
+        let report = self.report()?;
+        let record = self.entry.as_ref().ok_or_else(not_loaded)?.record().clone();
+        let left = limit.filter(|_| report.armed).map(|limit| {
+            let armed = Duration::from_nanos(boot_ns().saturating_sub(report.armed_at_ns));
+            limit.saturating_sub(armed).as_secs_f64()
+        });
+        let until = self.kernel()?.control(control::LEASE_UNTIL)?;
+        Ok(Live {
+            record,
+            report,
+            processes: self.members().len(),
+            left_s: left,
+            lease_left_s: until.saturating_sub(boot_ns()) as f64 / 1e9,
+            keepalive_left_s: None,
         })
     }
 
@@ -418,8 +468,18 @@ impl Session {
         }
         let mut clean = true;
         while let Some(undo) = self.undo.pop() {
+            if undo.is_record() && !clean {
+                // What could not be undone is noted in it.
+                continue;
+            }
             match undo.undo() {
-                Ok(_) => {
+                Ok(outcome) => {
+                    if outcome == super::undo::Outcome::Done && !undo.is_record() {
+                        self.undone.push(undo.to_string());
+                    }
+                    if let Some(entry) = &mut self.entry {
+                        entry.forget(&undo);
+                    }
                     if let Some(guardian) = &mut self.guardian {
                         guardian.forget(&undo);
                     }

@@ -15,6 +15,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::clsact;
+use crate::state::{Owner, StateDir};
 
 /// How long processes may go on forking or dying in a cgroup that is to be emptied.
 const EMPTYING: Duration = Duration::from_secs(2);
@@ -44,6 +45,15 @@ pub enum Undo {
         /// The clsact qdisc was made for this filter, and goes with it unless others use it by then.
         made_clsact: bool,
     },
+    /// An injection's record. The first to be journalled, and so the last to be undone, if all others were.
+    Record {
+        /// The state folder.
+        dir: PathBuf,
+        /// The injection's id.
+        id: String,
+        /// Whose record it is: the id may be somebody else's by now.
+        owner: Owner,
+    },
 }
 
 /// What undoing came to.
@@ -67,7 +77,7 @@ impl Undo {
     }
 
     /// Opens the network namespace in which to undo it, if that is not the caller's.
-    pub(super) fn namespace(&self) -> io::Result<Option<File>> {
+    pub(crate) fn namespace(&self) -> io::Result<Option<File>> {
         match self {
             Self::TcFilter {
                 netns: Some(path), ..
@@ -77,7 +87,7 @@ impl Undo {
     }
 
     /// Undoes it in its network namespace, opened before.
-    pub(super) fn undo_in(&self, namespace: Option<&File>) -> io::Result<Outcome> {
+    pub(crate) fn undo_in(&self, namespace: Option<&File>) -> io::Result<Outcome> {
         match self {
             Self::Cgroup { path, back_to } => remove_cgroup(path, back_to),
             Self::TcFilter {
@@ -90,7 +100,18 @@ impl Undo {
                 let clsact = *made_clsact && clsact::remove_if_empty(*ifindex)?;
                 Ok(Outcome::done_if(filters || clsact))
             }),
+            Self::Record { dir, id, owner } => {
+                let dir = StateDir::open(dir).map_err(io::Error::other)?;
+                dir.remove_of(id, owner).map(Outcome::done_if)
+            }
         }
+    }
+}
+
+impl Undo {
+    /// Whether it is the note of all others, which has to stay while one of them could not be undone.
+    pub(super) fn is_record(&self) -> bool {
+        matches!(self, Self::Record { .. })
     }
 }
 
@@ -116,6 +137,7 @@ impl fmt::Display for Undo {
                     None => Ok(()),
                 }
             }
+            Self::Record { id, .. } => write!(f, "record {id}"),
         }
     }
 }

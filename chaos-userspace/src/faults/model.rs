@@ -161,7 +161,6 @@ pub enum Effect {
     /// Anything else that can happen to a system call. Never one error alone: that is [`Effect::Error`].
     Call(CallEffect),
     /// What else BPF alone does to packets.
-    #[serde(untagged)]
     Wire(Wire),
 }
 

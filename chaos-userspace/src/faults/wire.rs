@@ -197,3 +197,34 @@ impl From<Rcode> for u8 {
         code.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::Fault;
+
+    #[test]
+    fn words_are_printed_as_they_are_read() {
+        for (text, canonical) in [
+            ("net:reset:port=443", "egress:reset:port=443"),
+            ("egress,ingress:blackhole", "net:blackhole"),
+            ("net:partition:dst=10.0.0.1", "net:partition:dst=10.0.0.1"),
+            ("egress:unreachable=admin", "egress:unreachable=admin"),
+            ("dns:rcode=3", "dns:rcode=NXDOMAIN"),
+            ("dns:rcode=15:p=5%", "dns:rcode=15:p=5%"),
+            (
+                "dns:answer=[::1]:name=DB.,*.A",
+                "dns:answer=[::1]:name=db,*.a",
+            ),
+            ("dns:drop:port=5353", "dns:drop:port=5353"),
+        ] {
+            let fault: Fault = text.parse().unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(fault.to_string(), canonical);
+            let json = serde_json::to_string(&fault).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Fault>(&json).unwrap(),
+                fault,
+                "{json}"
+            );
+        }
+    }
+}

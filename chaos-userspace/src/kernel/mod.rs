@@ -406,6 +406,18 @@ fn attach(
     }
 }
 
+/// Names and ids of murphy's programs in the kernel, whoever loaded them; none where they cannot be listed.
+pub fn programs_of_murphy() -> Vec<String> {
+    aya::programs::loaded_programs()
+        .map_while(Result::ok)
+        .filter_map(|program| {
+            let name = program.name_as_str()?;
+            name.starts_with("murphy_")
+                .then(|| format!("{name} ({})", program.id()))
+        })
+        .collect()
+}
+
 /// The file offset of an ELF program's entry point, for [`Hook::Entry`].
 pub fn entry_point(program: &Path) -> std::io::Result<u64> {
     let invalid =

@@ -58,9 +58,9 @@ impl Dns {
         };
         wait_until(Duration::from_secs(20), || {
             let mut asked = prefix.to_vec();
-            asked.push("dig");
+            asked.push("dig".to_owned());
             let asked =
-                program(asked[0])
+                program(&asked[0])
                     .args(&asked[1..])
                     .args(question(address, "example.com", "A"));
             asked.run().is_ok_and(|done| done.stdout.trim() == A)

@@ -16,7 +16,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Makes them: here 198.18.0.1 and fd00:18::1, there the same with 2.
+    /// Makes them: here 198.18.0.1 and `fd00:18::1`, there the same with 2.
     pub fn new() -> Result<Self> {
         let hosts = Self {
             here: host()?,

@@ -36,8 +36,10 @@ pub const EXEMPT_HELPER: u32 = 14;
 pub const LISTEN: u32 = 15;
 /// Events that found the buffer full. Changed atomically.
 pub const EVENTS_LOST: u32 = 16;
+/// By what packets of this injector are told that a hook has seen already: see [`crate::mark`].
+pub const PACKET_TAG: u32 = 17;
 /// Number of slots.
-pub const SLOTS: u32 = 17;
+pub const SLOTS: u32 = 18;
 
 /// Nobody listens: no event is written.
 pub const LISTEN_NOTHING: u64 = 0;

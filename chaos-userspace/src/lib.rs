@@ -5,10 +5,12 @@
 //! aya; [`engine`] owns every guard; [`state`] knows what is active on the machine;
 //! [`cli`] parses, shows, and exits.
 
+pub mod audit;
 pub mod cli;
 pub mod convert;
 pub mod engine;
 pub mod faults;
 pub mod kernel;
 pub mod plan;
+pub mod policy;
 pub mod state;

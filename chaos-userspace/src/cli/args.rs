@@ -96,9 +96,18 @@ pub struct FaultArgs {
     /// The name by which `murphy stop` and `status` know it, instead of one of murphy's choice
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Why, for whoever looks at `murphy status`
+    /// Why, for whoever looks at `murphy status` or the audit log
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+    /// Show what would be attached, who would be hit, and what a policy refuses; do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// A policy that must allow it too, beside /etc/murphy/policy.toml; may be repeated
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub policy: Vec<PathBuf>,
+    /// Append who does what to whom, and how it ended, to FILE, or to journald; may be repeated
+    #[arg(long, value_name = "FILE|journald", hide_short_help = true)]
+    pub audit: Vec<String>,
     /// Write the result as JSON, in one line
     #[arg(long)]
     pub json: bool,

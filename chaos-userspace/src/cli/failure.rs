@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use super::output::tell;
 use super::status;
+use crate::audit::AuditError;
 use crate::engine::EngineError;
 use crate::engine::replay::ReplayError;
 use crate::faults::ParseError;
 use crate::plan::PlanError;
+use crate::policy::{PolicyError, Refusal};
 use crate::state::StateError;
 
 /// Why a command ended without having done its work.
@@ -22,6 +24,13 @@ pub(super) enum Failure {
     Engine(#[from] EngineError),
     #[error("{0}")]
     State(#[from] StateError),
+    #[error("{0}")]
+    PolicyFile(#[from] PolicyError),
+    /// What was asked is not allowed here.
+    #[error("{}", sentences(.0))]
+    Policy(Vec<Refusal>),
+    #[error("{0}")]
+    Audit(#[from] AuditError),
     /// CMD could not be executed.
     #[error("{command}: {source}")]
     Exec { command: String, source: io::Error },
@@ -69,6 +78,7 @@ impl Failure {
             | Self::Replay { .. }
             | Self::NobodyHit
             | Self::State(StateError::Name(_))
+            | Self::PolicyFile(PolicyError::Syntax { .. })
             | Self::Said { .. }
             | Self::Engine(
                 EngineError::NoProcess(_)
@@ -80,7 +90,7 @@ impl Failure {
             Self::Engine(EngineError::Kernel(error)) if error.is_missing_feature() => {
                 status::MISSING
             }
-            Self::Engine(EngineError::PidNamespace) => status::MISSING,
+            Self::Engine(EngineError::PidNamespace) | Self::Policy(_) => status::MISSING,
             Self::Engine(EngineError::State(error)) | Self::State(error) if error.is_busy() => {
                 status::BUSY
             }
@@ -88,9 +98,12 @@ impl Failure {
                 io::ErrorKind::NotFound => status::NOT_FOUND,
                 _ => status::NOT_EXECUTABLE,
             },
-            Self::Engine(_) | Self::State(_) | Self::Output { .. } | Self::Io { .. } => {
-                status::FAILED
-            }
+            Self::Engine(_)
+            | Self::State(_)
+            | Self::PolicyFile(_)
+            | Self::Audit(_)
+            | Self::Output { .. }
+            | Self::Io { .. } => status::FAILED,
         }
     }
 
@@ -99,6 +112,11 @@ impl Failure {
         let remedy = match self {
             Self::Engine(error) => return error.remedy(),
             Self::State(error) => return error.remedy(),
+            Self::PolicyFile(error) => return error.remedy(),
+            Self::Policy(refusals) => return refusals.first().map(|first| first.remedy.clone()),
+            Self::Audit(_) => {
+                "what has to be noted and cannot be is not done: make it writable, or take --audit away"
+            }
             Self::Said { remedy, .. } => return remedy.clone(),
             Self::Exec { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => {
@@ -118,6 +136,16 @@ impl Failure {
         Some(remedy.to_owned())
     }
 
+    /// What kind of thing went wrong, for those who count.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.status() {
+            status::USAGE => "usage",
+            status::BUSY => "busy",
+            status::MISSING => "missing_feature",
+            _ => "failed",
+        }
+    }
+
     /// Tells the user, on standard error, with what helps.
     pub(super) fn show(&self) {
         if let Self::Parse(error) = self {
@@ -134,6 +162,12 @@ impl Failure {
             tell(&format!("  {}", keep(&log)));
         }
     }
+}
+
+/// Each refusal in a line.
+fn sentences(refusals: &[Refusal]) -> String {
+    let lines: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+    format!("not allowed here: {}", lines.join("\n  and "))
 }
 
 /// Colours are for people: standard error is a terminal and `NO_COLOR` is not set.

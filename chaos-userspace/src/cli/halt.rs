@@ -10,7 +10,9 @@ use super::failure::Failure;
 use super::lifecycle::{end, line};
 use super::output::tell;
 use super::status as code;
+use crate::audit::{Audit, Operation};
 use crate::kernel::programs_of_murphy;
+use crate::policy::Policies;
 use crate::state::halt::{self, Halt};
 use crate::state::{StateDir, client};
 
@@ -34,6 +36,10 @@ pub(super) fn panic(args: &PanicArgs) -> Result<u8, Failure> {
         halt::halt(&dir, &halt)?;
         drop(lock);
     }
+    note(
+        Operation::ChaosSafetyPanic,
+        &json!({ "uid": halt.uid, "reason": halt.reason }),
+    );
     let wanted = client::active();
     let (stopped, failed) = end(&wanted, Some("murphy panic"), PATIENCE);
     let left = await_programs();
@@ -66,6 +72,15 @@ pub(super) fn panic(args: &PanicArgs) -> Result<u8, Failure> {
     Ok(if everything { 0 } else { code::FAILED })
 }
 
+/// Notes it where the machine's policy wants that. The lever works all the same if it cannot be.
+fn note(operation: Operation, details: &serde_json::Value) {
+    let policies = Policies::load(&[]).unwrap_or_default();
+    let told = Audit::open(policies.audit()).and_then(|mut audit| audit.tell(operation, details));
+    if let Err(error) = told {
+        tell(&format!("murphy: {error}"));
+    }
+}
+
 /// Programs of murphy's that are still loaded after a while.
 fn await_programs() -> Vec<String> {
     let deadline = Instant::now() + FREED;
@@ -82,6 +97,10 @@ fn await_programs() -> Vec<String> {
 pub(super) fn resume(args: &ResumeArgs) -> Result<u8, Failure> {
     let dir = StateDir::own()?;
     let held = halt::resume(&dir)?;
+    let uid = rustix::process::getuid().as_raw();
+    if held {
+        note(Operation::ChaosSafetyResumed, &json!({ "uid": uid }));
+    }
     // Root's word is not a user's to take back.
     let other = halt::now(Some(&dir));
     if args.json {

@@ -9,6 +9,7 @@ use super::detach::{Armed, Injector, Role, detach};
 use super::failure::Failure;
 use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
+use super::permit::{self, Permit};
 use super::run::faults;
 use super::signals::{self, Signals};
 use super::targets;
@@ -31,6 +32,9 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
         Target::Running(targets::who(&args.targets)?),
         &options,
     )?;
+    let Some(mut permit) = permit::ask(&args.common, &plan, None)? else {
+        return Ok(0);
+    };
     let claim = Claim::new(
         &plan,
         About {
@@ -57,11 +61,25 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
             Role::Injector(injector) => {
                 // It is another process now.
                 let claim = claim.of_this_process();
-                carry_out(args, plan, claim, seed, Some(injector))
+                permitted(args, plan, claim, seed, Some(injector), &mut permit)
             }
         };
     }
-    carry_out(args, plan, claim, seed, None)
+    permitted(args, plan, claim, seed, None, &mut permit)
+}
+
+/// Notes its beginning and its end, however that comes about.
+fn permitted(
+    args: &InjectArgs,
+    plan: Plan,
+    claim: Claim,
+    seed: u64,
+    detached: Option<Injector>,
+    permit: &mut Permit,
+) -> Result<u8, Failure> {
+    permit.started(claim.record())?;
+    let done = carry_out(args, plan, claim, seed, detached, permit);
+    done.inspect_err(|failure| permit.failed(failure))
 }
 
 fn carry_out(
@@ -70,6 +88,7 @@ fn carry_out(
     claim: Claim,
     seed: u64,
     detached: Option<Injector>,
+    permit: &mut Permit,
 ) -> Result<u8, Failure> {
     let file = output::file(&args.common)?;
     let sinks = Sinks::open(&args.common, &plan, seed, Some(args.limit))?;
@@ -123,6 +142,7 @@ fn carry_out(
             seed,
             report: &report,
         };
+        permit.ended(outcome.ended, &report);
         let written = listener.finish(outcome.ended, &report);
         output::result(&args.common, file, &outcome)?;
         written?;

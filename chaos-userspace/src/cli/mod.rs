@@ -12,6 +12,7 @@ mod inject;
 mod lifecycle;
 mod listen;
 mod output;
+mod permit;
 mod replay;
 mod run;
 mod signals;

@@ -1,6 +1,7 @@
 //! `murphy run`: a command under faults.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::Child;
 
 use nix::sys::signal::{Signal, kill};
@@ -13,11 +14,13 @@ use super::control::{Control, Stop};
 use super::failure::Failure;
 use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
+use super::permit::{self, Permit};
 use super::signals::{Arrived, Signals, pidfd};
 use super::{runtime, seed};
 use crate::engine::{Session, Settings};
 use crate::faults::Fault;
 use crate::plan::{Options, Plan, Target};
+use crate::policy::Command;
 use crate::state::{About, Claim};
 
 /// Runs the command; gives the status to exit with.
@@ -33,6 +36,15 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
     let plan = Plan::new(faults, Target::Command, &options)?;
     let identity = args.user.as_deref().map(Identity::of).transpose()?;
     let program = child::find(args.command.first().map(AsRef::as_ref).unwrap_or_default())?;
+    let target = Command {
+        program: &program,
+        uid: identity
+            .as_ref()
+            .map_or_else(|| rustix::process::getuid().as_raw(), Identity::uid),
+    };
+    let Some(mut permit) = permit::ask(&args.common, &plan, Some(target))? else {
+        return Ok(0);
+    };
     let claim = Claim::new(
         &plan,
         About {
@@ -49,6 +61,26 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
                 .collect(),
         },
     )?;
+    permit.started(claim.record())?;
+    let command = Found { program, identity };
+    let done = carry_out(args, plan, claim, seed, &command, &mut permit);
+    done.inspect_err(|failure| permit.failed(failure))
+}
+
+/// The command of `run`, and whom it runs as.
+struct Found {
+    program: PathBuf,
+    identity: Option<Identity>,
+}
+
+fn carry_out(
+    args: &RunArgs,
+    plan: Plan,
+    claim: Claim,
+    seed: u64,
+    command: &Found,
+    permit: &mut Permit,
+) -> Result<u8, Failure> {
     let file = output::file(&args.common)?;
     output::plan(&args.common, &plan);
     let sinks = Sinks::open(&args.common, &plan, seed, args.limit)?;
@@ -57,7 +89,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
         listen: sinks.listen(),
     };
 
-    let mut session = Session::for_command(plan, &program, settings, Some(claim))?;
+    let mut session = Session::for_command(plan, &command.program, settings, Some(claim))?;
     let procs = session.procs()?;
     runtime()?.block_on(async {
         let signals = Signals::catch().map_err(Failure::io("catching signals"))?;
@@ -66,9 +98,9 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
             Listener::new(&mut session, sinks).map_err(Failure::io("listening to events"))?;
         let mut child = child::start(
             &args.command,
-            &program,
+            &command.program,
             &procs,
-            identity.as_ref(),
+            command.identity.as_ref(),
             signals.before(),
         )?;
         drop(procs);
@@ -113,6 +145,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
             seed,
             report: &report,
         };
+        permit.ended(outcome.ended, &report);
         let written = listener.finish(outcome.ended, &report);
         output::result(&args.common, file, &outcome)?;
         written?;

@@ -1,7 +1,8 @@
 //! One injection from its beginning to its end.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chaos_common::control;
@@ -9,6 +10,7 @@ use chaos_common::control;
 use super::cgroup::RunCgroup;
 use super::guardian::Guardian;
 use super::interfaces::{self, Interface, Netns};
+use super::netem::{self, Detours};
 use super::report::{FaultReport, Report};
 use super::targets::Targets;
 use super::undo::Undo;
@@ -53,6 +55,10 @@ pub struct Session {
     netns: Vec<Option<Netns>>,
     cgroup: Option<RunCgroup>,
     targets: Option<Targets>,
+    /// Interfaces that have a classifier: which, network namespace and number.
+    classified: BTreeSet<(Hook, Option<PathBuf>, u32)>,
+    /// The ways through netem.
+    netem: Detours,
     armed_at: u64,
 }
 
@@ -98,7 +104,9 @@ impl Session {
         kernel.set_control(control::ARM_BY, by)?;
         session.cgroup = Some(cgroup);
         session.renew()?;
-        session.attach(&directory, entry.map(|offset| (program, offset)), &[None])?;
+        let own = vec![None];
+        session.attach(&directory, entry.map(|offset| (program, offset)), &own)?;
+        session.netns = own;
         Ok(session)
     }
 
@@ -144,11 +152,20 @@ impl Session {
         targets: &Targets,
         known: &[Option<Netns>],
     ) -> Result<Vec<Option<Netns>>, EngineError> {
-        let mut found = Vec::new();
-        if targets.are_standing() && !known.contains(&None) {
-            found.push(None);
+        let mut found = Self::namespaces_of(targets.members(), known)?;
+        if targets.are_standing() && !known.contains(&None) && !found.contains(&None) {
+            found.insert(0, None);
         }
-        for pid in targets.members() {
+        Ok(found)
+    }
+
+    /// The network namespaces of processes, without those known.
+    fn namespaces_of(
+        pids: impl IntoIterator<Item = u32>,
+        known: &[Option<Netns>],
+    ) -> Result<Vec<Option<Netns>>, EngineError> {
+        let mut found = Vec::new();
+        for pid in pids {
             let of = match Netns::of(pid) {
                 Ok(of) => of,
                 Err(_) if !processes::runs(pid) => continue,
@@ -164,27 +181,34 @@ impl Session {
     /// Looks for targets that user space alone can find, if it is time to.
     fn follow(&mut self) -> Result<(), EngineError> {
         let sockets = self.plan.hooks.contains(&Hook::Socket);
-        let classifiers = self.classifiers();
-        let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) else {
-            return Ok(());
-        };
-        if !targets.follow(kernel, sockets)? || classifiers.is_empty() {
+        if let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) {
+            targets.follow(kernel, sockets)?;
+        }
+        if self.netns.is_empty() || !self.plan.hooks.iter().any(|hook| hook.is_of_interfaces()) {
             return Ok(());
         }
-        for netns in Self::namespaces(targets, &self.netns)? {
+        for netns in self.new_namespaces()? {
             // Its undo names it by our descriptor, so it is kept whatever comes.
-            let attached = classifiers
-                .iter()
-                .try_for_each(|&hook| self.attach_classifier(hook, netns.as_ref()));
+            let covered = self.cover(netns.as_ref());
             self.netns.push(netns);
-            attached?;
+            covered?;
         }
+        let known = std::mem::take(&mut self.netns);
+        for netns in &known {
+            // What goes away while it is looked at is no loss.
+            let _ = self.cover(netns.as_ref());
+        }
+        self.netns = known;
         Ok(())
     }
 
-    fn classifiers(&self) -> Vec<Hook> {
-        let hooks = self.plan.hooks.iter().copied();
-        hooks.filter(|hook| hook.is_classifier()).collect()
+    /// The network namespaces in which there are targets by now.
+    fn new_namespaces(&self) -> Result<Vec<Option<Netns>>, EngineError> {
+        match (&self.targets, &self.cgroup) {
+            (Some(targets), _) => Self::namespaces(targets, &self.netns),
+            (None, Some(cgroup)) => Self::namespaces_of(cgroup.members(), &self.netns),
+            (None, None) => Ok(Vec::new()),
+        }
     }
 
     fn load(plan: Plan, settings: Settings, claim: Option<Claim>) -> Result<Self, EngineError> {
@@ -201,6 +225,8 @@ impl Session {
             netns: Vec::new(),
             cgroup: None,
             targets: None,
+            classified: BTreeSet::new(),
+            netem: Detours::default(),
             armed_at: 0,
         };
         if let Some(claim) = claim {
@@ -210,18 +236,19 @@ impl Session {
         let kernel = session
             .kernel
             .insert(Kernel::load(&session.plan, session.settings.listen)?);
+        kernel.set_control(control::PACKET_TAG, netem::tag()?)?;
         if let Some(guardian) = &session.guardian {
             kernel.set_control(control::EXEMPT_HELPER, u64::from(guardian.pid()))?;
         }
         Ok(session)
     }
 
-    fn kernel(&mut self) -> Result<&mut Kernel, EngineError> {
+    pub(super) fn kernel(&mut self) -> Result<&mut Kernel, EngineError> {
         self.kernel.as_mut().ok_or_else(not_loaded)
     }
 
     /// Journals what is about to be made.
-    fn journal(&mut self, undo: Undo) -> Result<(), EngineError> {
+    pub(super) fn journal(&mut self, undo: Undo) -> Result<(), EngineError> {
         if let Some(entry) = &mut self.entry {
             entry.journal(&undo)?;
         }
@@ -238,6 +265,10 @@ impl Session {
         entry: Option<(&Path, u64)>,
         netns: &[Option<Netns>],
     ) -> Result<(), EngineError> {
+        // First, as this kernel may lack what it takes.
+        for netns in netns {
+            self.cover(netns.as_ref())?;
+        }
         for hook in self.plan.hooks.clone() {
             match hook {
                 Hook::Connect | Hook::Socket | Hook::Ingress => {
@@ -251,14 +282,37 @@ impl Session {
                         self.kernel()?.attach(hook, Place::Code { file, offset })?;
                     }
                 }
-                Hook::Egress | Hook::Dns | Hook::Reset | Hook::Unreachable => {
-                    for netns in netns {
-                        self.attach_classifier(hook, netns.as_ref())?;
-                    }
-                }
+                // Attached interface by interface, below.
+                Hook::Egress
+                | Hook::Dns
+                | Hook::Reset
+                | Hook::Unreachable
+                | Hook::EgressNetem
+                | Hook::IngressNetem => {}
             }
         }
         Ok(())
+    }
+
+    /// Attaches what belongs to interfaces to every one that is up in a network namespace, and was not before.
+    fn cover(&mut self, netns: Option<&Netns>) -> Result<(), EngineError> {
+        self.detour(|detours, session| detours.cover(session, netns))?;
+        let hooks: Vec<_> = self.plan.hooks.iter().copied().collect();
+        for hook in hooks.into_iter().filter(|hook| hook.is_classifier()) {
+            self.attach_classifier(hook, netns)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the ways through netem use the session that they are part of.
+    fn detour(
+        &mut self,
+        work: impl FnOnce(&mut Detours, &mut Self) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let mut detours = std::mem::take(&mut self.netem);
+        let done = work(&mut detours, self);
+        self.netem = detours;
+        done
     }
 
     /// Attaches a classifier to every interface that is up.
@@ -270,6 +324,11 @@ impl Session {
             .and_then(|list| list)
             .map_err(EngineError::io("listing network interfaces"))?;
         for Interface { name, index } in interfaces {
+            let covered = (hook, netns.map(|netns| netns.identity().to_owned()), index);
+            if self.classified.contains(&covered) {
+                continue;
+            }
+            self.classified.insert(covered);
             let place = Place::Interface { name: &name };
             let kernel = self.kernel()?;
             let by_link = interfaces::inside(netns, || kernel.attach(hook, place))
@@ -284,6 +343,7 @@ impl Session {
                 netns: netns.map(Netns::path),
                 ifindex: index,
                 interface: name.clone(),
+                side: clsact::Side::Egress,
                 priority,
                 made_clsact: !interfaces::inside(netns, || clsact::is_there(index))
                     .and_then(|there| there)

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::clsact;
+use crate::kernel::clsact::{self, Side};
+use crate::kernel::netem;
 use crate::state::{Owner, StateDir};
 
 /// How long processes may go on forking or dying in a cgroup that is to be emptied.
@@ -40,10 +41,23 @@ pub enum Undo {
         ifindex: u32,
         /// Its name when the filter was made, for messages.
         interface: String,
+        /// The side of clsact.
+        #[serde(default)]
+        side: Side,
         /// Priority of the filter.
         priority: u16,
         /// The clsact qdisc was made for this filter, and goes with it unless others use it by then.
         made_clsact: bool,
+    },
+    /// An ifb with a netem of ours, whose filters are journalled after it and so undone before. Undone when what it holds has
+    /// left, or the time for that is up.
+    Ifb {
+        /// The network namespace, as above.
+        netns: Option<PathBuf>,
+        /// Its name, which no other injector uses.
+        name: String,
+        /// How long to wait for what it holds, in ms.
+        wait_ms: u64,
     },
     /// An injection's record. The first to be journalled, and so the last to be undone, if all others were.
     Record {
@@ -66,7 +80,7 @@ pub enum Outcome {
 }
 
 impl Undo {
-    /// Undoes it. Takes at most about two seconds.
+    /// Undoes it. Takes at most about two seconds; an ifb as long as it is to be waited for.
     ///
     /// # Errors
     ///
@@ -81,6 +95,9 @@ impl Undo {
         match self {
             Self::TcFilter {
                 netns: Some(path), ..
+            }
+            | Self::Ifb {
+                netns: Some(path), ..
             } => File::open(path).map(Some),
             _ => Ok(None),
         }
@@ -92,13 +109,18 @@ impl Undo {
             Self::Cgroup { path, back_to } => remove_cgroup(path, back_to),
             Self::TcFilter {
                 ifindex,
+                side,
                 priority,
                 made_clsact,
                 ..
             } => inside(namespace, || {
-                let filters = clsact::remove_filters(*ifindex, *priority)?;
+                let filters = clsact::remove_filters(*ifindex, *side, *priority)?;
                 let clsact = *made_clsact && clsact::remove_if_empty(*ifindex)?;
                 Ok(Outcome::done_if(filters || clsact))
+            }),
+            Self::Ifb { name, wait_ms, .. } => inside(namespace, || {
+                drain(name, Duration::from_millis(*wait_ms))?;
+                Ok(Outcome::done_if(netem::remove(name)?))
             }),
             Self::Record { dir, id, owner } => {
                 let dir = StateDir::open(dir).map_err(io::Error::other)?;
@@ -132,14 +154,31 @@ impl fmt::Display for Undo {
                 ..
             } => {
                 write!(f, "tc filter {priority} on {interface}")?;
-                match netns {
-                    Some(netns) => write!(f, " in {}", netns.display()),
-                    None => Ok(()),
-                }
+                in_namespace(f, netns.as_deref())
+            }
+            Self::Ifb { netns, name, .. } => {
+                write!(f, "interface {name}")?;
+                in_namespace(f, netns.as_deref())
             }
             Self::Record { id, .. } => write!(f, "record {id}"),
         }
     }
+}
+
+fn in_namespace(f: &mut fmt::Formatter<'_>, netns: Option<&Path>) -> fmt::Result {
+    match netns {
+        Some(netns) => write!(f, " in {}", netns.display()),
+        None => Ok(()),
+    }
+}
+
+/// Waits until an ifb holds nothing any more, but no longer than that. What it still holds then is lost.
+fn drain(name: &str, longest: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + longest;
+    while netem::held(name)?.is_some_and(|held| held > 0) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// Does something in a network namespace, from a thread of its own: the caller's threads stay in theirs.
@@ -247,6 +286,7 @@ mod tests {
             netns: netns.map(PathBuf::from),
             ifindex: 2,
             interface: "eth0".to_owned(),
+            side: Side::Egress,
             priority: 1234,
             made_clsact: true,
         }

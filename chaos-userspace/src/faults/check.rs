@@ -45,15 +45,16 @@ pub(super) fn wrong_key(key: Key, op: &str) -> String {
             | EffectKey::Retval
             | EffectKey::Signal
             | EffectKey::DelayEnter
-            | EffectKey::DelayExit
-            | EffectKey::Jitter,
+            | EffectKey::DelayExit,
         )
         | Key::Trigger(TriggerKey::Count) => "a system call",
         Key::Effect(EffectKey::Reset | EffectKey::Unreachable) => "packets that leave: egress",
         Key::Effect(EffectKey::Rcode | EffectKey::Answer | EffectKey::Drop)
         | Key::Filter(FilterKey::Name) => "DNS queries: dns",
-        Key::Effect(EffectKey::Loss | EffectKey::Blackhole | EffectKey::Partition)
-        | Key::Filter(FilterKey::Sport | FilterKey::Proto) => "packets: egress, ingress or net",
+        Key::Effect(EffectKey::Jitter) => "a delay: of a system call, or of packets",
+        Key::Effect(_) | Key::Filter(FilterKey::Sport | FilterKey::Proto) => {
+            "packets: egress, ingress or net"
+        }
         Key::Filter(FilterKey::Port | FilterKey::Dst) => {
             "a call with a socket address: connect, bind, sendto, or egress/ingress/net"
         }
@@ -114,6 +115,12 @@ impl Fault {
                 key: Key::Effect(EffectKey::Partition),
                 problem: "say from whom, with `dst`; `blackhole` is from everybody",
             });
+        }
+        if let Effect::Netem(netem) = &self.effect
+            && let Some((key, problem)) = netem.problem()
+        {
+            let key = Key::Effect(key);
+            return Err(Mismatch::Value { key, problem });
         }
         match self.trigger.problem() {
             None => Ok(()),

@@ -14,6 +14,7 @@ pub mod expr;
 mod ingress;
 pub mod model;
 pub mod name;
+pub mod netem;
 mod open;
 mod read_write;
 pub mod registry;
@@ -28,6 +29,7 @@ pub use effect::CallEffect;
 pub use expr::{Mistake, ParseError};
 pub use model::{Effect, Fault, Filter, Op, Trigger};
 pub use name::NameGlob;
+pub use netem::Netem;
 pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TriggerKey};
 pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,

@@ -13,6 +13,7 @@ use super::call::{Count, Glob};
 use super::check::Mismatch;
 use super::effect::CallEffect;
 use super::name::NameGlob;
+use super::netem::Netem;
 use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
 use super::wire::Wire;
 use super::{arch, dns};
@@ -158,6 +159,8 @@ pub enum Effect {
     Error(Errno),
     /// The packet vanishes with this probability; the sender is not told. The trigger's `p` multiplies it.
     Loss(Ppm),
+    /// The packet goes through the kernel's netem. What netem has no words for (`p`, `when`, filters) decides beforehand.
+    Netem(Box<Netem>),
     /// Anything else that can happen to a system call. Never one error alone: that is [`Effect::Error`].
     Call(CallEffect),
     /// What else BPF alone does to packets.
@@ -170,6 +173,8 @@ impl Effect {
     pub fn normal(self) -> Self {
         match self {
             Self::Call(call) => call.only_error().map_or(Self::Call(call), Self::Error),
+            // It needs no netem.
+            Self::Netem(netem) => netem.only_loss().map_or(Self::Netem(netem), Self::Loss),
             other => other,
         }
     }
@@ -255,7 +260,7 @@ impl Fault {
     pub fn probability(&self) -> Ppm {
         let p = self.trigger.p.unwrap_or(Ppm::ALWAYS);
         match self.effect {
-            Effect::Error(_) | Effect::Call(_) | Effect::Wire(_) => p,
+            Effect::Error(_) | Effect::Netem(_) | Effect::Call(_) | Effect::Wire(_) => p,
             Effect::Loss(loss) => p.times(loss),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use chaos_common::ops;
 use chaos_common::rule::{
     EFFECT_DNS_ANSWER, EFFECT_DNS_RCODE, EFFECT_LOSS, EFFECT_RESET, EFFECT_UNREACHABLE,
 };
@@ -47,15 +46,6 @@ impl Wire {
             Self::Rcode(_) => EffectKey::Rcode,
             Self::Answer(_) => EffectKey::Answer,
             Self::Drop => EffectKey::Drop,
-        }
-    }
-
-    /// The operation under which a program of its own asks for it; `None` if the operation's program does it.
-    pub(crate) const fn operation(self) -> Option<u32> {
-        match self {
-            Self::Reset => Some(ops::EGRESS_RESET),
-            Self::Unreachable(_) => Some(ops::EGRESS_UNREACHABLE),
-            _ => None,
         }
     }
 

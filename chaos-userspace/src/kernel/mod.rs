@@ -4,6 +4,7 @@
 //! however it ends, they are gone. The exception, a tc filter on kernels without
 //! tcx, is journalled with the guardian by the engine.
 
+mod attributes;
 mod bpffs;
 pub mod btf;
 pub mod clsact;
@@ -13,12 +14,15 @@ pub mod host;
 mod loader;
 mod maps;
 mod mounts;
+pub mod netem;
+mod netlink;
 mod objects;
 pub mod probe;
 mod sockets;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use aya::Ebpf;
@@ -199,6 +203,21 @@ impl Kernel {
             .get_mut(&hook.family())
             .and_then(|object| object.program_mut(name))
             .ok_or(KernelError::NoProgram(name))
+    }
+
+    /// A loaded program, for filters that take it by its descriptor.
+    pub(crate) fn descriptor(
+        &mut self,
+        hook: Hook,
+        name: &'static str,
+    ) -> Result<BorrowedFd<'_>, KernelError> {
+        match self.program(hook, name)? {
+            aya::programs::Program::SchedClassifier(program) => Ok(program
+                .fd()
+                .map_err(|_| KernelError::NoProgram(name))?
+                .as_fd()),
+            _ => Err(KernelError::NoProgram(name)),
+        }
     }
 
     /// Sets a slot of [`chaos_common::control`].

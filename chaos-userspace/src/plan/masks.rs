@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use chaos_common::dims;
 
 use super::{Target, operation};
-use crate::faults::{Effect, Fault, FdKind, NameGlob, Net, Op};
+use crate::faults::{Fault, FdKind, NameGlob, Net};
 
 /// A prefix as the kernel's LPM trie wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +67,8 @@ impl Masks {
         };
         for (rule, fault) in faults.iter().enumerate() {
             for op in &fault.ops {
-                *masks.ops.entry(asked_as(fault, *op)).or_default() |= 1 << rule;
+                let index = operation(*op, &fault.effect);
+                *masks.ops.entry(index).or_default() |= 1 << rule;
             }
         }
         masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.remote_ports()));
@@ -196,14 +197,6 @@ impl Masks {
             let mask = continued.fold(careless, |mask, (rule, _)| mask | 1 << rule);
             self.names.insert(key.clone(), mask);
         }
-    }
-}
-
-/// The index of a fault's operation in the `OPS` map.
-fn asked_as(fault: &Fault, op: Op) -> u32 {
-    match fault.effect {
-        Effect::Wire(wire) => wire.operation().unwrap_or_else(|| operation(op)),
-        _ => operation(op),
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chaos_common::decide::mix;
-use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, Rule};
+use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
 use chaos_common::{MAX_RULES, dims, ops};
 use serde::Serialize;
 
@@ -62,6 +62,10 @@ pub enum Hook {
     Egress,
     /// `cgroup_skb/ingress`.
     Ingress,
+    /// A filter of clsact's egress side that sends packets through netem, on every interface that is up.
+    EgressNetem,
+    /// The same on the ingress side.
+    IngressNetem,
     /// tc egress, for DNS queries.
     Dns,
     /// tc egress, for resetting connections.
@@ -82,11 +86,13 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Connect,
         Self::Socket,
         Self::Egress,
         Self::Ingress,
+        Self::EgressNetem,
+        Self::IngressNetem,
         Self::Dns,
         Self::Reset,
         Self::Unreachable,
@@ -97,6 +103,11 @@ impl Hook {
         Self::Entry,
     ];
 
+    /// Whether its programs are attached to each interface.
+    pub const fn is_of_interfaces(self) -> bool {
+        self.is_classifier() || matches!(self, Self::EgressNetem | Self::IngressNetem)
+    }
+
     /// The object that holds its programs.
     pub const fn family(self) -> Family {
         match self {
@@ -104,6 +115,8 @@ impl Hook {
             | Self::Socket
             | Self::Egress
             | Self::Ingress
+            | Self::EgressNetem
+            | Self::IngressNetem
             | Self::Dns
             | Self::Reset
             | Self::Unreachable => Family::Net,
@@ -123,6 +136,8 @@ impl Hook {
             Self::Socket => &[("murphy_socket", "cgroup/sock_create")],
             Self::Egress => &[("murphy_egress", "tc egress")],
             Self::Ingress => &[("murphy_ingress", "cgroup_skb/ingress")],
+            Self::EgressNetem => &[("murphy_hold_out", "tc egress + netem")],
+            Self::IngressNetem => &[("murphy_hold_in", "tc ingress + netem")],
             Self::Dns => &[("murphy_dns", "tc egress")],
             Self::Reset => &[("murphy_reset", "tc egress")],
             Self::Unreachable => &[("murphy_unreach", "tc egress")],
@@ -138,7 +153,7 @@ impl Hook {
         }
     }
 
-    /// Whether its programs are classifiers, attached to network interfaces.
+    /// Whether its programs are classifiers in direct action, attached to network interfaces.
     pub const fn is_classifier(self) -> bool {
         matches!(
             self,
@@ -146,16 +161,20 @@ impl Hook {
         )
     }
 
-    /// The hooks that an operation of a fault needs, its own first.
-    pub fn serving(fault: &Fault, op: Op) -> &'static [Self] {
-        match fault.effect {
-            Effect::Wire(Wire::Reset) => &[Self::Reset, Self::Socket, Self::Connect],
-            Effect::Wire(Wire::Unreachable(_)) => &[Self::Unreachable, Self::Socket, Self::Connect],
+    /// The hooks that this effect on an operation needs, its own first.
+    pub const fn needed(op: Op, effect: &Effect) -> &'static [Self] {
+        match (op, effect) {
+            (Op::Egress, Effect::Netem(_)) => &[Self::EgressNetem, Self::Socket, Self::Connect],
+            (Op::Ingress, Effect::Netem(_)) => &[Self::IngressNetem, Self::Socket, Self::Connect],
+            (_, Effect::Wire(Wire::Reset)) => &[Self::Reset, Self::Socket, Self::Connect],
+            (_, Effect::Wire(Wire::Unreachable(_))) => {
+                &[Self::Unreachable, Self::Socket, Self::Connect]
+            }
             _ => Self::of(op),
         }
     }
 
-    /// The hooks an operation needs, its own first; none if no kernel program serves it.
+    /// The hooks an operation needs for the plainest of its effects, its own first; none if no kernel program serves it.
     pub const fn of(op: Op) -> &'static [Self] {
         let call = match op {
             // A packet is tied to its process by its socket: seen when made and when connected.
@@ -238,8 +257,8 @@ impl Plan {
         let mut hooks: BTreeSet<_> = faults
             .iter()
             .flat_map(|fault| {
-                let ops = fault.ops.iter();
-                ops.flat_map(move |&op| Hook::serving(fault, op))
+                let hooks = |&op| Hook::needed(op, &fault.effect);
+                fault.ops.iter().flat_map(hooks)
             })
             .copied()
             .collect();
@@ -269,15 +288,32 @@ impl Plan {
     }
 }
 
-/// The index of an operation in the `OPS` map.
-pub(crate) fn operation(op: Op) -> u32 {
-    match op {
-        Op::Call(Sysno::connect) => ops::CONNECT,
-        Op::Egress => ops::EGRESS,
-        Op::Ingress => ops::INGRESS,
-        Op::Dns => ops::DNS,
+/// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
+pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
+    match (op, effect) {
+        (Op::Call(Sysno::connect), _) => ops::CONNECT,
+        (Op::Egress, Effect::Netem(_)) => ops::EGRESS_NETEM,
+        (Op::Ingress, Effect::Netem(_)) => ops::INGRESS_NETEM,
+        (Op::Egress, Effect::Wire(Wire::Reset)) => ops::EGRESS_RESET,
+        (Op::Egress, Effect::Wire(Wire::Unreachable(_))) => ops::EGRESS_UNREACHABLE,
+        (Op::Egress, _) => ops::EGRESS,
+        (Op::Ingress, _) => ops::INGRESS,
+        (Op::Dns, _) => ops::DNS,
         // No architecture numbers its calls beyond the bound; one that did would be looked up in vain.
-        Op::Call(call) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
+        (Op::Call(call), _) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
+    }
+}
+
+/// The operation that an index of the `OPS` map stands for.
+pub(crate) fn operation_of(index: u32) -> Option<Op> {
+    match index {
+        ops::CONNECT => Some(Op::Call(Sysno::connect)),
+        ops::EGRESS | ops::EGRESS_NETEM | ops::EGRESS_RESET | ops::EGRESS_UNREACHABLE => {
+            Some(Op::Egress)
+        }
+        ops::DNS => Some(Op::Dns),
+        ops::INGRESS | ops::INGRESS_NETEM => Some(Op::Ingress),
+        _ => Sysno::new(usize::try_from(index).ok()?).map(Op::Call),
     }
 }
 
@@ -293,10 +329,11 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         count: _,
         p: _,
     } = fault.trigger;
-    let (effect, value) = match fault.effect {
+    let (effect, value) = match &fault.effect {
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
         Effect::Wire(wire) => wire.rule(),
+        Effect::Netem(_) => (EFFECT_NETEM, 0),
         // No kernel program has these.
         Effect::Call(_) => (0, 0),
     };

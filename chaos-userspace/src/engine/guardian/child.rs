@@ -197,6 +197,7 @@ mod tests {
             netns: Some("/nowhere/at/all".into()),
             ifindex: 1,
             interface: "lo".to_owned(),
+            side: crate::kernel::clsact::Side::Egress,
             priority: 1,
             made_clsact: false,
         };

@@ -52,6 +52,7 @@ impl Display for Effect {
             Self::Error(errno) => write!(f, "error={errno}"),
             Self::Loss(ppm) => write!(f, "loss={ppm}"),
             Self::Wire(wire) => wire.fmt(f),
+            Self::Netem(netem) => netem.fmt(f),
             // Its first `:` is written before any effect.
             Self::Call(call) => f.write_str(call.to_string().trim_start_matches(':')),
         }

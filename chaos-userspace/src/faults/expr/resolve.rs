@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::filter::{count, errno, fd, kind, net, path, ports, proto, signal};
 use super::mistake::{Mistake, takes_all};
+use super::netem;
 use super::number::{
     delay, duration, positive, probability, pulse, rate_limit, retval, when, whole,
 };
@@ -13,6 +14,7 @@ use super::wire;
 use crate::faults::check::Mismatch;
 use crate::faults::effect::CallEffect;
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
+use crate::faults::netem::Netem;
 use crate::faults::registry::{self, EffectKey, FilterKey, Key, TriggerKey};
 use crate::faults::values::Errno;
 use crate::faults::wire::Wire;
@@ -21,21 +23,13 @@ use crate::faults::wire::Wire;
 pub(super) type Misplaced = (Range<usize>, Mistake);
 
 /// Keys of the design that later versions take. Named so that they are told apart from typing mistakes.
-const LATER_KEYS: [&str; 14] = [
+const LATER_KEYS: [&str; 6] = [
     "src",
     "iface",
     "syscall",
     "poke_enter",
     "poke_exit",
     "short",
-    "corrupt",
-    "delay",
-    "correlation",
-    "distribution",
-    "gemodel",
-    "duplicate",
-    "reorder",
-    "rate",
 ];
 
 /// Keys that will say who is hit.
@@ -55,7 +49,10 @@ pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
     check_spelling(syntax)?;
     check_begin(syntax)?;
     let (ops, items) = operations(&syntax.operations)?;
-    let mut parts = Parts::default();
+    let mut parts = Parts {
+        packets: ops.iter().any(|op| !op.is_syscall()),
+        ..Parts::default()
+    };
     for (i, argument) in syntax.arguments.iter().enumerate() {
         let key = key(argument, &ops)?;
         if parts.seen[..i].contains(&key) {
@@ -220,7 +217,10 @@ fn place(syntax: &Syntax, mismatch: &Mismatch) -> Range<usize> {
 #[derive(Default)]
 struct Parts {
     seen: Vec<Key>,
-    loss: Option<Effect>,
+    /// Whether the operations are packets, and their effects netem's.
+    packets: bool,
+    netem: Netem,
+    wire: Option<Wire>,
     call: CallEffect,
     filter: Filter,
     trigger: Trigger,
@@ -229,8 +229,14 @@ struct Parts {
 impl Parts {
     /// What is to happen, if that has been said.
     fn effect(&mut self) -> Option<Effect> {
+        if let Some(wire) = self.wire {
+            return Some(Effect::Wire(wire));
+        }
+        if self.netem != Netem::default() {
+            return Some(Effect::Netem(Box::new(std::mem::take(&mut self.netem))).normal());
+        }
         if self.call == CallEffect::default() {
-            return self.loss.take();
+            return None;
         }
         Some(Effect::Call(std::mem::take(&mut self.call)).normal())
     }
@@ -245,6 +251,24 @@ impl Parts {
 
     fn take_effect(&mut self, effect: EffectKey, argument: &Argument) -> Result<(), Misplaced> {
         let key = Key::Effect(effect);
+        // Packets and calls share some words; each operation of a fault has the key, so one tells.
+        if self.packets {
+            // netem's go together with each other, all others with none.
+            let wire = wire::effect(effect, argument)?;
+            let already = match self.wire {
+                Some(already) => Some(already.key()),
+                None if wire.is_some() => self.netem.keys().next(),
+                None => None,
+            };
+            if let Some(already) = already {
+                let already = Key::Effect(already);
+                return Err((argument.key.span.clone(), Mistake::TwoEffects(already)));
+            }
+            self.wire = wire;
+            if wire.is_some() || netem::take(&mut self.netem, effect, argument)? {
+                return Ok(());
+            }
+        }
         let answer = match effect {
             EffectKey::Error => self.call.retval.map(|_| EffectKey::Retval),
             EffectKey::Retval if !self.call.error.is_empty() => Some(EffectKey::Error),
@@ -254,35 +278,15 @@ impl Parts {
             let already = Key::Effect(already);
             return Err((argument.key.span.clone(), Mistake::TwoEffects(already)));
         }
-        if let Some(wire) = wire::effect(effect, argument)? {
-            if let Some(already) = self.loss.as_ref().and_then(|effect| effect.keys().pop()) {
-                let already = Key::Effect(already);
-                return Err((argument.key.span.clone(), Mistake::TwoEffects(already)));
-            }
-            self.loss = Some(Effect::Wire(wire));
-            return Ok(());
-        }
         match effect {
-            EffectKey::Loss if self.loss.is_some() => {
-                let already = self.loss.as_ref().and_then(|effect| effect.keys().pop());
-                let already = Key::Effect(already.unwrap_or(effect));
-                return Err((argument.key.span.clone(), Mistake::TwoEffects(already)));
-            }
-            EffectKey::Loss => self.loss = Some(Effect::Loss(one(key, argument, probability)?)),
             EffectKey::Error => self.call.error = many(key, argument, errno)?,
             EffectKey::Retval => self.call.retval = Some(one(key, argument, retval)?),
             EffectKey::Signal => self.call.signal = Some(one(key, argument, signal)?),
             EffectKey::DelayEnter => self.call.delay_enter = Some(one(key, argument, delay)?),
             EffectKey::DelayExit => self.call.delay_exit = Some(one(key, argument, delay)?),
             EffectKey::Jitter => self.call.jitter = Some(one(key, argument, delay)?),
-            // Taken above.
-            EffectKey::Blackhole
-            | EffectKey::Partition
-            | EffectKey::Reset
-            | EffectKey::Unreachable
-            | EffectKey::Rcode
-            | EffectKey::Answer
-            | EffectKey::Drop => {}
+            // netem's, and those taken above.
+            _ => {}
         }
         Ok(())
     }
@@ -324,7 +328,7 @@ impl Parts {
 }
 
 /// The words of a value, none of them empty.
-fn words(key: Key, argument: &Argument) -> Result<&[Word], Misplaced> {
+pub(super) fn words(key: Key, argument: &Argument) -> Result<&[Word], Misplaced> {
     let Some(words) = argument.values.as_deref() else {
         return Err((argument.key.span.clone(), Mistake::NoValue(key)));
     };

@@ -10,10 +10,10 @@ use chaos_ebpf::gate;
 use chaos_ebpf::maps::{accept_remote4, accept_remote6};
 use chaos_ebpf::tell::Detail;
 
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(crate) const ETH_P_IP: u16 = 0x0800;
+pub(crate) const ETH_P_IPV6: u16 = 0x86dd;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 const DCCP: u8 = 33;
 const SCTP: u8 = 132;
 const UDPLITE: u8 = 136;
@@ -315,7 +315,7 @@ fn accept_ports(dimensions: u64, direction: Direction, ports: [u8; 4]) -> u64 {
 
 /// Loads bytes counted from the network header, whatever link layer is before it.
 #[inline(always)]
-fn load<T: Copy + Zero>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+pub(crate) fn load<T: Copy + Zero>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     let mut value = T::ZERO;
     fill(skb, offset, &mut value).then_some(value)
 }
@@ -337,7 +337,7 @@ fn fill<T>(skb: *mut __sk_buff, offset: u32, value: &mut T) -> bool {
 }
 
 /// Byte arrays that [`load`] fills without a slice.
-trait Zero {
+pub(crate) trait Zero {
     const ZERO: Self;
 }
 

@@ -70,8 +70,8 @@ pub struct Session {
     leaving: Vec<Planned>,
     /// What came of the rules that have left.
     left: Vec<FaultReport>,
-    /// Interfaces that have the egress classifier: network namespace and number.
-    egress: BTreeSet<(Option<PathBuf>, u32)>,
+    /// Interfaces that have a classifier: which, network namespace and number.
+    classified: BTreeSet<(Hook, Option<PathBuf>, u32)>,
     /// The ways through netem.
     netem: Detours,
     armed_at: u64,
@@ -257,7 +257,7 @@ impl Session {
             targets: None,
             leaving: Vec::new(),
             left: Vec::new(),
-            egress: BTreeSet::new(),
+            classified: BTreeSet::new(),
             netem: Detours::default(),
             armed_at: 0,
         };
@@ -327,7 +327,13 @@ impl Session {
                         self.kernel()?.attach(hook, Place::Code { file, offset })?;
                     }
                 }
-                Hook::Egress | Hook::EgressNetem | Hook::IngressNetem => {}
+                // Attached interface by interface, below.
+                Hook::Egress
+                | Hook::Dns
+                | Hook::Reset
+                | Hook::Unreachable
+                | Hook::EgressNetem
+                | Hook::IngressNetem => {}
             }
         }
         Ok(())
@@ -336,8 +342,9 @@ impl Session {
     /// Attaches what belongs to interfaces to every one that is up in a network namespace, and was not before.
     fn cover(&mut self, netns: Option<&Netns>) -> Result<(), EngineError> {
         self.detour(|detours, session| detours.cover(session, netns))?;
-        if self.plan.hooks.contains(&Hook::Egress) {
-            self.attach_egress(netns)?;
+        let hooks: Vec<_> = self.plan.hooks.iter().copied().collect();
+        for hook in hooks.into_iter().filter(|hook| hook.is_classifier()) {
+            self.attach_classifier(hook, netns)?;
         }
         Ok(())
     }
@@ -353,8 +360,8 @@ impl Session {
         done
     }
 
-    /// Attaches the egress classifier to every interface that is up.
-    fn attach_egress(&mut self, netns: Option<&Netns>) -> Result<(), EngineError> {
+    /// Attaches a classifier to every interface that is up.
+    fn attach_classifier(&mut self, hook: Hook, netns: Option<&Netns>) -> Result<(), EngineError> {
         // Below the priorities that the kernel hands out itself (from 49152 down),
         // and unlike that of another injector.
         let priority = (std::process::id() % 49_000 + 1) as u16;
@@ -362,14 +369,14 @@ impl Session {
             .and_then(|list| list)
             .map_err(EngineError::io("listing network interfaces"))?;
         for Interface { name, index } in interfaces {
-            let covered = (netns.map(|netns| netns.identity().to_owned()), index);
-            if self.egress.contains(&covered) {
+            let covered = (hook, netns.map(|netns| netns.identity().to_owned()), index);
+            if self.classified.contains(&covered) {
                 continue;
             }
-            self.egress.insert(covered);
+            self.classified.insert(covered);
             let place = Place::Interface { name: &name };
             let kernel = self.kernel()?;
-            let by_link = interfaces::inside(netns, || kernel.attach(Hook::Egress, place))
+            let by_link = interfaces::inside(netns, || kernel.attach(hook, place))
                 .map_err(EngineError::io("entering a network namespace"))?;
             match by_link {
                 Ok(()) => continue,
@@ -392,7 +399,7 @@ impl Session {
                 clsact::ensure(index)
                     .map_err(KernelError::io(format!("adding clsact to {name}")))?;
                 kernel.attach(
-                    Hook::Egress,
+                    hook,
                     Place::Filter {
                         name: &name,
                         priority,

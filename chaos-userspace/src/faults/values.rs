@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct OutOfRange(pub(super) &'static str);
 
 impl OutOfRange {
-    pub(super) const fn new(allowed: &'static str) -> Self {
+    /// What is allowed.
+    pub(crate) const fn new(allowed: &'static str) -> Self {
         Self(allowed)
     }
 }

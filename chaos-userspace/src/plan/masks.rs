@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use chaos_common::dims;
 
 use super::{Target, operation};
-use crate::faults::{Fault, FdKind, Net};
+use crate::faults::{Fault, FdKind, NameGlob, Net};
 
 /// A prefix as the kernel's LPM trie wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +51,9 @@ pub struct Masks {
     pub remote4: BTreeMap<Prefix<4>, u64>,
     /// IPv6 prefix → rules that accept an address whose longest prefix it is.
     pub remote6: BTreeMap<Prefix<16>, u64>,
+    /// What the key of a DNS query's name begins with ([`chaos_common::name`]) → rules that accept a name whose longest
+    /// beginning it is.
+    pub names: BTreeMap<Vec<u8>, u64>,
 }
 
 impl Masks {
@@ -84,7 +87,7 @@ impl Masks {
                 *masks.ops.entry(index).or_default() |= 1 << rule;
             }
         }
-        masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.filter.port));
+        masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.remote_ports()));
         masks.local_ports = masks.dense(dims::LPORT, faults, |fault| ports(&fault.filter.sport));
         masks.protocols = masks.dense(dims::PROTO, faults, |fault| {
             fault
@@ -104,6 +107,7 @@ impl Masks {
                 .collect()
         });
         masks.prefixes(faults);
+        masks.names(faults);
         masks
     }
 
@@ -184,6 +188,30 @@ impl Masks {
                     );
                 }
             }
+        }
+    }
+}
+
+impl Masks {
+    /// Names: as with addresses, each entry holds the union of those it continues.
+    fn names(&mut self, faults: &[Fault]) {
+        let keys: Vec<Vec<_>> = faults
+            .iter()
+            .map(|fault| fault.filter.name.iter().map(NameGlob::key).collect())
+            .collect();
+        if keys.iter().all(Vec::is_empty) {
+            return;
+        }
+        self.dimensions |= dims::NAME;
+        let careless = careless(keys.iter().map(Vec::is_empty));
+        self.names.insert(Vec::new(), careless);
+        for key in keys.iter().flatten() {
+            let continued = keys
+                .iter()
+                .enumerate()
+                .filter(|(_, keys)| keys.iter().any(|begin| key.starts_with(begin)));
+            let mask = continued.fold(careless, |mask, (rule, _)| mask | 1 << rule);
+            self.names.insert(key.clone(), mask);
         }
     }
 }

@@ -14,7 +14,7 @@ use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::Serialize;
 
-use crate::faults::{Effect, Family, Fault, Op, Trigger, When};
+use crate::faults::{Effect, Family, Fault, Op, Trigger, When, Wire};
 use syscalls::Sysno;
 
 pub use backend::{Backend, Choice, Machine};
@@ -73,6 +73,12 @@ pub enum Hook {
     EgressNetem,
     /// The same on the ingress side.
     IngressNetem,
+    /// tc egress, for DNS queries.
+    Dns,
+    /// tc egress, for resetting connections.
+    Reset,
+    /// tc egress, for ICMP errors.
+    Unreachable,
     /// LSM `file_open`.
     FileOpen,
     /// LSM `file_permission`.
@@ -87,13 +93,16 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Connect,
         Self::Socket,
         Self::Egress,
         Self::Ingress,
         Self::EgressNetem,
         Self::IngressNetem,
+        Self::Dns,
+        Self::Reset,
+        Self::Unreachable,
         Self::FileOpen,
         Self::FilePermission,
         Self::Exec,
@@ -103,7 +112,7 @@ impl Hook {
 
     /// Whether its programs are attached to each interface.
     pub const fn is_of_interfaces(self) -> bool {
-        matches!(self, Self::Egress | Self::EgressNetem | Self::IngressNetem)
+        self.is_classifier() || matches!(self, Self::EgressNetem | Self::IngressNetem)
     }
 
     /// The object that holds its programs.
@@ -114,7 +123,10 @@ impl Hook {
             | Self::Egress
             | Self::Ingress
             | Self::EgressNetem
-            | Self::IngressNetem => Family::Net,
+            | Self::IngressNetem
+            | Self::Dns
+            | Self::Reset
+            | Self::Unreachable => Family::Net,
             Self::FileOpen | Self::FilePermission => Family::Lsm,
             Self::Exec | Self::Follow => Family::Trace,
             Self::Entry => Family::Uprobe,
@@ -133,6 +145,9 @@ impl Hook {
             Self::Ingress => &[("murphy_ingress", "cgroup_skb/ingress")],
             Self::EgressNetem => &[("murphy_hold_out", "tc egress + netem")],
             Self::IngressNetem => &[("murphy_hold_in", "tc ingress + netem")],
+            Self::Dns => &[("murphy_dns", "tc egress")],
+            Self::Reset => &[("murphy_reset", "tc egress")],
+            Self::Unreachable => &[("murphy_unreach", "tc egress")],
             Self::FileOpen => &[("murphy_open", "lsm/file_open")],
             Self::FilePermission => &[("murphy_rw", "lsm/file_permission")],
             Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
@@ -145,11 +160,23 @@ impl Hook {
         }
     }
 
+    /// Whether its programs are classifiers in direct action, attached to network interfaces.
+    pub const fn is_classifier(self) -> bool {
+        matches!(
+            self,
+            Self::Egress | Self::Dns | Self::Reset | Self::Unreachable
+        )
+    }
+
     /// The hooks that this effect on an operation needs, its own first.
     pub const fn needed(op: Op, effect: &Effect) -> &'static [Self] {
         match (op, effect) {
             (Op::Egress, Effect::Netem(_)) => &[Self::EgressNetem, Self::Socket, Self::Connect],
             (Op::Ingress, Effect::Netem(_)) => &[Self::IngressNetem, Self::Socket, Self::Connect],
+            (_, Effect::Wire(Wire::Reset)) => &[Self::Reset, Self::Socket, Self::Connect],
+            (_, Effect::Wire(Wire::Unreachable(_))) => {
+                &[Self::Unreachable, Self::Socket, Self::Connect]
+            }
             _ => Self::of(op),
         }
     }
@@ -160,6 +187,7 @@ impl Hook {
             // A packet is tied to its process by its socket: seen when made and when connected.
             Op::Egress => return &[Self::Egress, Self::Socket, Self::Connect],
             Op::Ingress => return &[Self::Ingress, Self::Socket, Self::Connect],
+            Op::Dns => return &[Self::Dns, Self::Socket, Self::Connect],
             Op::Call(call) => call,
         };
         match call {
@@ -350,8 +378,11 @@ pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
         (Op::Call(Sysno::connect), _) => ops::CONNECT,
         (Op::Egress, Effect::Netem(_)) => ops::EGRESS_NETEM,
         (Op::Ingress, Effect::Netem(_)) => ops::INGRESS_NETEM,
+        (Op::Egress, Effect::Wire(Wire::Reset)) => ops::EGRESS_RESET,
+        (Op::Egress, Effect::Wire(Wire::Unreachable(_))) => ops::EGRESS_UNREACHABLE,
         (Op::Egress, _) => ops::EGRESS,
         (Op::Ingress, _) => ops::INGRESS,
+        (Op::Dns, _) => ops::DNS,
         // No architecture numbers its calls beyond the bound; one that did would be looked up in vain.
         (Op::Call(call), _) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
     }
@@ -361,7 +392,10 @@ pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
 pub(crate) fn operation_of(index: u32) -> Option<Op> {
     match index {
         ops::CONNECT => Some(Op::Call(Sysno::connect)),
-        ops::EGRESS | ops::EGRESS_NETEM => Some(Op::Egress),
+        ops::EGRESS | ops::EGRESS_NETEM | ops::EGRESS_RESET | ops::EGRESS_UNREACHABLE => {
+            Some(Op::Egress)
+        }
+        ops::DNS => Some(Op::Dns),
         ops::INGRESS | ops::INGRESS_NETEM => Some(Op::Ingress),
         _ => Sysno::new(usize::try_from(index).ok()?).map(Op::Call),
     }
@@ -385,6 +419,7 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
     let (effect, value) = match &fault.effect {
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
+        Effect::Wire(wire) => wire.rule(),
         Effect::Netem(_) => (EFFECT_NETEM, 0),
         // No kernel program has these.
         Effect::Call(_) => (EFFECT_NONE, 0),

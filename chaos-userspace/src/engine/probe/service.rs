@@ -179,8 +179,10 @@ fn own(fault: &Fault) -> impl Iterator<Item = &'static [Hook]> {
 fn backend(report: &HookReport) -> String {
     match report.hook {
         Hook::Connect => "cgroup/connect4 and connect6 + bpf_set_retval".to_owned(),
-        Hook::Egress if report.by.contains(&"tcx") => "tc classifier by tcx".to_owned(),
-        Hook::Egress => "tc classifier by clsact filter".to_owned(),
+        hook if hook.is_classifier() && report.by.contains(&"tcx") => {
+            "tc classifier by tcx".to_owned()
+        }
+        hook if hook.is_classifier() => "tc classifier by clsact filter".to_owned(),
         Hook::EgressNetem | Hook::IngressNetem => {
             format!("{} by mirred and ifb", report.places.join(", "))
         }

@@ -4,8 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use murphy::faults::FAULTS;
-use murphy::plan::Hook;
 use serde_json::Value;
 use tests::{Outcome, case, murphy, needs};
 

@@ -165,7 +165,10 @@ extern "C" fn murphy_name_key(bank: u64) -> u64 {
         // What comes after the first label's length is left of the end, and beyond the key's.
         let from = size.wrapping_sub(i + 1) & (name::SIZE - 1);
         // SAFETY: both are within their buffers, by the masks. What the last turn writes first is not a name's.
-        unsafe { key.add((i + 1) & (name::SIZE - 1)).write(wire.add(from).read()) };
+        unsafe {
+            key.add((i + 1) & (name::SIZE - 1))
+                .write(wire.add(from).read())
+        };
     }
     // SAFETY: within the buffer, by the mask; `size` is from 1 to 254.
     unsafe { key.add(size & (name::SIZE - 1)).write(0) };

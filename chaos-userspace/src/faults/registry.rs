@@ -335,7 +335,7 @@ pub struct FaultKind {
 }
 
 /// Every row.
-pub const FAULTS: [&FaultKind; 6] = [
+pub const FAULTS: [&FaultKind; 7] = [
     &connect::KIND,
     &dns::KIND,
     &egress::KIND,

@@ -193,7 +193,10 @@ fn names(
     for name in old.keys().filter(|name| !new.contains_key(*name)) {
         trie.remove(&key(name))?;
     }
-    for (name, mask) in new.iter().filter(|(name, mask)| old.get(*name) != Some(mask)) {
+    for (name, mask) in new
+        .iter()
+        .filter(|(name, mask)| old.get(*name) != Some(mask))
+    {
         trie.insert(&key(name), mask, 0)?;
     }
     Ok(())

@@ -95,7 +95,7 @@ fn effect(fault: &Fault) -> Option<CallEffect> {
     match &fault.effect {
         Effect::Error(errno) => Some(CallEffect::error(*errno)),
         Effect::Call(call) => Some(call.clone()),
-        Effect::Loss(_) | Effect::Netem(_) => None,
+        Effect::Loss(_) | Effect::Netem(_) | Effect::Wire(_) => None,
     }
 }
 
@@ -115,6 +115,7 @@ impl Asked {
             sport: _,
             dst,
             proto: _,
+            name: _,
             on,
             fd,
             path,

@@ -19,6 +19,7 @@ pub mod registry;
 mod syscall;
 pub mod syscalls;
 pub mod values;
+mod who;
 
 pub use call::{Count, Glob, Signal};
 pub use check::Mismatch;
@@ -26,7 +27,8 @@ pub use effect::CallEffect;
 pub use expr::{Mistake, ParseError};
 pub use model::{Effect, Fault, Filter, Op, Trigger};
 pub use netem::Netem;
-pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TriggerKey};
+pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TargetKey, TriggerKey};
 pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,
 };
+pub use who::{Aim, EXEMPT, Selector, Who};

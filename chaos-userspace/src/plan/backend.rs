@@ -57,6 +57,9 @@ impl Backend {
         if self == Self::Seccomp && *target != Target::Command {
             return Some("it is for the command of `murphy run` only".to_owned());
         }
+        if self == Self::Seccomp && fault.target != crate::faults::Aim::default() {
+            return Some("it hits the whole command and its descendants".to_owned());
+        }
         if let Some(op) = fault.ops.iter().find(|op| self.effects(**op).is_empty()) {
             return Some(match self {
                 Self::Bpf => format!("no kernel program of murphy's serves `{op}`"),

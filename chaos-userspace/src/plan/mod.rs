@@ -3,7 +3,6 @@
 
 mod backend;
 mod masks;
-mod who;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,10 +15,10 @@ use serde::Serialize;
 use crate::faults::{Effect, Family, Fault, Op, Trigger, When};
 use syscalls::Sysno;
 
+pub use crate::faults::{EXEMPT, Selector, Who};
 pub use backend::Backend;
 pub(crate) use masks::kind_of_type;
 pub use masks::{Dense, Masks, Prefix};
-pub use who::{EXEMPT, Selector, Who};
 
 /// Why faults do not make a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +26,16 @@ pub enum PlanError {
     /// Rules are the bits of one mask.
     #[error("{0} faults, but at most {MAX_RULES} can be active at once")]
     TooMany(usize),
+    /// Neither the fault nor the command says whom.
+    #[error(
+        "nobody is to be hit by {0}: say it in the fault, for example comm=NAME, or for all of them, --comm NAME"
+    )]
+    NobodyHit(String),
+    /// `run` hits its command; who else it is makes no sense.
+    #[error(
+        "{0} cannot be hit by `run`, which hits its command: comm, exe and uid narrow that down; `inject` takes the others"
+    )]
+    NotOfCommand(String),
     /// Sets of targets are the bits of one mask.
     #[error(
         "more than {} different sets of targets since this injection began: end it and begin another",
@@ -236,7 +245,7 @@ impl Plan {
                 });
             }
         }
-        let (classes, class_of) = classes(&faults, &target);
+        let (classes, class_of) = classes(&faults, &target)?;
         let masks = Masks::of(&faults, &classes, &class_of);
         let mut hooks: BTreeSet<_> = faults
             .iter()
@@ -249,8 +258,9 @@ impl Plan {
         hooks.extend(match &target {
             Target::Command if options.skip_loader => Some(Hook::Entry),
             Target::Command => Some(Hook::Exec),
-            Target::Running(who) => (who.dimensions() & dims::PIDS != 0).then_some(Hook::Follow),
+            Target::Running(_) => None,
         });
+        hooks.extend((masks.dimensions & dims::PIDS != 0).then_some(Hook::Follow));
         let rules = (1..)
             .zip(faults.into_iter().zip(class_of))
             .map(|(number, (fault, class))| Planned {
@@ -309,6 +319,14 @@ impl Plan {
         Ok(fresh)
     }
 
+    /// The classes that are looked for on the machine; none in `run`, where they narrow the command down.
+    pub fn running(&self) -> &[Target] {
+        match self.target {
+            Target::Running(_) => &self.classes,
+            Target::Command => &[],
+        }
+    }
+
     /// The families of hooks whose objects have to be loaded.
     pub fn families(&self) -> BTreeSet<Family> {
         self.hooks.iter().map(|hook| hook.family()).collect()
@@ -316,8 +334,58 @@ impl Plan {
 }
 
 /// The classes of targets, and the one that each fault is for.
-fn classes(faults: &[Fault], target: &Target) -> (Vec<Target>, Vec<usize>) {
-    (vec![target.clone()], vec![0; faults.len()])
+fn classes(faults: &[Fault], target: &Target) -> Result<(Vec<Target>, Vec<usize>), PlanError> {
+    // The command of `run` is the first, whether some fault is for it or not.
+    let mut classes: Vec<_> = matches!(target, Target::Command)
+        .then(|| target.clone())
+        .into_iter()
+        .collect();
+    let mut class_of = Vec::new();
+    for fault in faults {
+        let class = aimed(fault, target)?;
+        let number = classes.iter().position(|known| *known == class);
+        class_of.push(number.unwrap_or(classes.len()));
+        if number.is_none() {
+            classes.push(class);
+        }
+    }
+    Ok((classes, class_of))
+}
+
+/// Whom a fault is for: what it says itself goes before what the command says. In `run` it
+/// narrows the command down.
+fn aimed(fault: &Fault, target: &Target) -> Result<Target, PlanError> {
+    let aim = &fault.target;
+    if aim.hit.is_empty() && aim.spare.is_empty() {
+        return match target {
+            Target::Running(who) if who.hit.is_empty() => {
+                Err(PlanError::NobodyHit(fault.to_string()))
+            }
+            _ => Ok(target.clone()),
+        };
+    }
+    let within = |selector: &&Selector| {
+        !matches!(
+            selector,
+            Selector::Comm(_) | Selector::Exe(_) | Selector::Uid(_)
+        )
+    };
+    let (hit, mut spare, exempt) = match target {
+        Target::Command => {
+            if let Some(other) = aim.hit.iter().chain(&aim.spare).find(within) {
+                return Err(PlanError::NotOfCommand(other.to_string()));
+            }
+            (vec![Selector::All], Vec::new(), false)
+        }
+        Target::Running(who) => (who.hit.clone(), who.spare.clone(), who.exempt),
+    };
+    let hit = match aim.hit.is_empty() {
+        true if hit.is_empty() => return Err(PlanError::NobodyHit(fault.to_string())),
+        true => hit,
+        false => aim.hit.clone(),
+    };
+    spare.extend(aim.spare.iter().cloned());
+    Ok(Target::Running(Who { hit, spare, exempt }))
 }
 
 /// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
@@ -470,6 +538,25 @@ mod tests {
         assert_eq!((new.rules[0].wire.slot, new.rules[0].wire.since_ns), (2, 7));
         assert_eq!(new.rules[1].wire, old.rules[0].wire);
         assert_eq!(new.masks.classes, [0b11]);
+    }
+
+    #[test]
+    fn faults_may_have_targets_of_their_own() {
+        let text = [
+            "write:error=EIO:comm=a",
+            "write:error=EIO",
+            "read:error=EIO:comm=a",
+        ];
+        let run = plan(&text);
+        assert_eq!(run.masks.classes, [0b10, 0b101]);
+        assert_eq!(run.classes[0], Target::Command);
+        let faults = || text.iter().map(|text| text.parse().unwrap()).collect();
+        let nobody = Target::Running(Who::default());
+        let refused = Plan::new(faults(), nobody, &Options::default());
+        assert_eq!(refused, Err(PlanError::NobodyHit("write:error=EIO".into())));
+        let pid = vec!["write:error=EIO:pid=1".parse().unwrap()];
+        let refused = Plan::new(pid, Target::Command, &Options::default());
+        assert!(matches!(refused, Err(PlanError::NotOfCommand(_))));
     }
 
     #[test]

@@ -65,6 +65,25 @@ impl Class {
     }
 }
 
+/// Tells the kernel the names that narrow the command of `run` down. Who has them already
+/// is of no interest: its processes are yet to come.
+pub(super) fn name(
+    classes: &[Class],
+    cgroup2: &Cgroup2,
+    kernel: &mut Kernel,
+) -> Result<(), EngineError> {
+    if classes.is_empty() {
+        return Ok(());
+    }
+    let resolved = Resolved::of(classes, cgroup2, NONE)?;
+    if resolved.missing != 0 {
+        // Names and users need not be there; what is missing is a file. This says which.
+        Resolved::of(classes, cgroup2, ALL)?;
+    }
+    kernel.name(&resolved.names)?;
+    Ok(())
+}
+
 /// The targets of a session.
 #[derive(Debug)]
 pub(super) struct Targets {

@@ -14,8 +14,9 @@ use crate::faults::check::Mismatch;
 use crate::faults::effect::CallEffect;
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
 use crate::faults::netem::Netem;
-use crate::faults::registry::{self, EffectKey, FilterKey, Key, TriggerKey};
+use crate::faults::registry::{self, EffectKey, FilterKey, Key, TargetKey, TriggerKey};
 use crate::faults::values::Errno;
+use crate::faults::who::Aim;
 
 /// A mistake and its place, in bytes of the expression.
 pub(super) type Misplaced = (Range<usize>, Mistake);
@@ -34,16 +35,7 @@ const LATER_KEYS: [&str; 9] = [
 ];
 
 /// Keys that will say who is hit.
-const TARGET_KEYS: [&str; 8] = [
-    "pid",
-    "comm",
-    "exe",
-    "uid",
-    "cgroup",
-    "container",
-    "unit",
-    "netns",
-];
+const TARGET_KEYS: [&str; 2] = ["netns", "tid"];
 
 /// The fault that these words mean.
 pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
@@ -84,6 +76,7 @@ pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
         effect,
         filter: parts.filter,
         trigger: parts.trigger,
+        target: parts.target.normal(),
     };
     match fault.check() {
         Ok(()) => Ok(fault),
@@ -216,6 +209,7 @@ struct Parts {
     call: CallEffect,
     filter: Filter,
     trigger: Trigger,
+    target: Aim,
 }
 
 impl Parts {
@@ -235,6 +229,7 @@ impl Parts {
             Key::Effect(effect) => self.take_effect(effect, argument),
             Key::Filter(filter) => self.take_filter(filter, argument),
             Key::Trigger(trigger) => self.take_trigger(trigger, argument),
+            Key::Target(target) => self.take_target(target, argument),
         }
     }
 
@@ -276,6 +271,19 @@ impl Parts {
             FilterKey::On => self.filter.on = many(key, argument, kind)?,
             FilterKey::Fd => self.filter.fd = many(key, argument, fd)?,
             FilterKey::Path => self.filter.path = many(key, argument, path)?,
+        }
+        Ok(())
+    }
+
+    fn take_target(&mut self, target: TargetKey, argument: &Argument) -> Result<(), Misplaced> {
+        let key = Key::Target(target);
+        for value in many(key, argument, |text| Ok(text.to_owned()))? {
+            if !self.target.add(target, &value) {
+                return Err((
+                    argument.value_span(),
+                    Mistake::NotTarget { key: target, value },
+                ));
+            }
         }
         Ok(())
     }

@@ -49,6 +49,12 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Run, check and list experiments in Chaos Toolkit's format
     Experiment(super::experiment::args::ExperimentArgs),
+    /// Play an experiment step by step, harder while its hypothesis holds
+    Gameday(super::suite::GamedayArgs),
+    /// Play experiments by the clock, as cron says it
+    Schedule(super::suite::ScheduleArgs),
+    /// Play experiments at random, in business hours
+    Monkey(super::suite::MonkeyArgs),
     /// Report on experiments as a page, Markdown, XML for CI, or JSON; two journals are compared
     Report(super::report::ReportArgs),
     /// Say Toxiproxy's toxics, and the lines of chaos scripts, as faults or experiments
@@ -353,7 +359,7 @@ pub struct DoctorArgs {
 }
 
 /// A duration as in fault expressions, longer than nothing.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let nanos = crate::faults::expr::duration(text).map_err(|mistake| mistake.to_string())?;
     match nanos.0 {
         0 => Err("a duration is longer than nothing".to_owned()),

@@ -18,6 +18,7 @@ mod replay;
 mod report;
 mod run;
 mod signals;
+mod suite;
 mod targets;
 
 use std::process::ExitCode;
@@ -76,6 +77,9 @@ pub fn main() -> ExitCode {
         Command::Resume(args) => (halt::resume(&args), None),
         Command::Doctor(args) => (doctor::doctor(&args), None),
         Command::Experiment(args) => (experiment::experiment(&args), None),
+        Command::Gameday(args) => (suite::gameday(&args), None),
+        Command::Schedule(args) => (suite::schedule(&args), None),
+        Command::Monkey(args) => (suite::monkey(&args), None),
         Command::Report(args) => (report::report(&args), None),
         Command::Convert(args) => (convert::convert(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),

@@ -7,12 +7,14 @@
 
 #![no_std]
 
+pub mod bank;
 pub mod control;
 pub mod counters;
 pub mod decide;
 pub mod dims;
 pub mod event;
 pub mod mark;
+pub mod name;
 pub mod ops;
 pub mod rule;
 pub mod target;

@@ -22,7 +22,10 @@
 
 pub mod bpf;
 mod case;
+pub mod dns;
 pub mod expect;
+pub mod hosts;
+pub mod http;
 pub mod leftovers;
 mod need;
 pub mod net;

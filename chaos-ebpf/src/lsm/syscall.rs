@@ -36,8 +36,8 @@ static TASK_COMPAT_BIT: Global<u32> = Global::new(0);
 /// works on `file`. The answer is 0 or a negative errno, as an LSM hook wants it.
 #[inline(always)]
 pub(crate) fn fail(file: *const c_void) -> i32 {
-    let rules = target::of_task(chaos_ebpf::maps::control(chaos_common::control::DIMS));
-    if rules == 0 {
+    let classes = target::of_task(chaos_ebpf::maps::control(chaos_common::control::DIMS));
+    if classes == 0 {
         return 0;
     }
     let Some(number) = native_call() else {
@@ -50,11 +50,11 @@ pub(crate) fn fail(file: *const c_void) -> i32 {
         if dimensions & dims::FD_KIND == 0 {
             return u64::MAX;
         }
-        mode(file).map_or(0, gate::accept_file_mode)
+        mode(file).map_or(0, |mode| gate::accept_file_mode(dimensions, mode))
     };
     let injection = gate::pass(
         number,
-        |_| rules,
+        |_| classes,
         accept,
         By::Task,
         || mode(file).map_or(Detail::NONE, Detail::file),

@@ -5,6 +5,7 @@
 //! tcx, is journalled with the guardian by the engine.
 
 mod attributes;
+mod banks;
 mod bpffs;
 pub mod btf;
 pub mod clsact;
@@ -21,7 +22,7 @@ pub mod privileges;
 pub mod probe;
 mod sockets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
@@ -94,8 +95,10 @@ pub struct Kernel {
     maps: Maps,
     /// The kernel's type information, parsed when the first LSM program needs it.
     btf: Option<aya::Btf>,
+    /// Hooks whose programs are loaded.
+    hooks: BTreeSet<Hook>,
     /// Holds the pins of the shared maps.
-    _bpffs: Bpffs,
+    bpffs: Bpffs,
 }
 
 impl Kernel {
@@ -104,6 +107,7 @@ impl Kernel {
         let mut kernel = Self::prepare(plan, listen)?;
         for &hook in &plan.hooks {
             kernel.load_programs(hook)?;
+            kernel.hooks.insert(hook);
         }
         Ok(kernel)
     }
@@ -128,7 +132,8 @@ impl Kernel {
             objects,
             maps,
             btf: None,
-            _bpffs: bpffs,
+            hooks: BTreeSet::new(),
+            bpffs,
         })
     }
 
@@ -225,9 +230,41 @@ impl Kernel {
         self.set_control(control::LEASE_UNTIL, boot_ns)
     }
 
-    /// What became of a rule's matches so far.
-    pub fn counters(&self, rule: u32) -> Result<Counters, KernelError> {
-        Ok(self.maps.counters(rule)?)
+    /// What became of the matches so far, of the rule in this slot.
+    pub fn counters(&self, slot: u32) -> Result<Counters, KernelError> {
+        Ok(self.maps.counters(slot)?)
+    }
+
+    /// Loads what another plan needs beside what is loaded; gives its hooks, which are to be attached.
+    pub fn extend(&mut self, plan: &Plan, listen: Listen) -> Result<Vec<Hook>, KernelError> {
+        let hooks: Vec<_> = plan.hooks.difference(&self.hooks).copied().collect();
+        if hooks.is_empty() {
+            return Ok(hooks);
+        }
+        let offsets = Offsets::needed(plan)?;
+        for family in plan.families() {
+            if !self.objects.contains_key(&family) {
+                let object = load_object(family, plan, listen, &self.bpffs, &offsets)?;
+                self.objects.insert(family, object);
+            }
+        }
+        let bpffs = &self.bpffs;
+        self.maps.open_more(|name| bpffs.path(name))?;
+        for &hook in &hooks {
+            self.load_programs(hook)?;
+            self.hooks.insert(hook);
+        }
+        Ok(hooks)
+    }
+
+    /// Puts another plan in force, in one write; see [`Plan::succeed`].
+    pub(crate) fn replace(&mut self, plan: &Plan, fresh: &[u32]) -> Result<(), KernelError> {
+        Ok(self.maps.replace(plan, fresh)?)
+    }
+
+    /// Waits until no program judges by the plan before this one any more.
+    pub fn settle(&mut self) {
+        self.maps.settle();
     }
 
     /// Detaches and unloads every program. The maps, and what they counted, stay.

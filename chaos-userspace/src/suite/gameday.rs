@@ -1,12 +1,11 @@
 //! A gameday: an experiment step by step, harder and with more to hit, as long as the hypothesis holds.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Clock, Outcome, Player, SuiteError};
+use super::{Clock, Event, Outcome, Player, SuiteError, Values};
 use crate::faults::expr;
 
 /// A gameday as its file says it.
@@ -34,7 +33,7 @@ pub struct Step {
     pub experiment: Option<PathBuf>,
     /// Values for the experiment's configuration: intensity, target, duration.
     #[serde(default)]
-    pub vars: BTreeMap<String, serde_json::Value>,
+    pub vars: Values,
 }
 
 /// What can be played: every step with its experiment.
@@ -44,8 +43,19 @@ pub struct Plan {
     pub title: String,
     /// Between two steps.
     pub pause: Duration,
-    /// Name, experiment, values.
-    pub steps: Vec<(String, PathBuf, Vec<(String, String)>)>,
+    /// The steps.
+    pub steps: Vec<Planned>,
+}
+
+/// A step that can be played.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// What it is called.
+    pub name: String,
+    /// Its experiment.
+    pub experiment: PathBuf,
+    /// Values for the experiment's configuration.
+    pub values: Values,
 }
 
 /// Between two steps, unless the file says otherwise.
@@ -88,11 +98,11 @@ impl Plan {
                     experiment.display()
                 )));
             }
-            let vars = step.vars.into_iter().map(|(key, value)| match value {
-                serde_json::Value::String(text) => (key, text),
-                other => (key, other.to_string()),
-            });
-            Ok((step.name, experiment, vars.collect()))
+            Ok(Planned {
+                name: step.name,
+                experiment,
+                values: step.vars,
+            })
         });
         Ok(Self {
             title: file.title,
@@ -102,7 +112,7 @@ impl Plan {
     }
 }
 
-/// Plays the steps until one does not hold; gives how many held, and what the next came to.
+/// Plays the steps until one does not hold, or somebody wants an end; gives how many held.
 ///
 /// # Errors
 /// When an experiment cannot be started.
@@ -110,22 +120,26 @@ pub fn play(
     plan: &Plan,
     clock: &impl Clock,
     player: &mut impl Player,
-    tell: &mut impl FnMut(&str),
-) -> Result<(usize, Option<Outcome>), SuiteError> {
-    for (index, (name, experiment, vars)) in plan.steps.iter().enumerate() {
+    tell: &mut impl FnMut(&Event<'_>),
+) -> Result<usize, SuiteError> {
+    for (index, step) in plan.steps.iter().enumerate() {
         if index > 0 {
             clock.sleep(plan.pause);
         }
-        tell(&format!(
-            "step {} of {}: {name}",
-            index + 1,
-            plan.steps.len()
-        ));
-        let outcome = player.play(experiment, vars)?;
-        tell(&format!("  {}", outcome.words()));
-        if outcome != Outcome::Held {
-            return Ok((index, Some(outcome)));
+        if clock.is_over() {
+            return Ok(index);
+        }
+        tell(&Event::Step {
+            number: index + 1,
+            of: plan.steps.len(),
+            name: &step.name,
+        });
+        tell(&Event::Begins(&step.experiment));
+        let played = player.play(&step.experiment, &step.values)?;
+        tell(&Event::Ended(&played));
+        if played.outcome != Outcome::Held {
+            return Ok(index);
         }
     }
-    Ok((plan.steps.len(), None))
+    Ok(plan.steps.len())
 }

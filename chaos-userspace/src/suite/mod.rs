@@ -1,40 +1,47 @@
 //! Experiments in a row: harder and harder while the hypothesis holds, by the clock, or at random.
 //!
 //! What decides is pure: time comes from a [`Clock`], experiments are played by a [`Player`]. Each experiment is a process of its own, which
-//! holds the lock of one at a time, plays its own rollbacks and ends its own faults.
+//! holds the lock of one at a time, plays its own rollbacks and ends its own faults. A signal that ends the suite is handed on to it, and its
+//! end awaited; if the suite is killed, the kernel tells it.
 
+mod clock;
+mod ending;
 pub mod gameday;
 pub mod monkey;
 mod player;
 pub mod schedule;
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use jiff::Zoned;
+use serde_json::Value;
 
-pub use player::{Outcome, Player, Runner};
+pub use clock::{Clock, SystemClock};
+pub use ending::Ending;
+pub use player::{Outcome, Played, Player, Program, Runner, Values};
 
-/// The time, and waiting for it.
-pub trait Clock {
-    /// What time it is, where this machine is.
-    fn now(&self) -> Zoned;
-    /// Waits.
-    fn sleep(&self, time: Duration);
-}
+use crate::experiment::{Experiment, Invalid};
 
-/// The machine's clock.
+/// What happens, for whoever looks on.
 #[derive(Clone, Copy, Debug)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Zoned {
-        Zoned::now()
-    }
-
-    fn sleep(&self, time: Duration) {
-        std::thread::sleep(time);
-    }
+pub enum Event<'a> {
+    /// A step of a gameday begins.
+    Step {
+        /// Counted from 1.
+        number: usize,
+        /// How many there are.
+        of: usize,
+        /// What it is called.
+        name: &'a str,
+    },
+    /// When the next round of a schedule is due.
+    Next(&'a Zoned),
+    /// A look at which the monkey acts, counted from 1.
+    Look(u64),
+    /// An experiment begins.
+    Begins(&'a Path),
+    /// It has ended.
+    Ended(&'a Played),
 }
 
 /// Why a suite cannot be begun or does not go on.
@@ -54,6 +61,19 @@ pub enum SuiteError {
     /// The business hours.
     #[error("{0}")]
     Hours(String),
+    /// An experiment that cannot be played.
+    #[error("{0}")]
+    Experiment(#[from] Invalid),
+    /// A value that the experiment has no key for.
+    #[error("{experiment}: its configuration has no key `{key}`; {known}")]
+    Unknown {
+        /// Its file.
+        experiment: String,
+        /// What was given a value.
+        key: String,
+        /// The keys it has.
+        known: String,
+    },
     /// There is nothing to play.
     #[error("there is no experiment in {0}")]
     Empty(String),
@@ -74,11 +94,50 @@ impl SuiteError {
     }
 }
 
-/// Experiments among files and folders: `.json`, `.yaml` and `.yml`, folders with all below them, by name.
+/// Whether an experiment can be played with values for these keys; what only Chaos Toolkit can tell is left to it.
+///
+/// # Errors
+/// All that is wrong with the experiment, or the first key that its configuration lacks.
+pub fn check<'a>(
+    experiment: &Path,
+    keys: impl IntoIterator<Item = &'a str>,
+    program: &Program,
+) -> Result<(), SuiteError> {
+    let read = Experiment::read(experiment)?;
+    if matches!(program, Program::Own(_)) {
+        read.check()?;
+    }
+    let has = read.said.get("configuration").and_then(Value::as_object);
+    let known: Vec<_> = has.into_iter().flat_map(|has| has.keys()).collect();
+    match keys
+        .into_iter()
+        .find(|key| known.iter().all(|has| has != key))
+    {
+        None => Ok(()),
+        Some(key) => Err(SuiteError::Unknown {
+            experiment: experiment.display().to_string(),
+            key: key.to_owned(),
+            known: match known.is_empty() {
+                true => "it has none".to_owned(),
+                false => format!(
+                    "it has {}",
+                    known
+                        .iter()
+                        .map(|key| key.as_str())
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
+            },
+        }),
+    }
+}
+
+/// Experiments among files and folders: `.json`, `.yaml` and `.yml`, folders with all below them, by name. Of a folder, files without a
+/// method are left out: they are something else.
 ///
 /// # Errors
 /// When a folder cannot be read, or there is none.
-pub fn find(paths: &[std::path::PathBuf]) -> Result<Vec<std::path::PathBuf>, SuiteError> {
+pub fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, SuiteError> {
     let mut found = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -97,7 +156,7 @@ pub fn find(paths: &[std::path::PathBuf]) -> Result<Vec<std::path::PathBuf>, Sui
     Ok(found)
 }
 
-fn below(folder: &Path, found: &mut Vec<std::path::PathBuf>) -> Result<(), SuiteError> {
+fn below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), SuiteError> {
     let read = || SuiteError::io(format!("reading {}", folder.display()));
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(read())? {
@@ -111,7 +170,9 @@ fn below(folder: &Path, found: &mut Vec<std::path::PathBuf>) -> Result<(), Suite
         };
         if path.is_dir() {
             below(&path, found)?;
-        } else if is_experiment(&path) {
+        } else if is_experiment(&path)
+            && Experiment::read(&path).map_or(true, |read| read.said.contains_key("method"))
+        {
             found.push(path);
         }
     }

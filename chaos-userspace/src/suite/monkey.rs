@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Zoned;
 use jiff::civil::Weekday;
 
-use super::{Clock, Outcome, Player, SuiteError};
+use super::{Clock, Event, Player, SuiteError, Values};
 
 /// When a monkey may act, and how often it does.
 #[derive(Clone, Debug)]
@@ -78,22 +78,28 @@ impl Monkey {
         looks: Option<u64>,
         clock: &impl Clock,
         player: &mut impl Player,
-        tell: &mut impl FnMut(&str),
+        tell: &mut impl FnMut(&Event<'_>),
     ) -> Result<u64, SuiteError> {
         let mut missed = 0;
         let mut look = 0;
         while looks.is_none_or(|looks| look < looks) {
+            if look > 0 {
+                clock.sleep(self.interval);
+            }
+            if clock.is_over() {
+                break;
+            }
             let chosen = self
                 .choose(look, experiments.len())
                 .filter(|_| self.is_time(&clock.now()));
-            if let Some(experiment) = chosen.and_then(|index| experiments.get(index)) {
-                tell(&format!("look {}: {}", look + 1, experiment.display()));
-                let outcome = player.play(experiment, &[])?;
-                tell(&format!("  {}", outcome.words()));
-                missed += u64::from(!matches!(outcome, Outcome::Held | Outcome::Locked));
-            }
             look += 1;
-            clock.sleep(self.interval);
+            if let Some(experiment) = chosen.and_then(|index| experiments.get(index)) {
+                tell(&Event::Look(look));
+                tell(&Event::Begins(experiment));
+                let played = player.play(experiment, &Values::new())?;
+                tell(&Event::Ended(&played));
+                missed += u64::from(played.outcome.counts_as_missed());
+            }
         }
         Ok(missed)
     }

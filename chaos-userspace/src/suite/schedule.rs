@@ -7,7 +7,7 @@ use std::time::Duration;
 use croner::Cron;
 use jiff::Zoned;
 
-use super::{Clock, Outcome, Player, SuiteError};
+use super::{Clock, Event, Player, SuiteError, Values};
 
 /// When, as cron says it: minute, hour, day of month, month, day of week.
 #[derive(Clone, Debug)]
@@ -46,6 +46,9 @@ impl Times {
     }
 }
 
+/// The clock may be set, and the machine may sleep, while a time is awaited: it is looked at again and again.
+const LOOK: Duration = Duration::from_secs(30);
+
 /// Plays all experiments at each of the times, at most `rounds` times; gives how many did not hold.
 ///
 /// # Errors
@@ -56,24 +59,28 @@ pub fn play(
     rounds: Option<u64>,
     clock: &impl Clock,
     player: &mut impl Player,
-    tell: &mut impl FnMut(&str),
+    tell: &mut impl FnMut(&Event<'_>),
 ) -> Result<u64, SuiteError> {
     let mut missed = 0;
     let mut round = 0;
     while rounds.is_none_or(|rounds| round < rounds) {
-        let now = clock.now();
-        let next = times.next(&now)?;
-        tell(&format!(
-            "next at {}",
-            next.strftime("%Y-%m-%d %H:%M:%S %Z")
-        ));
-        let wait = next.duration_since(&now);
-        clock.sleep(Duration::try_from(wait).unwrap_or_default());
+        let next = times.next(&clock.now())?;
+        tell(&Event::Next(&next));
+        loop {
+            let wait = Duration::try_from(next.duration_since(&clock.now())).unwrap_or_default();
+            if wait.is_zero() || clock.is_over() {
+                break;
+            }
+            clock.sleep(wait.min(LOOK));
+        }
         for experiment in experiments {
-            tell(&experiment.display().to_string());
-            let outcome = player.play(experiment, &[])?;
-            tell(&format!("  {}", outcome.words()));
-            missed += u64::from(!matches!(outcome, Outcome::Held | Outcome::Locked));
+            if clock.is_over() {
+                return Ok(missed);
+            }
+            tell(&Event::Begins(experiment));
+            let played = player.play(experiment, &Values::new())?;
+            tell(&Event::Ended(&played));
+            missed += u64::from(played.outcome.counts_as_missed());
         }
         round += 1;
     }

@@ -2,15 +2,18 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Zoned;
 use jiff::civil::date;
 use jiff::tz::TimeZone;
+use serde_json::json;
 
 use super::*;
 use crate::report::Verdict;
 
-struct Fake(RefCell<Zoned>);
+/// Its time, and when somebody wants an end.
+struct Fake(RefCell<Zoned>, Option<(i8, i8)>);
 
 impl Fake {
     fn at(day: i8, hour: i8) -> Self {
@@ -18,7 +21,7 @@ impl Fake {
         let moment = date(2026, 11, day)
             .at(hour, 0, 0, 0)
             .to_zoned(TimeZone::UTC);
-        Self(RefCell::new(moment.unwrap()))
+        Self(RefCell::new(moment.unwrap()), None)
     }
 }
 
@@ -34,23 +37,27 @@ impl Clock for Fake {
             .unwrap();
         *self.0.borrow_mut() = later;
     }
+
+    fn is_over(&self) -> bool {
+        self.1
+            .is_some_and(|(day, hour)| (self.now().day(), self.now().hour()) >= (day, hour))
+    }
 }
 
 #[derive(Default)]
 struct Noted {
-    played: Vec<(PathBuf, Vec<(String, String)>)>,
+    played: Vec<(PathBuf, Value)>,
     outcomes: Vec<Outcome>,
 }
 
 impl Player for Noted {
-    fn play(
-        &mut self,
-        experiment: &Path,
-        vars: &[(String, String)],
-    ) -> Result<Outcome, SuiteError> {
-        self.played.push((experiment.to_owned(), vars.to_vec()));
+    fn play(&mut self, experiment: &Path, values: &Values) -> Result<Played, SuiteError> {
+        self.played.push((experiment.to_owned(), json!(values)));
         let next = self.outcomes.get(self.played.len() - 1);
-        Ok(next.copied().unwrap_or(Outcome::Held))
+        Ok(Played {
+            outcome: next.copied().unwrap_or(Outcome::Held),
+            journal: None,
+        })
     }
 }
 
@@ -72,7 +79,7 @@ experiment = 'b.json'
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in ["a.json", "b.json", "note.txt"] {
-        std::fs::write(folder.path().join(name), "{}").unwrap();
+        std::fs::write(folder.path().join(name), "{\"method\": []}").unwrap();
     }
     folder
 }
@@ -83,14 +90,8 @@ fn a_gameday_goes_on_only_while_the_hypothesis_holds() {
     let plan = gameday::Plan::read(GAMEDAY, folder.path()).unwrap();
     let (clock, mut player) = (Fake::at(2, 9), Noted::default());
     let told = gameday::play(&plan, &clock, &mut player, &mut |_| {}).unwrap();
-    assert_eq!(told, (3, None));
-    assert_eq!(
-        player.played[0].1,
-        [
-            ("hold".to_owned(), "5".to_owned()),
-            ("share".to_owned(), "10%".to_owned())
-        ]
-    );
+    assert_eq!(told, 3);
+    assert_eq!(player.played[0].1, json!({"hold": 5, "share": "10%"}));
     assert!(player.played[2].0.ends_with("b.json"));
     assert_eq!(
         (clock.now().minute(), clock.now().hour()),
@@ -104,7 +105,13 @@ fn a_gameday_goes_on_only_while_the_hypothesis_holds() {
         ..Noted::default()
     };
     let told = gameday::play(&plan, &clock, &mut player, &mut |_| {}).unwrap();
-    assert_eq!((told, player.played.len()), ((1, Some(missed)), 2));
+    assert_eq!((told, player.played.len()), (1, 2));
+
+    // An end is wanted at once, and in the pauses.
+    let mut player = Noted::default();
+    let over = Fake(RefCell::new(clock.now()), Some((2, 9)));
+    let told = gameday::play(&plan, &over, &mut player, &mut |_| {}).unwrap();
+    assert_eq!((told, player.played.len()), (0, 0));
 }
 
 #[test]
@@ -150,6 +157,13 @@ fn a_schedule_waits_for_its_times() {
     .unwrap();
     assert_eq!((missed, player.played.len()), (0, 4));
     assert_eq!((clock.now().day(), clock.now().hour()), (13, 10));
+    // The schedule is ended between two Fridays.
+    let (clock, mut player) = (Fake(Fake::at(2, 9).0, Some((9, 0))), Noted::default());
+    let missed = Outcome::Missed(Verdict::Deviated);
+    player.outcomes = vec![missed, Outcome::Locked];
+    let told = schedule::play(&times, &experiments, None, &clock, &mut player, &mut |_| {});
+    assert_eq!((told.unwrap(), player.played.len()), (1, 2));
+    assert!(clock.now().day() <= 9, "{}", clock.now());
     assert!(schedule::Times::read("61 * * * *").is_err());
     assert!(schedule::Times::read("often").is_err());
 }
@@ -204,8 +218,37 @@ fn the_monkey_keeps_its_hours_and_its_probability() {
 #[test]
 fn folders_are_searched_and_an_empty_one_is_an_error() {
     let folder = folder();
+    std::fs::write(folder.path().join("settings.json"), "{}").unwrap();
     let found = find(&[folder.path().to_owned()]).unwrap();
     assert_eq!(found.len(), 2);
     let empty = tempfile::tempdir().unwrap();
     assert!(find(&[empty.path().to_owned()]).is_err());
+}
+
+#[test]
+fn an_experiment_and_its_values_are_checked() {
+    let folder = folder();
+    let own = Program::Own("murphy".into());
+    let chaos = Program::Chaos("chaos".into());
+    let file = folder.path().join("c.json");
+    std::fs::write(
+        &file,
+        "{\"title\": \"t\", \"method\": [], \"configuration\": {\"share\": \"10%\", \"hold\": 1}}",
+    )
+    .unwrap();
+    let wrong = check(&file, [], &own).unwrap_err().to_string();
+    assert!(wrong.contains("description"), "{wrong}");
+    check(&file, ["hold", "share"], &chaos).unwrap();
+    let wrong = check(&file, ["hold", "shar"], &chaos)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        wrong.contains("no key `shar`; it has share, hold"),
+        "{wrong}"
+    );
+    let gone = folder.path().join("gone.json");
+    assert!(matches!(
+        check(&gone, [], &chaos),
+        Err(SuiteError::Experiment(_))
+    ));
 }

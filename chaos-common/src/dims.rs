@@ -30,6 +30,8 @@ pub const COMMS: u64 = 1 << 10;
 pub const SPARED_COMMS: u64 = 1 << 11;
 /// `EXES` names files: what is executed is entered into `PIDS`.
 pub const EXES: u64 = 1 << 12;
+/// Name that a DNS query asks for: map `NAMES`.
+pub const NAME: u64 = 1 << 20;
 
 /// Dimensions that [`crate::target`] values say something of.
 pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS;

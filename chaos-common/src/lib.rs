@@ -14,6 +14,7 @@ pub mod decide;
 pub mod dims;
 pub mod event;
 pub mod mark;
+pub mod name;
 pub mod ops;
 pub mod rule;
 pub mod target;

@@ -6,6 +6,15 @@ pub const EFFECT_ERRNO: u32 = 1;
 pub const EFFECT_LOSS: u32 = 2;
 /// The packet takes a way round, through the kernel's netem.
 pub const EFFECT_NETEM: u32 = 3;
+/// The connection is reset: both ends get an RST.
+pub const EFFECT_RESET: u32 = 32;
+/// The sender gets an ICMP error for its packet; the value is the ICMP code, and eight
+/// bits above it the `ICMPv6` code.
+pub const EFFECT_UNREACHABLE: u32 = 33;
+/// The query is answered with a response code, which is the value.
+pub const EFFECT_DNS_RCODE: u32 = 34;
+/// The query is answered with the address in the map `ANSWERS`; the value is the record's type, 1 (A) or 28 (AAAA).
+pub const EFFECT_DNS_ANSWER: u32 = 35;
 
 /// Everything certain, in parts per million.
 pub const PPM: u32 = 1_000_000;

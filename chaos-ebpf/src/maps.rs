@@ -6,7 +6,7 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use chaos_common::counters::Counters;
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::target::{FileId, Named, Process};
-use chaos_common::{MAX_RULES, bank, control, dims, ops, target};
+use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target};
 
 /// Slots of [`control`].
 #[map]
@@ -78,6 +78,15 @@ pub static PROTOS: Array<u64> = Array::with_max_entries(bank::BANKS * dims::PROT
 /// File type (`i_mode >> 12`) → rules that name it.
 #[map]
 pub static FD_KINDS: Array<u64> = Array::with_max_entries(bank::BANKS * dims::KINDS, 0);
+
+/// Name of a DNS query, as [`chaos_common::name`] spells it → rules that accept it. Each entry
+/// holds the union of those it continues; the empty one those that do not care. The first byte is the bank.
+#[map]
+pub static NAMES: LpmTrie<[u8; name::SIZE], u64> = LpmTrie::with_max_entries(1024, 1);
+
+/// Slot of a rule → the address it answers with, in network byte order.
+#[map]
+pub static ANSWERS: Array<[u8; 16]> = Array::with_max_entries(MAX_RULES, 0);
 
 /// Decisions, for whoever listens. One page unless somebody does.
 #[map]

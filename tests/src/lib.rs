@@ -22,7 +22,10 @@
 
 pub mod bpf;
 mod case;
+pub mod dns;
 pub mod expect;
+pub mod hosts;
+pub mod http;
 pub mod leftovers;
 mod need;
 pub mod net;
@@ -31,8 +34,8 @@ pub mod redis;
 pub mod report;
 pub mod victim;
 
-pub use case::{Case, Outcome, case, run, run_with, skip};
-pub use need::Need;
+pub use case::{Case, Outcome, case, note, run, run_with, skip};
+pub use need::{Need, chaos_toolkit};
 pub use process::{ChildGuard, Finished, Program, murphy, murphy_path, program, wait_until};
 pub use report::Hit;
 

@@ -4,20 +4,15 @@
 //! (4.5). A drop (`TC_ACT_SHOT`) would tell the sender; a redirect to an
 //! interface that cannot exist frees the packet as the wire would lose it.
 
-use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use chaos_common::{mark as marks, ops};
 use chaos_ebpf::gate;
 use chaos_ebpf::tell::By;
 
+use crate::craft::{self, TC_ACT_UNSPEC};
 use crate::packet::{self, Direction};
 use crate::{mark, socket};
-
-/// "Not for me": the next program, the next filter, the queue.
-const TC_ACT_UNSPEC: i32 = -1;
-/// Interface indexes are handed out from 1 upwards; this one is never reached.
-const NOWHERE: u32 = 0x7fff_fff0;
 
 #[classifier]
 pub(crate) fn murphy_egress(ctx: TcContext) -> i32 {
@@ -40,8 +35,7 @@ pub(crate) fn murphy_egress(ctx: TcContext) -> i32 {
         || packet::detail(skb),
     );
     match injection {
-        // SAFETY: the helper only notes where the packet is to go.
-        Some(_) => (unsafe { bpf_redirect(NOWHERE, 0) }) as i32,
+        Some(_) => craft::lose(),
         None => TC_ACT_UNSPEC,
     }
 }

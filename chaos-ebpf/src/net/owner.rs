@@ -15,8 +15,11 @@ use crate::socket;
 const CURRENT_NETNS: u64 = u64::MAX;
 
 /// Classes of the owner of the socket that a packet will arrive at.
-#[inline(always)]
-pub(crate) fn of_arriving(skb: *mut __sk_buff) -> u64 {
+///
+/// A global function, as [`packet::accept`] is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn murphy_owner(skb: *mut __sk_buff) -> u64 {
     let Some((ends, tcp)) = packet::ends(skb) else {
         return 0;
     };

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::plan::{Backend, Choice};
+
 /// Make things go wrong for the processes you name, and nobody else.
 #[derive(Debug, Parser)]
 #[command(
@@ -45,8 +47,20 @@ pub enum Command {
     Panic(PanicArgs),
     /// Allow injections again after `murphy panic`
     Resume(ResumeArgs),
+    /// Serve faults over HTTP at a Unix socket, and metrics; what clients do not renew ends
+    Serve(super::serve::ServeArgs),
     /// Say what this kernel can do, what serves each fault, and what is missing
     Doctor(DoctorArgs),
+    /// Run, check and list experiments in Chaos Toolkit's format
+    Experiment(super::experiment::args::ExperimentArgs),
+    /// Play an experiment step by step, harder while its hypothesis holds
+    Gameday(super::suite::GamedayArgs),
+    /// Play experiments by the clock, as cron says it
+    Schedule(super::suite::ScheduleArgs),
+    /// Play experiments at random, in business hours
+    Monkey(super::suite::MonkeyArgs),
+    /// Report on experiments as a page, Markdown, XML for CI, or JSON; two journals are compared
+    Report(super::report::ReportArgs),
     /// Say Toxiproxy's toxics, and the lines of chaos scripts, as faults or experiments
     Convert(super::convert::ConvertArgs),
     /// Print the man page, in roff
@@ -74,6 +88,9 @@ A fault is OPS[:KEY=VALUE]…
   openat:error=EACCES:p=50%                every second open is denied, at random
   read:error=EIO:when=3..9+2               the 3rd, 5th, 7th and 9th read fail
 
+  write:error=EIO:comm=redis,!sh           of a redis, whomever else the command hits; not of a sh
+
+  targets:  pid=N  comm=NAME  exe=PATH  uid=USER  cgroup=PATH  container=ID  unit=NAME  (!VALUE spares)
   triggers: p=5%  when=F..L+S (as strace)  times=N  after=D  for=D  seed=N
             pulse=ON/OFF (active ON, quiet OFF, by turns)  rate_limit=N/s (or /m, /h)
 
@@ -142,6 +159,9 @@ pub struct RunArgs {
     /// Run the command as this user: a name or an id
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
+    /// What carries the faults out; auto takes the first that can, fault by fault
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto, value_name = "WHAT")]
+    pub backend: BackendArg,
     /// Spare the dynamic loader: arm when the command reaches its entry point, not at its exec
     #[arg(long)]
     pub skip_loader: bool,
@@ -151,6 +171,27 @@ pub struct RunArgs {
     /// The command and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// What carries faults out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+    /// bpf where this machine has it and it has the fault, else seccomp
+    Auto,
+    /// Programs in the kernel; needs root
+    Bpf,
+    /// A filter and a supervisor; any user, system calls only
+    Seccomp,
+}
+
+impl From<BackendArg> for Choice {
+    fn from(said: BackendArg) -> Self {
+        match said {
+            BackendArg::Auto => Self::Auto,
+            BackendArg::Bpf => Self::Only(Backend::Bpf),
+            BackendArg::Seccomp => Self::Only(Backend::Seccomp),
+        }
+    }
 }
 
 /// What becomes of processes that outlive the command of `run`.
@@ -349,7 +390,7 @@ pub struct DoctorArgs {
 }
 
 /// A duration as in fault expressions, longer than nothing.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let nanos = crate::faults::expr::duration(text).map_err(|mistake| mistake.to_string())?;
     match nanos.0 {
         0 => Err("a duration is longer than nothing".to_owned()),

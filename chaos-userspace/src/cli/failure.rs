@@ -11,6 +11,7 @@ use crate::engine::replay::ReplayError;
 use crate::faults::ParseError;
 use crate::plan::PlanError;
 use crate::policy::{PolicyError, Refusal};
+use crate::serve::ServeError;
 use crate::state::StateError;
 
 /// Why a command ended without having done its work.
@@ -37,6 +38,10 @@ pub(super) enum Failure {
     /// Exclusions alone.
     #[error("this says whom to spare, but not whom to hit")]
     NobodyHit,
+    #[error("{0}")]
+    Serve(#[from] ServeError),
+    #[error("no group is called {0}")]
+    NoGroup(String),
     #[error("no user is called {0}")]
     NoUser(String),
     #[error("writing {path}: {source}")]
@@ -45,6 +50,11 @@ pub(super) enum Failure {
     Input { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
     Replay { path: PathBuf, source: ReplayError },
+    #[error("{0}")]
+    Experiment(#[from] super::experiment::ExperimentFailure),
+    /// An experiment of a suite, none of which was played.
+    #[error("{0}")]
+    Experiments(crate::experiment::Invalid),
     /// A file that says nothing, or something wrong; `at` begins with its name.
     #[error("{at}: {wrong}")]
     Said {
@@ -74,12 +84,15 @@ impl Failure {
             Self::Parse(_)
             | Self::Plan(_)
             | Self::NoUser(_)
+            | Self::NoGroup(_)
+            | Self::Serve(ServeError::Token { .. })
             | Self::Input { .. }
             | Self::Replay { .. }
             | Self::NobodyHit
             | Self::State(StateError::Name(_))
             | Self::PolicyFile(PolicyError::Syntax { .. })
             | Self::Said { .. }
+            | Self::Experiments(_)
             | Self::Engine(
                 EngineError::NoProcess(_)
                 | EngineError::NoTarget { .. }
@@ -90,7 +103,11 @@ impl Failure {
             Self::Engine(EngineError::Kernel(error)) if error.is_missing_feature() => {
                 status::MISSING
             }
+            Self::Engine(EngineError::Seccomp(error)) if error.is_missing_feature() => {
+                status::MISSING
+            }
             Self::Engine(EngineError::PidNamespace) | Self::Policy(_) => status::MISSING,
+            Self::Serve(ServeError::Busy(_)) => status::BUSY,
             Self::Engine(EngineError::State(error)) | Self::State(error) if error.is_busy() => {
                 status::BUSY
             }
@@ -98,7 +115,9 @@ impl Failure {
                 io::ErrorKind::NotFound => status::NOT_FOUND,
                 _ => status::NOT_EXECUTABLE,
             },
-            Self::Engine(_)
+            Self::Experiment(failure) => failure.status(),
+            Self::Serve(_)
+            | Self::Engine(_)
             | Self::State(_)
             | Self::PolicyFile(_)
             | Self::Audit(_)
@@ -128,8 +147,15 @@ impl Failure {
                 }
                 _ => "say its interpreter, for example: murphy run … -- sh FILE",
             },
+            Self::Experiment(failure) => failure.remedy()?,
+            Self::Experiments(_) => "nothing was played; murphy experiment validate checks one",
             Self::NobodyHit => "--all hits everybody else",
             Self::Replay { .. } => "name a file that run or inject wrote with --events",
+            Self::NoGroup(_) => "a name or a number that `getent group` lists",
+            Self::Serve(ServeError::Token { .. }) => {
+                "head -c 24 /dev/urandom | base64 > FILE, and chmod 600 FILE"
+            }
+            Self::Serve(ServeError::Busy(_)) => "stop that one, or choose another --socket",
             Self::NoUser(_) => "a name or a number that `getent passwd` lists",
             _ => return None,
         };

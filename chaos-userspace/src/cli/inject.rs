@@ -15,8 +15,12 @@ use super::signals::{self, Signals};
 use super::targets;
 use super::{runtime, seed};
 use crate::engine::{EngineError, Session, Settings};
+use crate::kernel::privileges;
 use crate::plan::{Options, Plan, Target};
-use crate::state::{About, Claim};
+use crate::state::{About, Claim, client};
+
+/// How long a detached injector may take to end when its caller cannot use it.
+const STOPPING: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Injects until the time is over, the targets have ended, or somebody stops it.
 pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
@@ -47,12 +51,17 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
     if args.detach {
         return match detach()? {
             Role::Caller(Ok(armed)) => {
-                if args.common.json {
-                    print_json(&armed)?;
+                let told = if args.common.json {
+                    print_json(&armed)
                 } else {
-                    print(&armed.id)?;
+                    print(&armed.id)
+                };
+                if told.is_err() {
+                    // Nobody knows what to stop.
+                    let (dir, record) = client::find(&armed.id)?;
+                    client::stop(&dir, &record, Some("its id could not be told"), STOPPING)?;
                 }
-                Ok(0)
+                told.map(|()| 0)
             }
             Role::Caller(Err(status)) => Ok(status),
             Role::Injector(injector) => {
@@ -123,10 +132,11 @@ fn carry_out(
             processes: session.members().len(),
         })?;
     }
+    privileges::drop_for(session.plan());
     runtime()?.block_on(async {
         let mut control = Control::start(&mut session, Some(args.limit), args.keepalive)?;
-        let mut listener =
-            Listener::new(&mut session, sinks).map_err(Failure::io("listening to events"))?;
+        let mut listener = Listener::new(session.take_events(), None, sinks)
+            .map_err(Failure::io("listening to events"))?;
         let stop = watch(&mut session, &mut listener, &mut control, args).await;
         let report = session.end();
         let stop = stop?;

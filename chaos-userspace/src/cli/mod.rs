@@ -6,6 +6,7 @@ mod control;
 mod convert;
 mod detach;
 mod doctor;
+mod experiment;
 mod failure;
 mod halt;
 mod inject;
@@ -14,8 +15,11 @@ mod listen;
 mod output;
 mod permit;
 mod replay;
+mod report;
 mod run;
+mod serve;
 mod signals;
+mod suite;
 mod targets;
 
 use std::process::ExitCode;
@@ -72,7 +76,13 @@ pub fn main() -> ExitCode {
         Command::Recover(args) => (lifecycle::recover(&args), None),
         Command::Panic(args) => (halt::panic(&args), None),
         Command::Resume(args) => (halt::resume(&args), None),
+        Command::Serve(args) => (serve::serve(&args), None),
         Command::Doctor(args) => (doctor::doctor(&args), None),
+        Command::Experiment(args) => (experiment::experiment(&args), None),
+        Command::Gameday(args) => (suite::gameday(&args), None),
+        Command::Schedule(args) => (suite::schedule(&args), None),
+        Command::Monkey(args) => (suite::monkey(&args), None),
+        Command::Report(args) => (report::report(&args), None),
         Command::Convert(args) => (convert::convert(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),
         Command::Completions { shell } => (output::completions(shell), None),

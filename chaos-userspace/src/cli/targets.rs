@@ -43,7 +43,8 @@ pub(super) fn who(args: &TargetArgs, faults: &[Fault]) -> Result<Who, Failure> {
     add(&mut who, &args.units, |name| {
         Ok(Selector::Unit(name.clone()))
     })?;
-    if who.hit.is_empty() && faults.iter().any(|fault| fault.target.hit.is_empty()) {
+    let leaves_it = |fault: &Fault| fault.target.hit.is_empty();
+    if who.hit.is_empty() && !who.spare.is_empty() && faults.iter().any(leaves_it) {
         return Err(Failure::NobodyHit);
     }
     Ok(who)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::kernel::KernelError;
 use crate::plan::PlanError;
+use crate::seccomp::SeccompError;
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum EngineError {
         "{0} cannot join rules in force: the kernel's netem is set up when an injection begins; end this one and begin another"
     )]
     Fixed(String),
+    /// The command cannot be supervised.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
     /// The injection could not be noted, or may not begin.
     #[error(transparent)]
     State(#[from] crate::state::StateError),
@@ -94,6 +98,7 @@ impl EngineError {
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {
             Self::Kernel(error) => return error.remedy(),
+            Self::Seccomp(error) => return error.remedy().map(str::to_owned),
             Self::State(error) => return error.remedy(),
             Self::Thread { process, .. } => {
                 return Some(format!(

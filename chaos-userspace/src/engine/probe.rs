@@ -208,7 +208,13 @@ const fn canary(hook: Hook) -> Option<&'static str> {
         Hook::IngressNetem => Some("ingress:delay=1ms:when=2"),
         Hook::FileOpen => Some("openat:error=EXFULL"),
         Hook::FilePermission => Some("read:error=EXFULL"),
-        Hook::Socket | Hook::Exec | Hook::Follow | Hook::Entry => None,
+        Hook::Dns
+        | Hook::Reset
+        | Hook::Unreachable
+        | Hook::Socket
+        | Hook::Exec
+        | Hook::Follow
+        | Hook::Entry => None,
     }
 }
 
@@ -262,9 +268,9 @@ fn attach(
             };
             kernel.attach(hook, place).map_err(words)
         }
-        Hook::Egress => {
+        Hook::Egress | Hook::Dns | Hook::Reset | Hook::Unreachable => {
             netns.clone()?;
-            attach_egress(kernel, report)
+            attach_classifier(kernel, report)
         }
         Hook::EgressNetem | Hook::IngressNetem => {
             netns.clone()?;
@@ -303,9 +309,10 @@ fn attach_netem(kernel: &mut Kernel, hook: Hook) -> Result<(), KernelError> {
 }
 
 /// Both ways, since a session takes the first that works.
-fn attach_egress(kernel: &mut Kernel, report: &mut HookReport) -> Result<(), String> {
+fn attach_classifier(kernel: &mut Kernel, report: &mut HookReport) -> Result<(), String> {
+    let hook = report.hook;
     let name = netns::LOOPBACK;
-    let by_link = kernel.attach(Hook::Egress, Place::Interface { name });
+    let by_link = kernel.attach(hook, Place::Interface { name });
     if by_link.is_ok() {
         report.by.push("tcx");
     }
@@ -314,7 +321,7 @@ fn attach_egress(kernel: &mut Kernel, report: &mut HookReport) -> Result<(), Str
         .map_err(KernelError::io("adding a clsact qdisc"))
         .and_then(|_| {
             let priority = PRIORITY;
-            kernel.attach(Hook::Egress, Place::Filter { name, priority })
+            kernel.attach(hook, Place::Filter { name, priority })
         });
     if by_filter.is_ok() {
         report.by.push("clsact");

@@ -7,11 +7,13 @@ mod arch;
 mod call;
 mod check;
 mod connect;
+pub(crate) mod dns;
 mod effect;
 mod egress;
 pub mod expr;
 mod ingress;
 pub mod model;
+pub mod name;
 pub mod netem;
 mod open;
 mod read_write;
@@ -20,15 +22,18 @@ mod syscall;
 pub mod syscalls;
 pub mod values;
 mod who;
+pub mod wire;
 
 pub use call::{Count, Glob, Signal};
 pub use check::Mismatch;
 pub use effect::CallEffect;
 pub use expr::{Mistake, ParseError};
 pub use model::{Effect, Fault, Filter, Op, Trigger};
+pub use name::NameGlob;
 pub use netem::Netem;
 pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TargetKey, TriggerKey};
 pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,
 };
 pub use who::{Aim, EXEMPT, Selector, Who};
+pub use wire::{Rcode, Unreachable, Wire};

@@ -8,8 +8,9 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use chaos_common::counters::Counters;
 use chaos_common::rule::{Rule, RuleState};
-use chaos_common::{MAX_RULES, bank, control, dims, ops, target};
+use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target};
 
+use crate::faults::Effect;
 use crate::plan::{Dense, Masks, Plan, Prefix};
 
 /// The dimensions that are arrays: map, values of a bank, slot of the rules that do not care.
@@ -42,6 +43,8 @@ pub(super) struct Banks {
     dense: [Option<Array<MapData, u64>>; 4],
     remote4: Trie<5>,
     remote6: Trie<17>,
+    names: Trie<{ name::SIZE }>,
+    answers: Option<Array<MapData, [u8; 16]>>,
     /// What each bank holds.
     held: [Masks; bank::BANKS as usize],
 }
@@ -58,6 +61,8 @@ impl Banks {
             dense: [const { None }; 4],
             remote4: None,
             remote6: None,
+            names: None,
+            answers: None,
             held: Default::default(),
         };
         banks.open_more(pin)?;
@@ -75,6 +80,10 @@ impl Banks {
         }
         self.remote4 = trie("REMOTE4").map(TryInto::try_into).transpose()?;
         self.remote6 = trie("REMOTE6").map(TryInto::try_into).transpose()?;
+        self.names = trie("NAMES").map(TryInto::try_into).transpose()?;
+        self.answers = open("ANSWERS")
+            .map(|map| Map::Array(map).try_into())
+            .transpose()?;
         Ok(())
     }
 
@@ -117,6 +126,15 @@ impl Banks {
         }
         prefixes(&mut self.remote4, bank, &old.remote4, &masks.remote4)?;
         prefixes(&mut self.remote6, bank, &old.remote6, &masks.remote6)?;
+        names(&mut self.names, bank, &old.names, &masks.names)?;
+        for rule in &plan.rules {
+            if let Some(answers) = &mut self.answers
+                && let Effect::Wire(wire) = &rule.fault.effect
+                && let Some(address) = wire.address()
+            {
+                answers.set(rule.wire.slot, address, 0)?;
+            }
+        }
         self.held[bank as usize] = masks.clone();
         Ok(())
     }
@@ -154,6 +172,32 @@ where
     }
     for (net, mask) in new.iter().filter(|(net, mask)| old.get(net) != Some(mask)) {
         trie.insert(&key(net), mask, 0)?;
+    }
+    Ok(())
+}
+
+/// The same for names, as [`chaos_common::name`] spells them.
+fn names(
+    trie: &mut Trie<{ name::SIZE }>,
+    bank: u32,
+    old: &BTreeMap<Vec<u8>, u64>,
+    new: &BTreeMap<Vec<u8>, u64>,
+) -> Result<(), MapError> {
+    let Some(trie) = trie else { return Ok(()) };
+    let key = |name: &Vec<u8>| {
+        let mut bytes = [0; name::SIZE];
+        bytes[0] = bank as u8;
+        bytes[1..=name.len()].copy_from_slice(name);
+        Key::new((1 + name.len() as u32) * u8::BITS, bytes)
+    };
+    for name in old.keys().filter(|name| !new.contains_key(*name)) {
+        trie.remove(&key(name))?;
+    }
+    for (name, mask) in new
+        .iter()
+        .filter(|(name, mask)| old.get(*name) != Some(mask))
+    {
+        trie.insert(&key(name), mask, 0)?;
     }
     Ok(())
 }

@@ -17,9 +17,10 @@ use super::banks::Banks;
 use crate::plan::{Masks, Plan};
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 18] = [
+pub(super) const SHARED: [&str; 20] = [
     "CONTROL", "OPS", "RULES", "CLASSES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS",
-    "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS",
+    "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS", "NAMES",
+    "ANSWERS",
 ];
 
 /// What the maps of targets hold beside `PIDS`.

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use chaos_common::dims;
 
 use super::{Target, operation};
-use crate::faults::{Fault, FdKind, Net};
+use crate::faults::{Fault, FdKind, NameGlob, Net};
 
 /// A prefix as the kernel's LPM trie wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,12 +51,22 @@ pub struct Masks {
     pub remote4: BTreeMap<Prefix<4>, u64>,
     /// IPv6 prefix → rules that accept an address whose longest prefix it is.
     pub remote6: BTreeMap<Prefix<16>, u64>,
+    /// What the key of a DNS query's name begins with ([`chaos_common::name`]) → rules that accept a name whose longest
+    /// beginning it is.
+    pub names: BTreeMap<Vec<u8>, u64>,
 }
 
 impl Masks {
     /// Compiles the filters of faults; the rule's bit is the fault's index. `class_of` gives
     /// the class that each fault targets.
-    pub(super) fn of(faults: &[Fault], classes: &[Target], class_of: &[usize]) -> Self {
+    ///
+    /// A fault that `served` leaves out has its bit, but no operation names it.
+    pub(super) fn of(
+        faults: &[Fault],
+        classes: &[Target],
+        class_of: &[usize],
+        served: impl Fn(usize) -> bool,
+    ) -> Self {
         let mut masks = Self {
             dimensions: classes.iter().fold(0, |all, class| {
                 all | match class {
@@ -71,13 +81,13 @@ impl Masks {
         for (rule, &class) in class_of.iter().enumerate() {
             masks.classes[class] |= 1 << rule;
         }
-        for (rule, fault) in faults.iter().enumerate() {
+        for (rule, fault) in faults.iter().enumerate().filter(|(rule, _)| served(*rule)) {
             for op in &fault.ops {
                 let index = operation(*op, &fault.effect);
                 *masks.ops.entry(index).or_default() |= 1 << rule;
             }
         }
-        masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.filter.port));
+        masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.remote_ports()));
         masks.local_ports = masks.dense(dims::LPORT, faults, |fault| ports(&fault.filter.sport));
         masks.protocols = masks.dense(dims::PROTO, faults, |fault| {
             fault
@@ -97,6 +107,7 @@ impl Masks {
                 .collect()
         });
         masks.prefixes(faults);
+        masks.names(faults);
         masks
     }
 
@@ -181,6 +192,30 @@ impl Masks {
     }
 }
 
+impl Masks {
+    /// Names: as with addresses, each entry holds the union of those it continues.
+    fn names(&mut self, faults: &[Fault]) {
+        let keys: Vec<Vec<_>> = faults
+            .iter()
+            .map(|fault| fault.filter.name.iter().map(NameGlob::key).collect())
+            .collect();
+        if keys.iter().all(Vec::is_empty) {
+            return;
+        }
+        self.dimensions |= dims::NAME;
+        let careless = careless(keys.iter().map(Vec::is_empty));
+        self.names.insert(Vec::new(), careless);
+        for key in keys.iter().flatten() {
+            let continued = keys
+                .iter()
+                .enumerate()
+                .filter(|(_, keys)| keys.iter().any(|begin| key.starts_with(begin)));
+            let mask = continued.fold(careless, |mask, (rule, _)| mask | 1 << rule);
+            self.names.insert(key.clone(), mask);
+        }
+    }
+}
+
 /// Bits of the faults that do not care about a dimension.
 fn careless(cares_not: impl Iterator<Item = bool>) -> u64 {
     cares_not
@@ -200,7 +235,7 @@ fn ports(ranges: &[RangeInclusive<u16>]) -> Vec<u32> {
 }
 
 /// The values of `i_mode >> 12` (stat.h, `S_IFMT`) that a kind stands for.
-fn file_types(kind: FdKind) -> &'static [u32] {
+pub(crate) fn file_types(kind: FdKind) -> &'static [u32] {
     match kind {
         FdKind::Pipe => &[0x1],
         FdKind::Chr => &[0x2],
@@ -238,7 +273,9 @@ mod tests {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        Masks::of(&faults, &[Target::Command], &vec![0; faults.len()])
+        Masks::of(&faults, &[Target::Command], &vec![0; faults.len()], |_| {
+            true
+        })
     }
 
     /// What a trie answers: the entry of the longest prefix that covers an address.

@@ -2,6 +2,7 @@
 //! side effects, which `--dry-run` prints and [`crate::engine`] carries out.
 
 mod backend;
+mod drawn;
 mod masks;
 
 use std::collections::BTreeSet;
@@ -12,13 +13,13 @@ use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::Serialize;
 
-use crate::faults::{Effect, Family, Fault, Op, Trigger, When};
+use crate::faults::{Effect, Family, Fault, Op, TargetKey, Trigger, When, Wire};
 use syscalls::Sysno;
 
 pub use crate::faults::{EXEMPT, Selector, Who};
-pub use backend::Backend;
-pub(crate) use masks::kind_of_type;
+pub use backend::{Backend, Choice, Machine};
 pub use masks::{Dense, Masks, Prefix};
+pub(crate) use masks::{file_types, kind_of_type};
 
 /// Why faults do not make a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,17 +29,22 @@ pub enum PlanError {
     TooMany(usize),
     /// Neither the fault nor the command says whom.
     #[error(
-        "nobody is to be hit by {0}: say it in the fault, for example comm=NAME, or for all of them, --comm NAME"
+        "`{0}` hits nobody: say whom in the fault, for example {0}:comm=NAME, or for all faults, --comm NAME (--pid, --unit, …; --all hits everybody but the exempt)"
     )]
     NobodyHit(String),
-    /// `run` hits its command; who else it is makes no sense.
+    /// `run` hits its command; whom else is `inject`'s business.
     #[error(
-        "{0} cannot be hit by `run`, which hits its command: comm, exe and uid narrow that down; `inject` takes the others"
+        "`{key}` in `{fault}` names what runs already, and `run` hits its command alone: comm, exe and uid narrow that down; `murphy inject` takes {key}"
     )]
-    NotOfCommand(String),
+    NotOfCommand {
+        /// The key.
+        key: &'static str,
+        /// The whole fault.
+        fault: String,
+    },
     /// Sets of targets are the bits of one mask.
     #[error(
-        "more than {} different sets of targets since this injection began: end it and begin another",
+        "more than {} different sets of targets, among them `run`'s command and those of faults that were replaced: end it and begin another",
         target::CLASSES
     )]
     TooManyTargets,
@@ -81,6 +87,12 @@ pub enum Hook {
     EgressNetem,
     /// The same on the ingress side.
     IngressNetem,
+    /// tc egress, for DNS queries.
+    Dns,
+    /// tc egress, for resetting connections.
+    Reset,
+    /// tc egress, for ICMP errors.
+    Unreachable,
     /// LSM `file_open`.
     FileOpen,
     /// LSM `file_permission`.
@@ -95,13 +107,16 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Connect,
         Self::Socket,
         Self::Egress,
         Self::Ingress,
         Self::EgressNetem,
         Self::IngressNetem,
+        Self::Dns,
+        Self::Reset,
+        Self::Unreachable,
         Self::FileOpen,
         Self::FilePermission,
         Self::Exec,
@@ -111,7 +126,7 @@ impl Hook {
 
     /// Whether its programs are attached to each interface.
     pub const fn is_of_interfaces(self) -> bool {
-        matches!(self, Self::Egress | Self::EgressNetem | Self::IngressNetem)
+        self.is_classifier() || matches!(self, Self::EgressNetem | Self::IngressNetem)
     }
 
     /// The object that holds its programs.
@@ -122,7 +137,10 @@ impl Hook {
             | Self::Egress
             | Self::Ingress
             | Self::EgressNetem
-            | Self::IngressNetem => Family::Net,
+            | Self::IngressNetem
+            | Self::Dns
+            | Self::Reset
+            | Self::Unreachable => Family::Net,
             Self::FileOpen | Self::FilePermission => Family::Lsm,
             Self::Exec | Self::Follow => Family::Trace,
             Self::Entry => Family::Uprobe,
@@ -141,6 +159,9 @@ impl Hook {
             Self::Ingress => &[("murphy_ingress", "cgroup_skb/ingress")],
             Self::EgressNetem => &[("murphy_hold_out", "tc egress + netem")],
             Self::IngressNetem => &[("murphy_hold_in", "tc ingress + netem")],
+            Self::Dns => &[("murphy_dns", "tc egress")],
+            Self::Reset => &[("murphy_reset", "tc egress")],
+            Self::Unreachable => &[("murphy_unreach", "tc egress")],
             Self::FileOpen => &[("murphy_open", "lsm/file_open")],
             Self::FilePermission => &[("murphy_rw", "lsm/file_permission")],
             Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
@@ -153,11 +174,23 @@ impl Hook {
         }
     }
 
+    /// Whether its programs are classifiers in direct action, attached to network interfaces.
+    pub const fn is_classifier(self) -> bool {
+        matches!(
+            self,
+            Self::Egress | Self::Dns | Self::Reset | Self::Unreachable
+        )
+    }
+
     /// The hooks that this effect on an operation needs, its own first.
     pub const fn needed(op: Op, effect: &Effect) -> &'static [Self] {
         match (op, effect) {
             (Op::Egress, Effect::Netem(_)) => &[Self::EgressNetem, Self::Socket, Self::Connect],
             (Op::Ingress, Effect::Netem(_)) => &[Self::IngressNetem, Self::Socket, Self::Connect],
+            (_, Effect::Wire(Wire::Reset)) => &[Self::Reset, Self::Socket, Self::Connect],
+            (_, Effect::Wire(Wire::Unreachable(_))) => {
+                &[Self::Unreachable, Self::Socket, Self::Connect]
+            }
             _ => Self::of(op),
         }
     }
@@ -168,6 +201,7 @@ impl Hook {
             // A packet is tied to its process by its socket: seen when made and when connected.
             Op::Egress => return &[Self::Egress, Self::Socket, Self::Connect],
             Op::Ingress => return &[Self::Ingress, Self::Socket, Self::Connect],
+            Op::Dns => return &[Self::Dns, Self::Socket, Self::Connect],
             Op::Call(call) => call,
         };
         match call {
@@ -210,6 +244,8 @@ pub struct Planned {
     pub wire: Rule,
     /// Whom it targets: one of [`Plan::classes`].
     pub class: usize,
+    /// What carries it out.
+    pub backend: Backend,
 }
 
 /// Faults, compiled.
@@ -229,44 +265,58 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Compiles faults.
+    /// Compiles faults, each for the first backend that serves it on some machine.
     pub fn new(faults: Vec<Fault>, target: Target, options: &Options) -> Result<Self, PlanError> {
+        Self::with(faults, target, options, Choice::Auto, None)
+    }
+
+    /// Compiles faults, each for the backend that is chosen, and of which this machine has what it needs, if there is such.
+    pub fn with(
+        faults: Vec<Fault>,
+        target: Target,
+        options: &Options,
+        choice: Choice,
+        machine: Option<&dyn Machine>,
+    ) -> Result<Self, PlanError> {
         if faults.is_empty() {
             return Err(PlanError::Empty);
         }
         if faults.len() > MAX_RULES as usize {
             return Err(PlanError::TooMany(faults.len()));
         }
-        for fault in &faults {
-            if let Some(reason) = Backend::Bpf.refusal(fault, &target) {
-                return Err(PlanError::NotServed {
-                    fault: fault.to_string(),
-                    reasons: reason,
-                });
-            }
-        }
         let (classes, class_of) = classes(&faults, &target)?;
-        let masks = Masks::of(&faults, &classes, &class_of);
+        let backends = faults
+            .iter()
+            .map(|fault| choice.of(fault, &target, options, machine))
+            .collect::<Result<Vec<_>, _>>()?;
+        let by_bpf = |rule: usize| backends.get(rule) == Some(&Backend::Bpf);
+        let masks = Masks::of(&faults, &classes, &class_of, by_bpf);
         let mut hooks: BTreeSet<_> = faults
             .iter()
-            .flat_map(|fault| {
+            .enumerate()
+            .filter(|(rule, _)| by_bpf(*rule))
+            .flat_map(|(_, fault)| {
                 let hooks = |&op| Hook::needed(op, &fault.effect);
                 fault.ops.iter().flat_map(hooks)
             })
             .copied()
             .collect();
-        hooks.extend(match &target {
-            Target::Command if options.skip_loader => Some(Hook::Entry),
-            Target::Command => Some(Hook::Exec),
-            Target::Running(_) => None,
-        });
-        hooks.extend((masks.dimensions & dims::PIDS != 0).then_some(Hook::Follow));
+        if !hooks.is_empty() {
+            hooks.extend(match &target {
+                Target::Command if options.skip_loader => Some(Hook::Entry),
+                Target::Command => Some(Hook::Exec),
+                Target::Running(_) => None,
+            });
+            hooks.extend((masks.dimensions & dims::PIDS != 0).then_some(Hook::Follow));
+        }
         let rules = (1..)
             .zip(faults.into_iter().zip(class_of))
-            .map(|(number, (fault, class))| Planned {
+            .zip(backends)
+            .map(|((number, (fault, class)), backend)| Planned {
                 wire: wire(&fault, options, number),
                 fault,
                 class,
+                backend,
             })
             .collect();
         Ok(Self {
@@ -327,6 +377,11 @@ impl Plan {
         }
     }
 
+    /// Whether some fault is carried out by a backend.
+    pub fn uses(&self, backend: Backend) -> bool {
+        self.rules.iter().any(|rule| rule.backend == backend)
+    }
+
     /// The families of hooks whose objects have to be loaded.
     pub fn families(&self) -> BTreeSet<Family> {
         self.hooks.iter().map(|hook| hook.family()).collect()
@@ -334,22 +389,25 @@ impl Plan {
 }
 
 /// The classes of targets, and the one that each fault is for.
-fn classes(faults: &[Fault], target: &Target) -> Result<(Vec<Target>, Vec<usize>), PlanError> {
+fn classes(faults: &[Fault], whom: &Target) -> Result<(Vec<Target>, Vec<usize>), PlanError> {
     // The command of `run` is the first, whether some fault is for it or not.
-    let mut classes: Vec<_> = matches!(target, Target::Command)
-        .then(|| target.clone())
+    let mut classes: Vec<_> = matches!(whom, Target::Command)
+        .then(|| whom.clone())
         .into_iter()
         .collect();
     let mut class_of = Vec::new();
     for fault in faults {
-        let class = aimed(fault, target)?;
+        let class = aimed(fault, whom)?;
         let number = classes.iter().position(|known| *known == class);
         class_of.push(number.unwrap_or(classes.len()));
         if number.is_none() {
             classes.push(class);
         }
     }
-    Ok((classes, class_of))
+    match classes.len() > target::CLASSES as usize {
+        true => Err(PlanError::TooManyTargets),
+        false => Ok((classes, class_of)),
+    }
 }
 
 /// Whom a fault is for: what it says itself goes before what the command says. In `run` it
@@ -364,16 +422,15 @@ fn aimed(fault: &Fault, target: &Target) -> Result<Target, PlanError> {
             _ => Ok(target.clone()),
         };
     }
-    let within = |selector: &&Selector| {
-        !matches!(
-            selector,
-            Selector::Comm(_) | Selector::Exe(_) | Selector::Uid(_)
-        )
-    };
+    let narrows =
+        |key: &TargetKey| matches!(key, TargetKey::Comm | TargetKey::Exe | TargetKey::Uid);
     let (hit, mut spare, exempt) = match target {
         Target::Command => {
-            if let Some(other) = aim.hit.iter().chain(&aim.spare).find(within) {
-                return Err(PlanError::NotOfCommand(other.to_string()));
+            if let Some(other) = aim.spelling().into_keys().find(|key| !narrows(key)) {
+                return Err(PlanError::NotOfCommand {
+                    key: other.name(),
+                    fault: fault.to_string(),
+                });
             }
             (vec![Selector::All], Vec::new(), false)
         }
@@ -394,8 +451,11 @@ pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
         (Op::Call(Sysno::connect), _) => ops::CONNECT,
         (Op::Egress, Effect::Netem(_)) => ops::EGRESS_NETEM,
         (Op::Ingress, Effect::Netem(_)) => ops::INGRESS_NETEM,
+        (Op::Egress, Effect::Wire(Wire::Reset)) => ops::EGRESS_RESET,
+        (Op::Egress, Effect::Wire(Wire::Unreachable(_))) => ops::EGRESS_UNREACHABLE,
         (Op::Egress, _) => ops::EGRESS,
         (Op::Ingress, _) => ops::INGRESS,
+        (Op::Dns, _) => ops::DNS,
         // No architecture numbers its calls beyond the bound; one that did would be looked up in vain.
         (Op::Call(call), _) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
     }
@@ -405,11 +465,17 @@ pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
 pub(crate) fn operation_of(index: u32) -> Option<Op> {
     match index {
         ops::CONNECT => Some(Op::Call(Sysno::connect)),
-        ops::EGRESS | ops::EGRESS_NETEM => Some(Op::Egress),
+        ops::EGRESS | ops::EGRESS_NETEM | ops::EGRESS_RESET | ops::EGRESS_UNREACHABLE => {
+            Some(Op::Egress)
+        }
+        ops::DNS => Some(Op::Dns),
         ops::INGRESS | ops::INGRESS_NETEM => Some(Op::Ingress),
         _ => Sysno::new(usize::try_from(index).ok()?).map(Op::Call),
     }
 }
+
+/// No effect of a kernel program's.
+const EFFECT_NONE: u32 = 0;
 
 fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
     let Trigger {
@@ -426,9 +492,10 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
     let (effect, value) = match &fault.effect {
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
+        Effect::Wire(wire) => wire.rule(),
         Effect::Netem(_) => (EFFECT_NETEM, 0),
         // No kernel program has these.
-        Effect::Call(_) => (0, 0),
+        Effect::Call(_) => (EFFECT_NONE, 0),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
@@ -556,7 +623,35 @@ mod tests {
         assert_eq!(refused, Err(PlanError::NobodyHit("write:error=EIO".into())));
         let pid = vec!["write:error=EIO:pid=1".parse().unwrap()];
         let refused = Plan::new(pid, Target::Command, &Options::default());
-        assert!(matches!(refused, Err(PlanError::NotOfCommand(_))));
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains("`pid` in `write:error=EIO:pid=1`"),
+            "{refused}"
+        );
+        // A fault for nobody but those whom the command names, without one of them.
+        let who = Who {
+            hit: vec![Selector::Uid(7)],
+            exempt: true,
+            ..Who::default()
+        };
+        let some = Plan::new(
+            vec!["write:error=EIO:comm=!a".parse().unwrap()],
+            Target::Running(who.clone()),
+            &Options::default(),
+        );
+        let spare = vec![Selector::Comm("a".into())];
+        assert_eq!(
+            some.unwrap().classes,
+            [Target::Running(Who { spare, ..who })]
+        );
+        // With the command itself that is one more than there are bits.
+        let many = |n: u32| {
+            let each = |n| format!("write:error=EIO:uid={n}").parse().unwrap();
+            let faults = (0..n).map(each).collect();
+            Plan::new(faults, Target::Command, &Options::default())
+        };
+        assert_eq!(many(63).unwrap().classes.len(), 64);
+        assert_eq!(many(64), Err(PlanError::TooManyTargets));
     }
 
     #[test]

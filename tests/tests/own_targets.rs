@@ -186,6 +186,12 @@ fn beside_the_command() -> Outcome {
     all(&by_user(&scene.b)?, "ok", 3)
 }
 
+/// How many packets have arrived.
+fn arrived(at: &UdpSocket) -> Result<u64> {
+    at.set_nonblocking(true)?;
+    Ok((0..).take_while(|_| at.recv(&mut [0; 8]).is_ok()).count() as u64)
+}
+
 /// Other users may execute what is in there.
 fn make_open(folder: &Path) -> Outcome {
     use std::os::unix::fs::PermissionsExt as _;
@@ -222,10 +228,6 @@ fn packets() -> Outcome {
     send(OTHER, &receivers[0], "3")?;
     send(0, &receivers[0], "1")?;
     let report = stop(murphy)?;
-    let arrived = |at: &UdpSocket| -> Result<u64> {
-        at.set_nonblocking(true)?;
-        Ok((0..).take_while(|_| at.recv(&mut [0; 8]).is_ok()).count() as u64)
-    };
     let arrived = [arrived(&receivers[0])?, arrived(&receivers[1])?];
     ensure!(arrived == [4, 2], "{arrived:?} arrived: {report:#}");
     counted(&report, &[5, 4])
@@ -250,7 +252,8 @@ fn files() -> Outcome {
     all(&both(&scene.a, "1")?, "ok", 1)
 }
 
-/// Of the command, one program; the same program outside is a neighbour, as is another inside.
+/// Of the command, one program's connections and another's packets; the same programs outside are neighbours, as is each
+/// to the other's fault.
 fn narrowed() -> Outcome {
     let scene = Scene::new()?;
     let fault = scene.refuse("ECONNREFUSED", &format!(":exe={}", scene.a.display()));
@@ -258,26 +261,39 @@ fn narrowed() -> Outcome {
         scene.folder.path().join("ready"),
         scene.folder.path().join("go"),
     );
-    let script = "\"$0\" victim connect $4 3; \"$1\" victim connect $4 2; touch \"$2\"; \
+    let script = "\"$0\" victim connect $4 3; \"$1\" victim connect $4 2; \"$0\" victim udp $5 1; \
+                  \"$1\" victim udp $5 2 >&2; touch \"$2\"; \
                   while [ ! -e \"$3\" ]; do sleep 0.05; done; \"$0\" victim connect $4 1";
+    let receiver = UdpSocket::bind("127.0.0.1:0")?;
+    let to = receiver.local_addr()?;
+    let lose = format!(
+        "egress:loss=100%:port={}:exe={}",
+        to.port(),
+        scene.b.display()
+    );
     let output = scene.folder.path().join("report");
     let running = murphy(["run", "--json", "-o"])
         .args([&output])
-        .args(["-e", &fault, "--", "sh", "-c", script])
+        .args(["-e", &fault, "-e", &lose, "--", "sh", "-c", script])
         .args([&scene.a, &scene.b, &ready, &go])
-        .args([scene.echo.address.to_string()])
+        .args([scene.echo.address.to_string(), to.to_string()])
         .spawn()?;
     wait_until(PATIENCE, || ready.exists())
         .with_context(|| running.stderr().unwrap_or_default())?;
     let outside = scene.connects(&scene.a, "4")?;
+    program(&scene.b)
+        .args(victim::words(["udp", &to.to_string(), "1"]))
+        .run()?;
     fs::write(&go, "")?;
     let done = running.finish(PATIENCE)?;
     all(&outside, "ok", 4)?;
     let saw: Vec<_> = done.stdout.lines().collect();
     let e = "ECONNREFUSED";
-    ensure!(saw == [e, e, e, "ok", "ok", e], "{done}");
+    ensure!(saw == [e, e, e, "ok", "ok", "ok", e], "{done}");
+    let arrived = arrived(&receiver)?;
+    ensure!(arrived == 2, "{arrived} packets arrived: {done}");
     let report: Value = serde_json::from_str(&fs::read_to_string(&output)?)?;
-    counted(&report, &[4])?;
+    counted(&report, &[4, 2])?;
     all(&scene.connects(&scene.a, "1")?, "ok", 1)
 }
 

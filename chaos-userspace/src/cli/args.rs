@@ -90,7 +90,7 @@ A fault is OPS[:KEY=VALUE]…
 
   write:error=EIO:comm=redis,!sh           of a redis, whomever else the command hits; not of a sh
 
-  targets:  pid=N  comm=NAME  exe=PATH  uid=USER  cgroup=PATH  container=ID  unit=NAME  (!VALUE spares)
+  targets:  pid=N comm=NAME exe=PATH uid=USER cgroup=PATH container=ID unit=NAME; !X spares X
   triggers: p=5%  when=F..L+S (as strace)  times=N  after=D  for=D  seed=N
             pulse=ON/OFF (active ON, quiet OFF, by turns)  rate_limit=N/s (or /m, /h)
 

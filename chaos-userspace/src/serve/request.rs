@@ -235,6 +235,17 @@ mod tests {
     }
 
     #[test]
+    fn faults_that_say_whom_they_hit_need_no_target() {
+        let own = "write:error=EIO:comm=a";
+        let wanted = understood(json!({"faults": [own, "read:error=EIO:pid=1"]})).unwrap();
+        assert_eq!(wanted.faults[0].target.hit.len(), 1);
+        for left in ["write:error=EIO", "write:error=EIO:comm=!a"] {
+            let wrong = understood(json!({"faults": [own, left]})).unwrap_err();
+            assert!(wrong.contains(r#""at":"target""#), "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_field_that_is_wrong_is_named() {
         let target = json!({"all": true});
         let one = json!(["write:error=EIO"]);

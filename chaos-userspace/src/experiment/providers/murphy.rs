@@ -311,3 +311,35 @@ pub(super) fn check(provider: &Map<String, Value>, field: &str, problems: &mut V
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_is_named_by_the_target_or_by_each_fault() {
+        let own = "write:error=EIO:comm=a";
+        for (provider, wrong) in [
+            (json!({"faults": own}), None),
+            (json!({"faults": [own, "read:error=EIO"]}), Some("target")),
+            (
+                json!({"faults": [own, "read:error=EIO"], "target": {"pid": 1}}),
+                None,
+            ),
+            (json!({"faults": [own], "target": {}}), Some("target")),
+            (json!({"faults": "write:error=EIO:comm=!a"}), Some("target")),
+            (
+                json!({"faults": "write:error=EIO:comm="}),
+                Some("faults[0]"),
+            ),
+        ] {
+            let mut problems = Vec::new();
+            check(provider.as_object().unwrap(), "", &mut problems);
+            let fields: Vec<_> = problems
+                .iter()
+                .map(|problem| problem.field.as_str())
+                .collect();
+            assert_eq!(fields, Vec::from_iter(wrong), "{provider}");
+        }
+    }
+}

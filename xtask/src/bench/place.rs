@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::rows::Row;
 use crate::{
@@ -59,9 +59,13 @@ impl Place {
                 command
             }
         };
-        let said = sh::run(command.args([group, &repetitions.to_string()]))?;
-        let rows = said.lines().map(Row::parse).collect::<Result<Vec<_>>>()?;
+        let done = sh::output(command.args([group, &repetitions.to_string()]))?;
+        ensure!(done.status.success(), "{group}: {}", done.stderr);
+        let rows = done.stdout.lines().map(Row::parse);
+        let rows = rows.collect::<Result<Vec<_>>>()?;
         step.end("done", "");
+        // What could not be measured, and why.
+        eprint!("{}", done.stderr);
         Ok(rows)
     }
 }

@@ -12,6 +12,7 @@ pub mod counters;
 pub mod decide;
 pub mod dims;
 pub mod event;
+pub mod lsm;
 pub mod ops;
 pub mod rule;
 pub mod target;

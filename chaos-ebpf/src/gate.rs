@@ -46,11 +46,17 @@ impl Injection {
     /// The verifier wants to see these bounds (LSM since 6.12, `bpf_set_retval` since 7.x).
     #[inline(always)]
     pub fn errno(&self) -> i32 {
-        if (-MAX_ERRNO..0).contains(&self.value) {
-            self.value as i32
-        } else {
-            0
-        }
+        errno(self.value)
+    }
+}
+
+/// A negative errno as it is, anything else as 0, shown to the verifier as such.
+#[inline(always)]
+pub fn errno(value: i64) -> i32 {
+    if (-MAX_ERRNO..0).contains(&value) {
+        value as i32
+    } else {
+        0
     }
 }
 
@@ -166,6 +172,12 @@ fn named(map: &Array<u64>, value: u32) -> u64 {
 #[inline(always)]
 pub fn accept_file_mode(mode: u16) -> u64 {
     named(&FD_KINDS, u32::from(mode >> 12)) | slot(control::ANY_FD_KIND)
+}
+
+/// Rules that accept what has no file.
+#[inline(always)]
+pub fn accept_no_file() -> u64 {
+    slot(control::ANY_FD_KIND)
 }
 
 /// Asks one rule, and counts its answer, which has a [`verdict`] below

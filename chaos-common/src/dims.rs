@@ -30,6 +30,8 @@ pub const COMMS: u64 = 1 << 10;
 pub const SPARED_COMMS: u64 = 1 << 11;
 /// `EXES` names files: what is executed is entered into `PIDS`.
 pub const EXES: u64 = 1 << 12;
+/// Some call's hook may be called several times: map `DECIDED` of the LSM object.
+pub const REPEATED: u64 = 1 << 20;
 
 /// Dimensions that [`crate::target`] values say something of.
 pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS;
@@ -39,6 +41,8 @@ pub const PACKET: u64 = RPORT | LPORT | REMOTE | PROTO;
 
 /// Entries of `PIDS` when in use: a thread group beyond them is let be.
 pub const PROCESSES: u32 = 1 << 15;
+/// Entries of `DECIDED` when in use: threads that are in such a call at once.
+pub const THREADS: u32 = 1 << 12;
 /// Entries of `RPORTS` and `LPORTS` when in use.
 pub const PORTS: u32 = 1 << 16;
 /// Entries of `PROTOS`.

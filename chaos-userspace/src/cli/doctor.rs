@@ -27,7 +27,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, Failure> {
     let asked = faults(&args.faults)?;
     let all = asked.is_empty();
     let hooks: BTreeSet<_> = if all {
-        Hook::ALL.into()
+        Hook::all().collect()
     } else {
         // What no plan can be made of is told as `run` tells it.
         Plan::new(asked.clone(), Target::Command, &Options::default())?;

@@ -15,8 +15,8 @@ use super::events::{Events, Listen};
 use crate::plan::{Dense, Masks, Plan};
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 17] = [
-    "CONTROL", "OPS", "RULES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS", "EXES",
+pub(super) const SHARED: [&str; 18] = [
+    "CONTROL", "OPS", "CALLS", "RULES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS", "EXES",
     "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS",
 ];
 
@@ -41,7 +41,7 @@ pub struct Names {
 const EVENTS_SIZE: u32 = 1 << 20;
 
 /// How many entries the maps need whose size depends on the plan.
-pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 4] {
+pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 5] {
     let size = |dimension, size| {
         if masks.dimensions & dimension == 0 {
             1
@@ -59,6 +59,7 @@ pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 4] {
         ("LPORTS", size(dims::LPORT, dims::PORTS)),
         ("PIDS", size(dims::PIDS, dims::PROCESSES)),
         ("EVENTS", events),
+        ("DECIDED", size(dims::REPEATED, dims::THREADS)),
     ]
 }
 
@@ -124,6 +125,12 @@ impl Maps {
         let mut states: Array<_, RuleState> = array("STATES")?.try_into()?;
         for (&operation, &mask) in &plan.masks.ops {
             ops.set(operation, mask, 0)?;
+        }
+        if let Some(map) = open("CALLS") {
+            let mut calls: Array<_, u32> = Map::Array(map).try_into()?;
+            for (&call, &entry) in &plan.masks.calls {
+                calls.set(call, entry, 0)?;
+            }
         }
         for (index, rule) in (0..).zip(&plan.rules) {
             rules.set(index, rule.wire, 0)?;

@@ -25,12 +25,13 @@ use aya::Ebpf;
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle};
 use aya::programs::uprobe::UProbeScope;
 use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, LinkOrder, Lsm,
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry,
+    LinkOrder, Lsm,
     ProgramError, RawTracePoint, TcAttachType, UProbe,
 };
 use chaos_common::counters::Counters;
 use chaos_common::target::Process;
-use chaos_common::{control, dims};
+use chaos_common::{control, dims, lsm};
 
 use crate::faults::Family;
 use crate::plan::{Hook, Plan};
@@ -54,6 +55,12 @@ const REGS_SYSCALL: (&str, &str) = ("pt_regs", "syscallno");
 const COMPAT: (&str, u32) = ("status", 0x0002); // TS_COMPAT
 #[cfg(target_arch = "aarch64")]
 const COMPAT: (&str, u32) = ("flags", 1 << 22); // _TIF_32BIT
+
+/// What the names of system calls' functions begin with (`__SYSCALL_DEFINEx`, `asm/syscall_wrapper.h`).
+#[cfg(target_arch = "x86_64")]
+const SYSCALL_PREFIX: &str = "__x64_";
+#[cfg(target_arch = "aarch64")]
+const SYSCALL_PREFIX: &str = "__arm64_";
 
 /// Where a hook's programs go.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +96,8 @@ pub struct Kernel {
     maps: Maps,
     /// The kernel's type information, parsed when the first LSM program needs it.
     btf: Option<aya::Btf>,
+    /// Places of [`lsm::OPTIONAL`] that this kernel does not have.
+    missing: Vec<&'static str>,
     /// Holds the pins of the shared maps.
     _bpffs: Bpffs,
 }
@@ -134,6 +143,7 @@ impl Kernel {
             objects,
             maps,
             btf: None,
+            missing: offsets.missing,
             _bpffs: bpffs,
         })
     }
@@ -144,6 +154,9 @@ impl Kernel {
             self.btf = Some(aya::Btf::from_sys_fs()?);
         }
         for &(name, place) in hook.programs() {
+            if self.missing.contains(&place) {
+                continue;
+            }
             let program = self
                 .objects
                 .get_mut(&hook.family())
@@ -153,6 +166,10 @@ impl Kernel {
                 (aya::programs::Program::Lsm(lsm), Some(btf)) => {
                     let (_, function) = place.split_once('/').unwrap_or(("", place));
                     lsm.load(function, btf)
+                }
+                (aya::programs::Program::FEntry(fentry), Some(btf)) => {
+                    let (_, function) = place.split_once('/').unwrap_or(("", place));
+                    fentry.load(&format!("{SYSCALL_PREFIX}{function}"), btf)
                 }
                 (aya::programs::Program::CgroupSockAddr(program), _) => program.load(),
                 (aya::programs::Program::CgroupSock(program), _) => program.load(),
@@ -175,6 +192,9 @@ impl Kernel {
     /// Attaches a hook's programs. They run from now on, and let everything be until armed.
     pub fn attach(&mut self, hook: Hook, place: Place<'_>) -> Result<(), KernelError> {
         for &(name, where_) in hook.programs() {
+            if self.missing.contains(&where_) {
+                continue;
+            }
             let program = self.program(hook, name)?;
             attach(program, where_, place).map_err(|source| KernelError::Attach {
                 program: name,
@@ -260,9 +280,12 @@ impl Kernel {
     }
 }
 
-/// Offsets of structure members, as far as the plan's objects ask for them.
+/// Offsets of structure members, as far as the plan's objects ask for them, and what else the kernel's BTF is asked.
 #[derive(Default)]
-struct Offsets(Vec<(Family, &'static str, u32)>);
+struct Offsets {
+    members: Vec<(Family, &'static str, u32)>,
+    missing: Vec<&'static str>,
+}
 
 impl Offsets {
     fn needed(plan: &Plan) -> Result<Self, KernelError> {
@@ -284,8 +307,11 @@ impl Offsets {
             add(
                 Family::Lsm,
                 &[
-                    ("FILE_MODE", "file", "f_mode"),
                     ("FILE_INODE", "file", "f_inode"),
+                    ("PATH_DENTRY", "path", "dentry"),
+                    ("DENTRY_INODE", "dentry", "d_inode"),
+                    ("TASK_CRED", "task_struct", "cred"),
+                    ("TASK_REAL_CRED", "task_struct", "real_cred"),
                     ("INODE_MODE", "inode", "i_mode"),
                     ("REGS_SYSCALL", REGS_SYSCALL.0, REGS_SYSCALL.1),
                 ],
@@ -319,13 +345,28 @@ impl Offsets {
                 )?;
             }
         }
+        if plan.hooks.contains(&Hook::Lsm(lsm::Place::Setattr))
+            && let Some(index) = btf.parameter("bpf_lsm_inode_setattr", "dentry")?
+        {
+            offsets.push((Family::Lsm, "SETATTR_DENTRY", index));
+        }
         // A kernel without 32-bit calls may lack the word; then the bit stays 0.
         if lsm && let Ok(word) = btf.offset("thread_info", COMPAT.0) {
             let info = btf.offset("task_struct", "thread_info")?;
             offsets.push((Family::Lsm, "TASK_COMPAT", info + word));
             offsets.push((Family::Lsm, "TASK_COMPAT_BIT", COMPAT.1));
         }
-        Ok(Self(offsets))
+        let mut missing = Vec::new();
+        let places = plan.hooks.iter().flat_map(|hook| hook.programs());
+        for &(_, place) in places.filter(|(_, place)| lsm::OPTIONAL.contains(place)) {
+            if !btf.has_function(&place.replace("lsm/", "bpf_lsm_"))? {
+                missing.push(place);
+            }
+        }
+        Ok(Self {
+            members: offsets,
+            missing,
+        })
     }
 }
 
@@ -344,7 +385,7 @@ fn load_object(
     for (name, size) in sizes {
         loader.map_max_entries(name, size);
     }
-    for (of, name, offset) in &offsets.0 {
+    for (of, name, offset) in &offsets.members {
         if *of == family {
             loader.override_global(name, offset, true);
         }
@@ -376,6 +417,7 @@ fn attach(
             CgroupSkb::attach(program, cgroup, CgroupSkbAttachType::Ingress, mode).map(drop)
         }
         (Program::Lsm(program), Place::Everywhere) => Lsm::attach(program).map(drop),
+        (Program::FEntry(program), Place::Everywhere) => FEntry::attach(program).map(drop),
         (Program::RawTracePoint(program), Place::Everywhere) => {
             let (_, name) = where_.split_once('/').unwrap_or(("", where_));
             RawTracePoint::attach(program, name).map(drop)

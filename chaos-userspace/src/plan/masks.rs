@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use chaos_common::dims;
+use chaos_common::lsm::REPEATED;
 
-use super::{Target, operation};
+use super::lsm::call_entry;
+use super::{Hook, Target, operation};
 use crate::faults::{Fault, FdKind, Net};
 
 /// A prefix as the kernel's LPM trie wants it.
@@ -37,6 +39,8 @@ pub struct Masks {
     pub rules: u64,
     /// Operation → rules that name it.
     pub ops: BTreeMap<u32, u64>,
+    /// System call → where LSM hooks decide about it, as the kernel programs' `CALLS` say it.
+    pub calls: BTreeMap<u32, u32>,
     /// Remote port → rules that accept it.
     pub remote_ports: Dense,
     /// Local port → rules that accept it.
@@ -67,6 +71,13 @@ impl Masks {
                 // An operation this architecture lacks was refused before.
                 if let Ok(index) = operation(*op) {
                     *masks.ops.entry(index).or_default() |= 1 << rule;
+                    let entry = call_entry(Hook::of(*op));
+                    if entry != 0 {
+                        masks.calls.insert(index, entry);
+                    }
+                    if entry & REPEATED != 0 {
+                        masks.dimensions |= dims::REPEATED;
+                    }
                 }
             }
         }

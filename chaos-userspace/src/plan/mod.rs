@@ -1,6 +1,7 @@
 //! A plan: faults, compiled to what the kernel programs read. A value without
 //! side effects, which `--dry-run` prints and [`crate::engine`] carries out.
 
+mod lsm;
 mod masks;
 mod who;
 
@@ -8,9 +9,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chaos_common::decide::mix;
+use chaos_common::lsm::{Begin, Place};
 use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, Rule};
 use chaos_common::{MAX_RULES, dims, ops};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::faults::{Effect, Family, Fault, Op, Trigger, When};
 
@@ -59,37 +61,44 @@ pub enum Hook {
     Egress,
     /// `cgroup_skb/ingress`.
     Ingress,
-    /// LSM `file_open`.
-    FileOpen,
-    /// LSM `file_permission`.
-    FilePermission,
     /// `sched_process_exec`: arms.
     Exec,
     /// `sched_process_fork`, `…_exec` and `…_exit`: follows children and executables.
     Follow,
     /// A uprobe on the command's ELF entry point: arms.
     Entry,
+    /// LSM hooks.
+    #[serde(untagged, serialize_with = "name_of_place")]
+    Lsm(Place),
+    /// fentry on a system call whose LSM hook may be called several times.
+    #[serde(untagged, serialize_with = "name_of_begin")]
+    Begin(Begin),
 }
 
 impl Hook {
-    /// Every hook.
-    pub const ALL: [Self; 9] = [
+    /// Every hook that is none of the families of [`Place`] and [`Begin`].
+    const SINGLE: [Self; 7] = [
         Self::Connect,
         Self::Socket,
         Self::Egress,
         Self::Ingress,
-        Self::FileOpen,
-        Self::FilePermission,
         Self::Exec,
         Self::Follow,
         Self::Entry,
     ];
 
+    /// Every hook.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let places = Place::ALL.iter().copied().map(Self::Lsm);
+        let begins = Begin::ALL.iter().copied().map(Self::Begin);
+        Self::SINGLE.into_iter().chain(places).chain(begins)
+    }
+
     /// The object that holds its programs.
     pub const fn family(self) -> Family {
         match self {
             Self::Connect | Self::Socket | Self::Egress | Self::Ingress => Family::Net,
-            Self::FileOpen | Self::FilePermission => Family::Lsm,
+            Self::Lsm(_) | Self::Begin(_) => Family::Lsm,
             Self::Exec | Self::Follow => Family::Trace,
             Self::Entry => Family::Uprobe,
         }
@@ -105,8 +114,8 @@ impl Hook {
             Self::Socket => &[("murphy_socket", "cgroup/sock_create")],
             Self::Egress => &[("murphy_egress", "tc egress")],
             Self::Ingress => &[("murphy_ingress", "cgroup_skb/ingress")],
-            Self::FileOpen => &[("murphy_open", "lsm/file_open")],
-            Self::FilePermission => &[("murphy_rw", "lsm/file_permission")],
+            Self::Lsm(place) => place.programs(),
+            Self::Begin(begin) => begin.programs(),
             Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
             Self::Follow => &[
                 ("murphy_fork", "raw_tracepoint/sched_process_fork"),
@@ -118,25 +127,26 @@ impl Hook {
     }
 
     /// The hooks an operation needs, its own first.
-    pub const fn of(op: Op) -> &'static [Self] {
+    pub fn of(op: Op) -> &'static [Self] {
         match op {
             Op::Connect => &[Self::Connect],
             // A packet is tied to its process by its socket: seen when made and when connected.
             Op::Egress => &[Self::Egress, Self::Socket, Self::Connect],
             Op::Ingress => &[Self::Ingress, Self::Socket, Self::Connect],
-            Op::Open | Op::Openat | Op::Openat2 | Op::Creat => &[Self::FileOpen],
-            Op::Read
-            | Op::Pread64
-            | Op::Readv
-            | Op::Preadv
-            | Op::Preadv2
-            | Op::Write
-            | Op::Pwrite64
-            | Op::Writev
-            | Op::Pwritev
-            | Op::Pwritev2 => &[Self::FilePermission],
+            _ => lsm::hooks(op.name()),
         }
     }
+}
+
+fn name_of_place<S: Serializer>(place: &Place, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(place.name())
+}
+
+fn name_of_begin<S: Serializer>(begin: &Begin, serializer: S) -> Result<S::Ok, S::Error> {
+    let [(program, _), ..] = begin.programs() else {
+        return serializer.serialize_none();
+    };
+    serializer.serialize_str(program)
 }
 
 /// What holds for all faults of a plan.

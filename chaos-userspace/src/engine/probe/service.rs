@@ -123,7 +123,7 @@ fn backend(report: &HookReport) -> String {
         Hook::Connect => "cgroup/connect4 and connect6 + bpf_set_retval".to_owned(),
         Hook::Egress if report.by.contains(&"tcx") => "tc classifier by tcx".to_owned(),
         Hook::Egress => "tc classifier by clsact filter".to_owned(),
-        Hook::FileOpen | Hook::FilePermission => {
+        Hook::Lsm(_) => {
             format!("BPF {}", report.places.join(", "))
         }
         _ => report.places.join(", "),

@@ -102,7 +102,12 @@ pub fn pass(
     let now = now();
     let in_lease = now <= slot(control::LEASE_UNTIL);
     let elapsed = now.saturating_sub(armed_at);
-    let detail = detail();
+    // Looking at the operation once more is for listeners only.
+    let detail = if slot(control::LISTEN) == control::LISTEN_NOTHING {
+        Detail::NONE
+    } else {
+        detail()
+    };
     // The loop has as few branches as can be: the verifier follows each through all its
     // turns. So whether somebody listens is asked inside `tell`.
     let mut injecting = MAX_RULES;

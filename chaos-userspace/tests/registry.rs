@@ -23,12 +23,15 @@ fn text(path: &str) -> String {
 #[test]
 fn every_fault_has_its_files() {
     for fault in FAULTS {
-        let (stem, family) = (fault.stem, fault.family.name());
-        let program = text(&format!("chaos-ebpf/src/{family}/{stem}.rs"));
-        assert!(
-            program.contains("Kernel interface"),
-            "{stem}: its program names no kernel interface"
-        );
+        let stem = fault.stem;
+        if let Some(family) = fault.family {
+            let family = family.name();
+            let program = text(&format!("chaos-ebpf/src/{family}/{stem}.rs"));
+            assert!(
+                program.contains("Kernel interface"),
+                "{stem}: its program names no kernel interface"
+            );
+        }
         let test = text(&format!("tests/tests/{stem}.rs"));
         assert!(
             test.contains("neighbour"),
@@ -59,7 +62,7 @@ fn examples_parse_and_are_of_their_row() {
                 .parse()
                 .unwrap_or_else(|error| panic!("{example}: {error}"));
             assert!(
-                fault.ops.iter().any(|op| row.ops.contains(op)),
+                fault.ops.iter().any(|op| row.covers(*op)),
                 "{example} is no example of {}",
                 row.stem
             );

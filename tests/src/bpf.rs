@@ -8,16 +8,21 @@ use std::{
 use aya_obj::btf::{Btf, BtfKind};
 
 const PROG_LOAD: libc::c_long = 5;
+const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const LINK_CREATE: libc::c_long = 28;
 const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_LSM: u32 = 29;
 const ATTACH_LSM_MAC: u32 = 27;
 const ATTACH_TCX_INGRESS: u32 = 46;
+const ATTACH_TCX_EGRESS: u32 = 47;
 /// The loopback interface's index in every network namespace.
 const LO: u32 = 1;
 
 /// `mov r0, 0; exit`
 static RETURN_0: [u64; 2] = [0xb7, 0x95];
+
+/// `mov r0, TC_ACT_UNSPEC; exit`
+static NEXT: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
 
 /// `*(u64 *)(r10 - 8) = 0; r1 = 1; r1 = atomic_fetch_add(r10 - 8, r1); r0 = 0; exit`
 static FETCH_ADD: [u64; 5] = [
@@ -109,7 +114,7 @@ fn load_code(
 }
 
 /// Loads a classifier.
-pub(crate) fn load_classifier() -> io::Result<OwnedFd> {
+pub fn load_classifier() -> io::Result<OwnedFd> {
     load(PROG_TYPE_SCHED_CLS, 0, 0)
 }
 
@@ -120,23 +125,43 @@ pub(crate) fn load_atomics() -> io::Result<OwnedFd> {
 
 /// Loads a program for the hook `file_open`.
 pub(crate) fn load_lsm() -> Result<(), String> {
+    load_lsm_for("file_open").map(drop)
+}
+
+fn load_lsm_for(hook: &str) -> Result<OwnedFd, String> {
     let btf = Btf::from_sys_fs().map_err(|e| format!("no BTF: {e}"))?;
     let id = btf
-        .id_by_type_name_kind("bpf_lsm_file_open", BtfKind::Func)
+        .id_by_type_name_kind(&format!("bpf_lsm_{hook}"), BtfKind::Func)
         .map_err(|e| e.to_string())?;
-    load(PROG_TYPE_LSM, ATTACH_LSM_MAC, id)
-        .map(drop)
-        .map_err(|e| e.to_string())
+    load(PROG_TYPE_LSM, ATTACH_LSM_MAC, id).map_err(|e| e.to_string())
+}
+
+/// Attaches a program that lets everything through to an LSM hook, as long as this lives.
+pub fn attach_lsm(hook: &str) -> anyhow::Result<OwnedFd> {
+    let program = load_lsm_for(hook).map_err(anyhow::Error::msg)?;
+    // `raw_tracepoint` of the attribute: name, descriptor.
+    let attr = [0, program.as_raw_fd().unsigned_abs().into(), 0u64];
+    Ok(bpf(RAW_TRACEPOINT_OPEN, &attr)?)
 }
 
 /// Attaches a classifier that lets everything through, for a moment.
 pub(crate) fn attach_tcx() -> io::Result<()> {
-    let program = load_classifier()?;
+    attach_classifier(ATTACH_TCX_INGRESS).map(drop)
+}
+
+/// Attaches a classifier that lets everything through to the loopback interface's way out,
+/// as long as this lives.
+pub fn attach_egress() -> io::Result<OwnedFd> {
+    attach_classifier(ATTACH_TCX_EGRESS)
+}
+
+fn attach_classifier(attach_type: u32) -> io::Result<OwnedFd> {
+    let program = load_code(&NEXT, PROG_TYPE_SCHED_CLS, 0, 0)?;
     let attr = LinkCreate {
         prog_fd: program.as_raw_fd().unsigned_abs(),
         target_ifindex: LO,
-        attach_type: ATTACH_TCX_INGRESS,
+        attach_type,
         ..LinkCreate::default()
     };
-    bpf(LINK_CREATE, &attr).map(drop)
+    bpf(LINK_CREATE, &attr)
 }

@@ -20,7 +20,7 @@
 //! that the machine must have it, that is a failure. After each test nothing of it may be left in the
 //! kernel ([`leftovers`]).
 
-mod bpf;
+pub mod bpf;
 mod case;
 pub mod expect;
 pub mod leftovers;

@@ -1,6 +1,6 @@
 //! The root file system of the guests: a small Debian of the host's release, built once, read-only.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use sha2::{Digest as _, Sha256};
@@ -8,16 +8,24 @@ use sha2::{Digest as _, Sha256};
 use crate::{apt, cache::Cache, sh};
 
 /// What tests may call in a guest.
-pub(crate) const PACKAGES: [&str; 18] = [
+pub(crate) const PACKAGES: [&str; 27] = [
     "busybox-static",
     "ca-certificates",
     "curl",
+    "dnsmasq-base",
     "dnsutils",
     "ethtool",
+    "fiu-utils",
+    "git",
+    "iperf3",
     "iproute2",
     "iputils-ping",
     "kmod",
+    "libcap2-bin",
     "netcat-openbsd",
+    "nftables",
+    "nginx-light",
+    "postgresql",
     "procps",
     "psmisc",
     "python3",
@@ -27,10 +35,14 @@ pub(crate) const PACKAGES: [&str; 18] = [
     "strace",
     "sudo",
     "util-linux",
+    "wrk",
 ];
 
 /// Changes when the way it is built does.
 const FORMAT: &str = "1";
+
+/// An image that was not read for so long is removed when another is built.
+const UNUSED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Where the image for this list of packages and this release is, or will be.
 pub(crate) fn path(cache: &Cache) -> Result<PathBuf> {
@@ -105,9 +117,10 @@ pub(crate) fn build(cache: &Cache) -> Result<String> {
             ]),
     )?;
     fs::rename(&new, &to)?;
-    // Images of older package lists are of no use to anybody.
+    // Images of other package lists may be another branch's, until nobody has booted them for long.
     for entry in fs::read_dir(cache.images())?.flatten() {
-        if entry.path() != to {
+        let used = entry.metadata()?.accessed()?;
+        if entry.path() != to && used.elapsed().is_ok_and(|ago| ago > UNUSED) {
             fs::remove_file(entry.path())?;
         }
     }

@@ -57,38 +57,57 @@ pub(crate) fn detail(skb: *mut __sk_buff) -> Detail {
 }
 
 /// RFC 791: version and header length, …, fragment, …, protocol, …, source, destination.
+/// One load gets the ports too, where no options are before them: a load costs as much as
+/// all the look-ups.
 #[inline(always)]
 fn accept4(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
-    let Some(header) = load::<[u8; 20]>(skb, 0) else {
-        return 0;
-    };
-    let mut mask = gate::accept_protocol(dimensions, header[9]);
+    let mut bytes = [0; 24];
+    if !fill(skb, 0, &mut bytes) {
+        let Some(header) = load::<[u8; 20]>(skb, 0) else {
+            return 0;
+        };
+        for (byte, of_header) in bytes.iter_mut().zip(header) {
+            *byte = of_header;
+        }
+    }
+    let protocol = bytes[9];
+    let mut mask = gate::accept_protocol(dimensions, protocol);
     if dimensions & dims::REMOTE != 0 {
         let remote = match direction {
-            Direction::Egress => [header[16], header[17], header[18], header[19]],
-            Direction::Ingress => [header[12], header[13], header[14], header[15]],
+            Direction::Egress => [bytes[16], bytes[17], bytes[18], bytes[19]],
+            Direction::Ingress => [bytes[12], bytes[13], bytes[14], bytes[15]],
         };
         mask &= accept_remote4(remote);
     }
-    let length = u32::from(header[0] & 0xf) * 4;
-    let first_fragment = (u16::from_be_bytes([header[6], header[7]]) & 0x1fff) == 0;
-    mask & accept_ports(
-        skb,
-        dimensions,
-        direction,
-        header[9],
-        length,
-        first_fragment,
-    )
+    if dimensions & PORTS == 0 {
+        return mask;
+    }
+    let first_fragment = (u16::from_be_bytes([bytes[6], bytes[7]]) & 0x1fff) == 0;
+    let length = u32::from(bytes[0] & 0xf) * 4;
+    let ports = if !has_ports(protocol) || !first_fragment {
+        NO_PORTS
+    } else if length == 20 {
+        [bytes[20], bytes[21], bytes[22], bytes[23]]
+    } else {
+        load(skb, length).unwrap_or(NO_PORTS)
+    };
+    mask & accept_ports(dimensions, direction, ports)
 }
 
 /// RFC 8200. Extension headers are not walked: behind one, ports are unknown.
 #[inline(always)]
 fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
-    let Some(header) = load::<[u8; 40]>(skb, 0) else {
-        return 0;
-    };
-    let mut mask = gate::accept_protocol(dimensions, header[6]);
+    let mut bytes = [0; 44];
+    if !fill(skb, 0, &mut bytes) {
+        let Some(header) = load::<[u8; 40]>(skb, 0) else {
+            return 0;
+        };
+        for (byte, of_header) in bytes.iter_mut().zip(header) {
+            *byte = of_header;
+        }
+    }
+    let protocol = bytes[6];
+    let mut mask = gate::accept_protocol(dimensions, protocol);
     if dimensions & dims::REMOTE != 0 {
         let start = match direction {
             Direction::Egress => 24,
@@ -96,33 +115,35 @@ fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
         };
         let mut remote = [0; 16];
         for (i, byte) in remote.iter_mut().enumerate() {
-            *byte = header[start + i];
+            *byte = bytes[start + i];
         }
         mask &= accept_remote6(remote);
     }
-    mask & accept_ports(skb, dimensions, direction, header[6], 40, true)
+    if dimensions & PORTS == 0 {
+        return mask;
+    }
+    let ports = if has_ports(protocol) {
+        [bytes[40], bytes[41], bytes[42], bytes[43]]
+    } else {
+        NO_PORTS
+    };
+    mask & accept_ports(dimensions, direction, ports)
 }
 
+/// Dimensions of ports.
+const PORTS: u64 = dims::RPORT | dims::LPORT;
+
+/// Port 0 is reserved: it stands for "none", which rules without a port accept.
+const NO_PORTS: [u8; 4] = [0; 4];
+
 #[inline(always)]
-fn accept_ports(
-    skb: *mut __sk_buff,
-    dimensions: u64,
-    direction: Direction,
-    protocol: u8,
-    offset: u32,
-    first_fragment: bool,
-) -> u64 {
-    if dimensions & (dims::RPORT | dims::LPORT) == 0 {
-        return u64::MAX;
-    }
-    let has_ports = matches!(protocol, TCP | UDP | DCCP | SCTP | UDPLITE) && first_fragment;
-    let ports = if has_ports {
-        load::<[u8; 4]>(skb, offset)
-    } else {
-        None
-    };
-    // Port 0 is reserved: it stands for "none", which rules without a port accept.
-    let ports = ports.unwrap_or([0; 4]);
+fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP | DCCP | SCTP | UDPLITE)
+}
+
+/// `ports`: source and destination, as on the wire.
+#[inline(always)]
+fn accept_ports(dimensions: u64, direction: Direction, ports: [u8; 4]) -> u64 {
     let source = u16::from_be_bytes([ports[0], ports[1]]);
     let destination = u16::from_be_bytes([ports[2], ports[3]]);
     let (remote, local) = match direction {
@@ -136,17 +157,23 @@ fn accept_ports(
 #[inline(always)]
 fn load<T: Copy + Zero>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     let mut value = T::ZERO;
-    // SAFETY: the helper writes exactly the size of `value` or fails.
+    fill(skb, offset, &mut value).then_some(value)
+}
+
+/// The same into a place of the caller's, which a failure fills with zeros.
+#[inline(always)]
+fn fill<T>(skb: *mut __sk_buff, offset: u32, value: &mut T) -> bool {
+    // SAFETY: the helper writes exactly the size of `value`.
     let result = unsafe {
         bpf_skb_load_bytes_relative(
             skb.cast_const().cast::<c_void>(),
             offset,
-            (&raw mut value).cast(),
+            core::ptr::from_mut(value).cast(),
             size_of::<T>() as u32,
             BPF_HDR_START_NET,
         )
     };
-    (result == 0).then_some(value)
+    result == 0
 }
 
 /// Byte arrays that [`load`] fills without a slice.

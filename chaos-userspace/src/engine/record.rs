@@ -219,9 +219,8 @@ impl Match {
             elapsed_ns: event.elapsed_ns,
             rule: event.rule,
             n: event.n,
-            op: Op::ALL
-                .iter()
-                .find(|op| operation(**op) == Ok(event.operation))
+            op: Op::all()
+                .find(|op| operation(*op) == event.operation)
                 .map_or_else(|| event.operation.to_string(), |op| op.name().to_owned()),
             verdict: Verdict::of(event.verdict),
             pid: known.then_some(event.pid),

@@ -2,7 +2,7 @@
 
 use chaos_common::decide::MAX_TIMES;
 
-use super::model::{Fault, Op, Trigger};
+use super::model::{Effect, Fault, Op, Trigger};
 use super::registry::{EffectKey, FilterKey, Key, TriggerKey};
 use super::values::Nanos;
 
@@ -15,12 +15,9 @@ pub enum Mismatch {
     /// The same operation twice.
     #[error("`{0}` is named twice")]
     Twice(Op),
-    /// Two operations that different kernel objects serve; one rule, with one count and one limit, cannot span them.
+    /// A system call and a direction of the network.
     #[error("`{0}` and `{1}` cannot share a fault; give each its own")]
     Mixed(Op, Op),
-    /// None of the operations exists on this architecture; holds the first of them.
-    #[error("`{0}` is no system call of {arch}; its programs use `openat`", arch = std::env::consts::ARCH)]
-    NotHere(Op),
     /// A key that the operation does not have.
     #[error("{}", wrong_key(*key, op.name()))]
     WrongKey {
@@ -42,36 +39,58 @@ pub enum Mismatch {
 /// The rule behind a key's absence, in the words of the person who typed it.
 pub(super) fn wrong_key(key: Key, op: &str) -> String {
     let needs = match key {
-        Key::Effect(EffectKey::Error) => "a system call",
+        Key::Effect(
+            EffectKey::Error
+            | EffectKey::Retval
+            | EffectKey::Signal
+            | EffectKey::DelayEnter
+            | EffectKey::DelayExit
+            | EffectKey::Jitter,
+        )
+        | Key::Trigger(TriggerKey::Count) => "a system call",
         Key::Effect(EffectKey::Loss) | Key::Filter(FilterKey::Sport | FilterKey::Proto) => {
             "packets: egress, ingress or net"
         }
         Key::Filter(FilterKey::Port | FilterKey::Dst) => {
-            "a socket call: connect, or egress/ingress/net"
+            "a call with a socket address: connect, bind, sendto, or egress/ingress/net"
         }
-        Key::Filter(FilterKey::On) => "a call on files: the open, read and write families",
+        Key::Filter(FilterKey::On | FilterKey::Path) => "a call with a descriptor or a path",
+        Key::Filter(FilterKey::Fd) => "a call with a descriptor",
         Key::Trigger(_) => "another operation",
     };
     format!("`{key}` needs {needs}; `{op}` has no {key}")
 }
 
 impl Fault {
-    /// Whether the parts go together: known operations of one family, an effect and filters that each of them has, values
+    /// Whether the parts go together: known operations of one kind, an effect and filters that each of them has, values
     /// in range.
     ///
     /// # Errors
     /// The first [`Mismatch`], in the order operations, effect, filter, trigger.
     pub fn check(&self) -> Result<(), Mismatch> {
         check_ops(&self.ops)?;
-        check_key(&self.ops, Key::Effect(self.effect.key()))?;
+        for key in self.effect.keys() {
+            check_key(&self.ops, Key::Effect(key))?;
+        }
         for key in self.filter.keys() {
             check_key(&self.ops, Key::Filter(key))?;
+        }
+        if self.trigger.count.is_some() {
+            check_key(&self.ops, Key::Trigger(TriggerKey::Count))?;
         }
         self.check_values()
     }
 
     /// What the types of the values cannot exclude by themselves.
     fn check_values(&self) -> Result<(), Mismatch> {
+        if let Effect::Call(call) = &self.effect
+            && let Some((key, problem)) = call.problem()
+        {
+            return Err(Mismatch::Value {
+                key: Key::Effect(key),
+                problem,
+            });
+        }
         for (key, ranges) in [
             (FilterKey::Port, &self.filter.port),
             (FilterKey::Sport, &self.filter.sport),
@@ -136,16 +155,9 @@ pub(super) fn check_ops(ops: &[Op]) -> Result<(), Mismatch> {
         if ops[..i].contains(&op) {
             return Err(Mismatch::Twice(op));
         }
-        if op.kind().family != first.kind().family {
+        if op.is_syscall() != first.is_syscall() {
             return Err(Mismatch::Mixed(first, op));
         }
-    }
-    // `open,openat` is portable: one of the two exists everywhere.
-    if ops
-        .iter()
-        .all(|op| op.is_syscall() && op.syscall_number().is_none())
-    {
-        return Err(Mismatch::NotHere(first));
     }
     Ok(())
 }
@@ -167,6 +179,8 @@ impl super::model::Filter {
             (FilterKey::Dst, self.dst.is_empty()),
             (FilterKey::Proto, self.proto.is_empty()),
             (FilterKey::On, self.on.is_empty()),
+            (FilterKey::Fd, self.fd.is_empty()),
+            (FilterKey::Path, self.path.is_empty()),
         ]
         .into_iter()
         .filter_map(|(key, empty)| (!empty).then_some(key))
@@ -199,7 +213,7 @@ mod tests {
                 "`write` is named twice",
             ),
             (
-                json!({"ops": ["write", "connect"], "effect": effect}),
+                json!({"ops": ["write", "egress"], "effect": effect}),
                 "cannot share a fault",
             ),
             (
@@ -211,16 +225,36 @@ mod tests {
                 "1 to 4095",
             ),
             (
-                json!({"ops": ["fsync"], "effect": effect}),
-                "unknown variant `fsync`",
+                json!({"ops": ["fsink"], "effect": effect}),
+                "no such operation `fsink`",
             ),
             (
                 json!({"ops": ["write"], "effect": effect, "filter": {"proto": [6]}}),
                 "`write` has no proto",
             ),
             (
-                json!({"ops": ["write"], "effect": effect, "filter": {"path": "/"}}),
-                "unknown field `path`",
+                json!({"ops": ["write"], "effect": effect, "filter": {"paths": "/"}}),
+                "unknown field `paths`",
+            ),
+            (
+                json!({"ops": ["write"], "effect": effect, "filter": {"path": ["tmp/**"]}}),
+                "begins with `/` or `*`",
+            ),
+            (
+                json!({"ops": ["write"], "effect": {"call": {}}}),
+                "nothing says what shall happen",
+            ),
+            (
+                json!({"ops": ["write"], "effect": {"call": {"error": [5], "retval": 0}}}),
+                "an error or a value, not both",
+            ),
+            (
+                json!({"ops": ["write"], "effect": {"call": {"signal": 65}}}),
+                "1 to 64",
+            ),
+            (
+                json!({"ops": ["write"], "effect": {"call": {"delay_enter": 5, "jitter": 6}}}),
+                "no longer than the delay",
             ),
             (
                 json!({"ops": ["write"], "effect": effect, "trigger": {"p": 0}}),
@@ -276,7 +310,7 @@ mod tests {
 
     #[test]
     fn names_are_the_same_in_json_and_in_expressions() {
-        for op in Op::ALL {
+        for op in Op::all() {
             assert_eq!(to_value(op).expect("plain data"), op.name());
         }
         for kind in FdKind::ALL {

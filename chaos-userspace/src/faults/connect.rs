@@ -3,14 +3,16 @@
 //! The call fails before anything is sent, so no packet reaches the peer. It matches `connect(2)` on IPv4 and IPv6 sockets,
 //! TCP and UDP; `port` and `dst` are those of the address that the caller passes.
 
+use syscalls::Sysno;
+
 use super::model::Op;
 use super::registry::{EffectKey, Family, FaultKind, FilterKey};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "connect",
-    family: Family::Net,
-    ops: &[Op::Connect],
+    family: Some(Family::Net),
+    ops: &[Op::Call(Sysno::connect)],
     effects: &[EffectKey::Error],
     filters: &[FilterKey::Port, FilterKey::Dst],
     summary: "connect(2) on an IPv4 or IPv6 socket fails with an error, and nothing is sent",

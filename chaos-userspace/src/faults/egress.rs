@@ -9,7 +9,7 @@ use super::registry::{EffectKey, Family, FaultKind, FilterKey};
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "egress",
-    family: Family::Net,
+    family: Some(Family::Net),
     ops: &[Op::Egress],
     effects: &[EffectKey::Loss],
     filters: &[

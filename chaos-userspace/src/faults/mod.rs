@@ -4,18 +4,32 @@
 //! this machine can do what a fault asks is the plan's question.
 
 mod arch;
+mod call;
 mod check;
 mod connect;
+mod effect;
 mod egress;
 pub mod expr;
+mod file;
 mod ingress;
+mod ipc;
+mod memory;
+mod metadata;
 pub mod model;
 mod open;
+mod path;
+mod process;
 mod read_write;
 pub mod registry;
+mod socket;
+mod syscall;
+pub mod syscalls;
+mod system;
 pub mod values;
 
+pub use call::{Count, Glob, Signal};
 pub use check::Mismatch;
+pub use effect::CallEffect;
 pub use expr::{Mistake, ParseError};
 pub use model::{Effect, Fault, Filter, Op, Trigger};
 pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TriggerKey};

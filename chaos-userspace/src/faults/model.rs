@@ -7,9 +7,12 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
+use syscalls::Sysno;
 
 use super::arch;
+use super::call::{Count, Glob};
 use super::check::Mismatch;
+use super::effect::CallEffect;
 use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
 
 /// One fault: which operations, which of them, when, and what happens to them.
@@ -19,7 +22,7 @@ use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, Whe
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Fault {
-    /// The operations that are hit, at least one, none twice, all served by one [`super::registry::Family`].
+    /// The operations that are hit, at least one, none twice: system calls, or directions of the network.
     pub ops: Vec<Op>,
     /// What happens to an operation that is hit.
     pub effect: Effect,
@@ -49,7 +52,7 @@ impl TryFrom<Unchecked> for Fault {
     fn try_from(raw: Unchecked) -> Result<Self, Mismatch> {
         let fault = Self {
             ops: raw.ops,
-            effect: raw.effect,
+            effect: raw.effect.normal(),
             filter: raw.filter,
             trigger: raw.trigger,
         };
@@ -62,83 +65,77 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Declares [`Op`] with its names, so that a new operation is one line here and a row in the registry.
-macro_rules! operations {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
-        /// An operation that murphy can make fail: a system call, or a direction of the network.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum Op {
-            $($(#[$doc])* $variant,)+
-        }
-
-        impl Op {
-            /// Every operation, in the order of the registry.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// The name in an expression; a system call's is the kernel's.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)+
-                }
-            }
-        }
-    };
-}
-
-operations! {
-    /// `connect(2)`.
-    Connect = "connect",
+/// An operation that murphy can make fail: a system call, or a direction of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
+pub enum Op {
     /// Packets that leave, IPv4 and IPv6.
-    Egress = "egress",
+    Egress,
     /// Packets that arrive, IPv4 and IPv6.
-    Ingress = "ingress",
-    /// `open(2)`; architectures younger than x86 have only `openat`.
-    Open = "open",
-    /// `openat(2)`, what every libc calls for `open()` today.
-    Openat = "openat",
-    /// `openat2(2)`.
-    Openat2 = "openat2",
-    /// `creat(2)`; like `open`, not on every architecture.
-    Creat = "creat",
-    /// `read(2)`.
-    Read = "read",
-    /// `pread64(2)`, what libc calls for `pread()`.
-    Pread64 = "pread64",
-    /// `readv(2)`.
-    Readv = "readv",
-    /// `preadv(2)`.
-    Preadv = "preadv",
-    /// `preadv2(2)`.
-    Preadv2 = "preadv2",
-    /// `write(2)`.
-    Write = "write",
-    /// `pwrite64(2)`, what libc calls for `pwrite()`.
-    Pwrite64 = "pwrite64",
-    /// `writev(2)`.
-    Writev = "writev",
-    /// `pwritev(2)`.
-    Pwritev = "pwritev",
-    /// `pwritev2(2)`.
-    Pwritev2 = "pwritev2",
+    Ingress,
+    /// A system call of the architecture this program is built for.
+    Call(Sysno),
 }
 
 impl Op {
-    /// The operation of that name; `net` is no operation but two, see [`super::registry::NET`].
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|op| op.name() == name)
+    /// The operations that are no system calls.
+    pub const NOUNS: [Self; 2] = [Self::Egress, Self::Ingress];
+
+    /// Every operation: the nouns, then the system calls by number.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::NOUNS.into_iter().chain(Self::calls())
     }
 
-    /// Whether this is a system call (the others are directions of the network).
+    /// Every system call of this architecture, by number.
+    pub fn calls() -> impl Iterator<Item = Self> {
+        arch::all_calls().map(Self::Call)
+    }
+
+    /// The name in an expression; a system call's is the kernel's.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+            Self::Call(call) => call.name(),
+        }
+    }
+
+    /// The operation of that name; `net` is no operation but two, see [`super::registry::NET`].
+    pub fn by_name(name: &str) -> Option<Self> {
+        let noun = Self::NOUNS.into_iter().find(|op| op.name() == name);
+        noun.or_else(|| name.parse().ok().map(Self::Call))
+    }
+
+    /// The system call, if it is one (the others are directions of the network).
+    pub const fn call(self) -> Option<Sysno> {
+        match self {
+            Self::Call(call) => Some(call),
+            Self::Egress | Self::Ingress => None,
+        }
+    }
+
+    /// Whether this is a system call.
     pub const fn is_syscall(self) -> bool {
-        !matches!(self, Self::Egress | Self::Ingress)
+        self.call().is_some()
     }
 
     /// The system call's number on the architecture this program is built for.
-    ///
-    /// `None` for packets, and for a call which that architecture does not have (`open` and `creat` on aarch64).
     pub fn syscall_number(self) -> Option<u32> {
-        arch::syscall_number(self)
+        u32::try_from(self.call()?.id()).ok()
+    }
+}
+
+impl TryFrom<String> for Op {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        Self::by_name(&name).ok_or_else(|| format!("no such operation `{name}`"))
+    }
+}
+
+impl From<Op> for &'static str {
+    fn from(op: Op) -> Self {
+        op.name()
     }
 }
 
@@ -156,6 +153,19 @@ pub enum Effect {
     Error(Errno),
     /// The packet vanishes with this probability; the sender is not told. The trigger's `p` multiplies it.
     Loss(Ppm),
+    /// Anything else that can happen to a system call. Never one error alone: that is [`Effect::Error`].
+    Call(CallEffect),
+}
+
+impl Effect {
+    /// The one form of an effect that can be said in two.
+    #[must_use]
+    pub fn normal(self) -> Self {
+        match self {
+            Self::Call(call) => call.only_error().map_or(Self::Call(call), Self::Error),
+            other => other,
+        }
+    }
 }
 
 /// Which of the operations can be hit. Keys combine with *and*, the values of one key with *or*; an empty list does not filter.
@@ -177,6 +187,12 @@ pub struct Filter {
     /// What the file behind the descriptor, or the file being opened, is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<FdKind>,
+    /// The descriptor's number, as the caller passes it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fd: Vec<u32>,
+    /// The path of the file that the call names or that is behind its descriptor.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<Glob>,
 }
 
 /// When an operation that matches is hit. All conditions must hold; none given means always.
@@ -205,6 +221,9 @@ pub struct Trigger {
     /// of `times`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
+    /// What counts the matches; the rule if nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<Count>,
     /// Seed of the random decisions; the same seed and the same order of operations give the same decisions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -218,7 +237,7 @@ impl Fault {
     pub fn probability(&self) -> Ppm {
         let p = self.trigger.p.unwrap_or(Ppm::ALWAYS);
         match self.effect {
-            Effect::Error(_) => p,
+            Effect::Error(_) | Effect::Call(_) => p,
             Effect::Loss(loss) => p.times(loss),
         }
     }

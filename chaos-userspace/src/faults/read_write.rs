@@ -3,24 +3,26 @@
 //! Covers `read`, `write` and their positioned and vectored relatives, each only when named. The call fails before a byte
 //! moves. `on` is the kind of file behind the descriptor.
 
+use syscalls::Sysno;
+
 use super::model::Op;
 use super::registry::{EffectKey, Family, FaultKind, FilterKey};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "read_write",
-    family: Family::Lsm,
+    family: Some(Family::Lsm),
     ops: &[
-        Op::Read,
-        Op::Pread64,
-        Op::Readv,
-        Op::Preadv,
-        Op::Preadv2,
-        Op::Write,
-        Op::Pwrite64,
-        Op::Writev,
-        Op::Pwritev,
-        Op::Pwritev2,
+        Op::Call(Sysno::read),
+        Op::Call(Sysno::pread64),
+        Op::Call(Sysno::readv),
+        Op::Call(Sysno::preadv),
+        Op::Call(Sysno::preadv2),
+        Op::Call(Sysno::write),
+        Op::Call(Sysno::pwrite64),
+        Op::Call(Sysno::writev),
+        Op::Call(Sysno::pwritev),
+        Op::Call(Sysno::pwritev2),
     ],
     effects: &[EffectKey::Error],
     filters: &[FilterKey::On],

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A value that is outside what its type allows; the text says what is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct OutOfRange(&'static str);
+pub struct OutOfRange(pub(super) &'static str);
 
 /// An error number as a system call reports it, 1..=4095.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -16,8 +16,8 @@ use crate::plan::{Dense, Masks, Plan};
 
 /// Names of the maps that all objects share.
 pub(super) const SHARED: [&str; 18] = [
-    "CONTROL", "OPS", "CALLS", "RULES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS", "EXES",
-    "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS",
+    "CONTROL", "OPS", "CALLS", "RULES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS",
+    "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS",
 ];
 
 /// What the maps of targets hold beside `PIDS`.

@@ -26,8 +26,7 @@ use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle};
 use aya::programs::uprobe::UProbeScope;
 use aya::programs::{
     CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry,
-    LinkOrder, Lsm,
-    ProgramError, RawTracePoint, TcAttachType, UProbe,
+    LinkOrder, Lsm, ProgramError, RawTracePoint, TcAttachType, UProbe,
 };
 use chaos_common::counters::Counters;
 use chaos_common::target::Process;

@@ -68,16 +68,14 @@ impl Masks {
         };
         for (rule, fault) in faults.iter().enumerate() {
             for op in &fault.ops {
-                // An operation this architecture lacks was refused before.
-                if let Ok(index) = operation(*op) {
-                    *masks.ops.entry(index).or_default() |= 1 << rule;
-                    let entry = call_entry(Hook::of(*op));
-                    if entry != 0 {
-                        masks.calls.insert(index, entry);
-                    }
-                    if entry & REPEATED != 0 {
-                        masks.dimensions |= dims::REPEATED;
-                    }
+                let index = operation(*op);
+                *masks.ops.entry(index).or_default() |= 1 << rule;
+                let entry = call_entry(Hook::of(*op));
+                if entry != 0 {
+                    masks.calls.insert(index, entry);
+                }
+                if entry & REPEATED != 0 {
+                    masks.dimensions |= dims::REPEATED;
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! A plan: faults, compiled to what the kernel programs read. A value without
 //! side effects, which `--dry-run` prints and [`crate::engine`] carries out.
 
+mod backend;
 mod lsm;
 mod masks;
 mod who;
@@ -15,7 +16,9 @@ use chaos_common::{MAX_RULES, dims, ops};
 use serde::{Serialize, Serializer};
 
 use crate::faults::{Effect, Family, Fault, Op, Trigger, When};
+use syscalls::Sysno;
 
+pub use backend::Backend;
 pub(crate) use masks::kind_of_type;
 pub use masks::{Dense, Masks, Prefix};
 pub use who::{EXEMPT, Selector, Who};
@@ -29,13 +32,13 @@ pub enum PlanError {
     /// No fault at all.
     #[error("no fault given: say one with -e, for example -e connect:error=ECONNREFUSED:port=5432")]
     Empty,
-    /// The call does not exist on this architecture.
-    #[error("{op} is no system call of this architecture; {instead}")]
-    NotHere {
-        /// The operation.
-        op: Op,
-        /// What to write instead.
-        instead: &'static str,
+    /// Nothing can carry a fault out.
+    #[error("`{fault}` cannot be injected: {reasons}")]
+    NotServed {
+        /// The fault.
+        fault: String,
+        /// Why not, backend by backend.
+        reasons: String,
     },
 }
 
@@ -126,14 +129,14 @@ impl Hook {
         }
     }
 
-    /// The hooks an operation needs, its own first.
+    /// The hooks an operation needs, its own first; none if no kernel program serves it.
     pub fn of(op: Op) -> &'static [Self] {
         match op {
-            Op::Connect => &[Self::Connect],
             // A packet is tied to its process by its socket: seen when made and when connected.
             Op::Egress => &[Self::Egress, Self::Socket, Self::Connect],
             Op::Ingress => &[Self::Ingress, Self::Socket, Self::Connect],
-            _ => lsm::hooks(op.name()),
+            Op::Call(Sysno::connect) => &[Self::Connect],
+            Op::Call(call) => lsm::hooks(call.name()),
         }
     }
 }
@@ -191,8 +194,13 @@ impl Plan {
         if faults.len() > MAX_RULES as usize {
             return Err(PlanError::TooMany(faults.len()));
         }
-        for op in faults.iter().flat_map(|fault| &fault.ops) {
-            operation(*op)?;
+        for fault in &faults {
+            if let Some(reason) = Backend::Bpf.refusal(fault, &target) {
+                return Err(PlanError::NotServed {
+                    fault: fault.to_string(),
+                    reasons: reason,
+                });
+            }
         }
         let masks = Masks::of(&faults, &target);
         let mut hooks: BTreeSet<_> = faults
@@ -228,15 +236,13 @@ impl Plan {
 }
 
 /// The index of an operation in the `OPS` map.
-pub(crate) fn operation(op: Op) -> Result<u32, PlanError> {
+pub(crate) fn operation(op: Op) -> u32 {
     match op {
-        Op::Connect => Ok(ops::CONNECT),
-        Op::Egress => Ok(ops::EGRESS),
-        Op::Ingress => Ok(ops::INGRESS),
-        _ => op.syscall_number().ok_or(PlanError::NotHere {
-            op,
-            instead: "programs use openat there",
-        }),
+        Op::Call(Sysno::connect) => ops::CONNECT,
+        Op::Egress => ops::EGRESS,
+        Op::Ingress => ops::INGRESS,
+        // No architecture numbers its calls beyond the bound; one that did would be looked up in vain.
+        Op::Call(call) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
     }
 }
 
@@ -249,11 +255,14 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         pulse,
         rate_limit,
         seed,
+        count: _,
         p: _,
     } = fault.trigger;
     let (effect, value) = match fault.effect {
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
+        // No kernel program has these.
+        Effect::Call(_) => (0, 0),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)

@@ -141,7 +141,7 @@ fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: 
     // The call that a libc makes today rather than the oldest of its family.
     let call = ops
         .iter()
-        .find(|op| **op == Op::Openat)
+        .find(|op| op.name() == "openat")
         .or_else(|| ops.iter().find(|op| op.is_syscall()));
     // It needs no privilege and no feature, and costs each call of the command two stops.
     let strace = call.map(|call| {

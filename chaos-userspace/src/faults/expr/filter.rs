@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use super::mistake::Mistake;
 use super::number::whole;
 use super::print::network;
+use crate::faults::call::{Count, Glob, Signal};
 use crate::faults::values::{Errno, FdKind, Net, Proto};
 
 /// The name of an error or its number, 1 to 4095.
@@ -93,6 +94,35 @@ pub(super) fn proto(text: &str) -> Result<Proto, Mistake> {
 /// A kind of file.
 pub(super) fn kind(text: &str) -> Result<FdKind, Mistake> {
     FdKind::by_name(text).ok_or_else(|| Mistake::UnknownKind(text.to_owned()))
+}
+
+/// The number of a descriptor.
+pub(super) fn fd(text: &str) -> Result<u32, Mistake> {
+    let number = whole(text).ok().and_then(|fd| i32::try_from(fd).ok());
+    number
+        .map(i32::cast_unsigned)
+        .ok_or_else(|| Mistake::NotFd(text.to_owned()))
+}
+
+/// A pattern of paths.
+pub(super) fn path(text: &str) -> Result<Glob, Mistake> {
+    Glob::new(text).ok_or_else(|| Mistake::NotPath(text.to_owned()))
+}
+
+/// The name of a signal, with or without `SIG`, or its number.
+pub(super) fn signal(text: &str) -> Result<Signal, Mistake> {
+    let number = || u8::try_from(whole(text).ok()?).ok().and_then(Signal::new);
+    Signal::by_name(text)
+        .or_else(number)
+        .ok_or_else(|| Mistake::UnknownSignal(text.to_owned()))
+}
+
+/// What counts.
+pub(super) fn count(text: &str) -> Result<Count, Mistake> {
+    match text == Count::Thread.name() {
+        true => Ok(Count::Thread),
+        false => Err(Mistake::NotCount(text.to_owned())),
+    }
 }
 
 #[cfg(test)]

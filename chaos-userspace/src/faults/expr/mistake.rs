@@ -1,9 +1,11 @@
 //! Everything that can be wrong with an expression, in the words that the person who typed it reads.
 
 use super::suggest::nearest;
+use crate::faults::call::Signal;
 use crate::faults::check::{Mismatch, wrong_key};
 use crate::faults::model::Op;
 use crate::faults::registry::{self, FilterKey, Key};
+use crate::faults::syscalls;
 use crate::faults::values::{Errno, FdKind, Proto};
 
 /// What is wrong at one place of an expression.
@@ -25,12 +27,29 @@ pub enum Mistake {
     /// A word that is no operation.
     #[error("no such operation `{}`", visible(.0))]
     UnknownOperation(String),
-    /// A real system call, or a noun of the design, that cannot be made to fail yet.
+    /// A noun of the design that cannot be made to fail yet.
     #[error("murphy cannot yet fail `{0}`")]
     OperationNotYet(String),
-    /// strace's `%class`, `/regex`, `!set` and `?name`.
-    #[error("sets of system calls such as `{}` are not supported yet", visible(.0))]
-    SetNotYet(String),
+    /// A class that strace does not have, or a regular expression that finds nothing.
+    #[error("no system call is in `{}`", visible(.0))]
+    NoSuchSet(String),
+    /// A set with nothing in it.
+    #[error("no system call is left in this set")]
+    EmptySet,
+    /// `!` before what is no system call.
+    #[error("`!` says which system calls are left out; `{0}` is none")]
+    NoSetOf(Op),
+    /// Not a regular expression.
+    #[error("`{}` is no regular expression: {}", visible(regex), visible(problem))]
+    BadRegex {
+        /// Without the `/` before it.
+        regex: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// strace's `fault=` has no effect but an error.
+    #[error("`fault=` takes no `{0}`, as in strace")]
+    NotInFault(Key),
     /// `KEY=` where an operation should be.
     #[error("an expression begins with an operation, not with `{}=`", visible(.0))]
     KeyFirst(String),
@@ -145,6 +164,21 @@ pub enum Mistake {
     /// `rate_limit` has another shape.
     #[error("`{}` is not a rate limit", visible(.0))]
     NotRateLimit(String),
+    /// Not a number of 64 bits.
+    #[error("`{}` is not a value of 64 bits", visible(.0))]
+    NotRetval(String),
+    /// Neither a signal's name nor its number.
+    #[error("no such signal `{}`", visible(.0))]
+    UnknownSignal(String),
+    /// Not a descriptor.
+    #[error("`{}` is not a descriptor's number", visible(.0))]
+    NotFd(String),
+    /// Not a pattern of paths.
+    #[error("`{}` is not a pattern of absolute paths", visible(.0))]
+    NotPath(String),
+    /// Nothing that counts.
+    #[error("`{}` does not count", visible(.0))]
+    NotCount(String),
     /// Not a port.
     #[error("`{}` is not a port", visible(.0))]
     NotPort(String),
@@ -181,11 +215,19 @@ impl Mistake {
             Self::Empty | Self::NoOperation | Self::KeyFirst(_) | Self::Shapeless => {
                 "OPERATION:EFFECT=VALUE[:KEY=VALUE]…, for example `connect:error=ECONNREFUSED:port=5432`".to_owned()
             }
-            Self::UnknownOperation(name) => {
-                did_you_mean(name, registry::operation_names(), &format!("it can be {}", operations()))
+            Self::UnknownOperation(name) => did_you_mean(name, registry::operation_names(), OPERATIONS),
+            Self::OperationNotYet(_) => OPERATIONS.to_owned(),
+            Self::NoSuchSet(_) => format!("there are {}", listed(syscalls::class_names())),
+            Self::NotInFault(_) => "write `inject=`, or neither".to_owned(),
+            Self::NotRetval(_) => "a number such as 0, 42, -1 or 0xff".to_owned(),
+            Self::UnknownSignal(name) => {
+                let names: Vec<_> = Signal::names().map(|(name, _)| name).collect();
+                did_you_mean(&name.to_uppercase(), names, "a name such as SIGTERM, or a number from 1 to 64")
             }
-            Self::OperationNotYet(_) => format!("it can: {}", operations()),
-            Self::SetNotYet(_) => format!("name the calls: {}", operations()),
+            Self::NotPath(_) => {
+                "`/var/lib/app/**` or `*/wal/*.log`: it begins with `/` or `*`, and `**` is a folder's whole name".to_owned()
+            }
+            Self::NotCount(_) => "`thread`: each thread counts for itself; else the fault counts".to_owned(),
             Self::WrongKey { operation, .. } => {
                 let takes = registry::operations_named(operation);
                 format!("`{operation}` takes {}", listed(takes_all(&takes)))
@@ -245,10 +287,8 @@ fn did_you_mean<'c>(
     }
 }
 
-/// Every operation, for a person to choose from.
-fn operations() -> String {
-    listed(registry::operation_names())
-}
+/// What operations there are, for a person to choose from.
+const OPERATIONS: &str = "it can be egress, ingress, net, a system call of this machine, or a set of them such as %file or /^open";
 
 /// The keys that all of these operations take.
 pub(super) fn takes_all(ops: &[Op]) -> impl Iterator<Item = &'static str> {

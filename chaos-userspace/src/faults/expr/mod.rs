@@ -9,6 +9,7 @@ mod mistake;
 mod number;
 mod print;
 mod resolve;
+mod sets;
 mod suggest;
 mod syntax;
 #[cfg(test)]

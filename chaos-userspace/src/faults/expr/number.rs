@@ -69,6 +69,36 @@ pub(super) fn duration(text: &str) -> std::result::Result<Nanos, Mistake> {
         .ok_or(Mistake::DurationTooLong)
 }
 
+/// A duration of strace's: without a unit it is in microseconds, and `ns` is one.
+pub(super) fn delay(text: &str) -> std::result::Result<Nanos, Mistake> {
+    if let Some(digits) = text.strip_suffix("ns").and_then(|n| all(digit1, n)) {
+        return to_u64(digits).map(Nanos);
+    }
+    match duration(text) {
+        Err(Mistake::NoUnit(_)) => duration(&format!("{text}us")),
+        other => other,
+    }
+}
+
+/// What a call gives: a number as C writes it, decimal or hexadecimal, signed, of 64 bits.
+pub(super) fn retval(text: &str) -> std::result::Result<i64, Mistake> {
+    let not = || Mistake::NotRetval(text.to_owned());
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let hexadecimal = digits
+        .strip_prefix("0x")
+        .or_else(|| digits.strip_prefix("0X"));
+    let (digits, radix) = hexadecimal.map_or((digits, 10), |digits| (digits, 16));
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return Err(not());
+    }
+    let bits = u64::from_str_radix(digits, radix).map_err(|_| not())?;
+    // As in C, an unsigned number of 64 bits is the same value as the negative one.
+    Ok(if negative { bits.wrapping_neg() } else { bits }.cast_signed())
+}
+
 /// `ON/OFF`, two durations.
 pub(super) fn pulse(text: &str) -> std::result::Result<Pulse, Mistake> {
     let (on, off) = match text.split_once('/') {

@@ -5,19 +5,45 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::number::UNITS;
-use crate::faults::model::{Effect, Fault, Filter, Trigger};
+use crate::faults::call::{Count, Glob, Signal};
+use crate::faults::effect::CallEffect;
+use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
 use crate::faults::registry::{NET, NET_OPS};
+use crate::faults::syscalls;
 use crate::faults::values::{Errno, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
 
 impl Display for Fault {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.ops == NET_OPS {
-            f.write_str(NET)?;
-        } else {
-            list(f, &self.ops)?;
-        }
+        operations(f, &self.ops)?;
         write!(f, ":{}{}{}", self.effect, self.filter, self.trigger)
     }
+}
+
+/// As few words as say it: strace's sets for what is one, and what is left out where that is less.
+fn operations(f: &mut Formatter<'_>, ops: &[Op]) -> fmt::Result {
+    if ops == NET_OPS {
+        return f.write_str(NET);
+    }
+    // A set is parsed in the order of the numbers; what is in another was typed word by word.
+    if ops.len() < 2 || !ops.is_sorted() || !ops.iter().all(|op| op.is_syscall()) {
+        return list(f, ops);
+    }
+    let is = |name: &&str| {
+        let class = syscalls::class(name).unwrap_or_default();
+        class.into_iter().map(Op::Call).eq(ops.iter().copied())
+    };
+    if let Some(class) = syscalls::class_names().find(is) {
+        return f.write_str(class);
+    }
+    let others: Vec<_> = Op::calls().filter(|op| !ops.contains(op)).collect();
+    if others.is_empty() {
+        return f.write_str("all");
+    }
+    if others.len() < ops.len() {
+        f.write_str("!")?;
+        return list(f, &others);
+    }
+    list(f, ops)
 }
 
 impl Display for Effect {
@@ -25,7 +51,21 @@ impl Display for Effect {
         match self {
             Self::Error(errno) => write!(f, "error={errno}"),
             Self::Loss(ppm) => write!(f, "loss={ppm}"),
+            // Its first `:` is written before any effect.
+            Self::Call(call) => f.write_str(call.to_string().trim_start_matches(':')),
         }
+    }
+}
+
+/// Each key with the `:` before it.
+impl Display for CallEffect {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        values(f, "error", &self.error)?;
+        values(f, "retval", self.retval.as_slice())?;
+        values(f, "signal", self.signal.as_slice())?;
+        values(f, "delay_enter", self.delay_enter.as_slice())?;
+        values(f, "delay_exit", self.delay_exit.as_slice())?;
+        values(f, "jitter", self.jitter.as_slice())
     }
 }
 
@@ -38,7 +78,9 @@ impl Display for Filter {
         values(f, "sport", &ports(&self.sport))?;
         values(f, "dst", &self.dst)?;
         values(f, "proto", &self.proto)?;
-        values(f, "on", &self.on)
+        values(f, "on", &self.on)?;
+        values(f, "fd", &self.fd)?;
+        values(f, "path", &self.path)
     }
 }
 
@@ -52,6 +94,7 @@ impl Display for Trigger {
         values(f, "for", self.r#for.as_slice())?;
         values(f, "pulse", self.pulse.as_slice())?;
         values(f, "rate_limit", self.rate_limit.as_slice())?;
+        values(f, "count", self.count.as_slice())?;
         values(f, "seed", self.seed.as_slice())
     }
 }
@@ -173,6 +216,35 @@ impl Display for Proto {
             Some(name) => f.write_str(name),
             None => write!(f, "{}", self.0),
         }
+    }
+}
+
+/// The name, or the number of a signal without one.
+impl Display for Signal {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.get()),
+        }
+    }
+}
+
+impl Display for Count {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The pattern, with a backslash before what has a meaning in an expression.
+impl Display for Glob {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for c in self.as_str().chars() {
+            if matches!(c, ':' | ',' | '[' | '\\') {
+                f.write_str("\\")?;
+            }
+            write!(f, "{c}")?;
+        }
+        Ok(())
     }
 }
 

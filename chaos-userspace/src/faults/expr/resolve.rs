@@ -2,12 +2,15 @@
 
 use std::ops::Range;
 
-use super::filter::{errno, kind, net, ports, proto};
+use super::filter::{count, errno, fd, kind, net, path, ports, proto, signal};
 use super::mistake::{Mistake, takes_all};
-use super::number::{duration, positive, probability, pulse, rate_limit, when, whole};
+use super::number::{
+    delay, duration, positive, probability, pulse, rate_limit, retval, when, whole,
+};
+use super::sets::{Item, operations};
 use super::syntax::{Argument, Flaw, Prefix, Syntax, Word};
-use crate::faults::arch;
-use crate::faults::check::{Mismatch, check_ops};
+use crate::faults::check::Mismatch;
+use crate::faults::effect::CallEffect;
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
 use crate::faults::registry::{self, EffectKey, FilterKey, Key, TriggerKey};
 use crate::faults::values::Errno;
@@ -16,24 +19,16 @@ use crate::faults::values::Errno;
 pub(super) type Misplaced = (Range<usize>, Mistake);
 
 /// Keys of the design that later versions take. Named so that they are told apart from typing mistakes.
-const LATER_KEYS: [&str; 25] = [
-    "path",
-    "fd",
+const LATER_KEYS: [&str; 17] = [
     "src",
     "iface",
     "name",
-    "count",
-    "retval",
-    "signal",
     "syscall",
-    "delay_enter",
-    "delay_exit",
     "poke_enter",
     "poke_exit",
     "short",
     "corrupt",
     "delay",
-    "jitter",
     "correlation",
     "distribution",
     "gemodel",
@@ -56,24 +51,23 @@ const TARGET_KEYS: [&str; 8] = [
     "netns",
 ];
 
-/// Operations of the design that are no system calls and come later.
-const LATER_OPERATIONS: [&str; 1] = ["dns"];
-
 /// The fault that these words mean.
 pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
     check_spelling(syntax)?;
-    let ops = operations(syntax)?;
+    check_begin(syntax)?;
+    let (ops, items) = operations(&syntax.operations)?;
     let mut parts = Parts::default();
     for (i, argument) in syntax.arguments.iter().enumerate() {
         let key = key(argument, &ops)?;
         if parts.seen[..i].contains(&key) {
             return Err((argument.key.span.clone(), Mistake::KeyTwice(key)));
         }
-        check_fit(syntax, argument, key)?;
+        check_prefix(syntax, argument, key)?;
+        check_fit(&ops, &items, argument, key)?;
         parts.take(key, argument)?;
         parts.seen.push(key);
     }
-    let effect = match (parts.effect, syntax.prefix) {
+    let effect = match (parts.effect(), syntax.prefix) {
         (Some(effect), _) => effect,
         // strace's default, for the calls that can have it.
         (None, Some(Prefix::Fault)) if effects_of(&ops).contains(&"error") => {
@@ -112,45 +106,27 @@ fn check_spelling(syntax: &Syntax) -> Result<(), Misplaced> {
     Ok(())
 }
 
-fn operations(syntax: &Syntax) -> Result<Vec<Op>, Misplaced> {
-    if let [only] = syntax.operations.as_slice()
-        && only.text.is_empty()
-        && syntax.arguments.is_empty()
-        && syntax.prefix.is_none()
-    {
-        return Err((only.span.clone(), Mistake::Empty));
-    }
-    let mut ops = Vec::new();
-    for word in &syntax.operations {
-        let wrong = |mistake| Err((word.span.clone(), mistake));
-        let named = registry::operations_named(&word.text);
-        if named.is_empty() {
-            return wrong(no_operation(&word.text));
+fn check_begin(syntax: &Syntax) -> Result<(), Misplaced> {
+    match syntax.operations.as_slice() {
+        [only]
+            if only.text.is_empty() && syntax.arguments.is_empty() && syntax.prefix.is_none() =>
+        {
+            Err((only.span.clone(), Mistake::Empty))
         }
-        ops.extend(named);
-        // Asked after each word, so that the word at hand is the one to blame; that none exists here shows only at the end.
-        match check_ops(&ops) {
-            Ok(()) | Err(Mismatch::NotHere(_)) => {}
-            Err(mismatch) => return wrong(mismatch.into()),
-        }
+        _ => Ok(()),
     }
-    Ok(ops)
 }
 
-fn no_operation(text: &str) -> Mistake {
-    if text.is_empty() {
-        return Mistake::NoOperation;
+/// strace's `fault=` takes no effect but an error.
+fn check_prefix(syntax: &Syntax, argument: &Argument, key: Key) -> Result<(), Misplaced> {
+    match key {
+        Key::Effect(effect) if effect != EffectKey::Error => {}
+        _ => return Ok(()),
     }
-    if text.starts_with(['%', '/', '!', '?']) || text == "all" {
-        return Mistake::SetNotYet(text.to_owned());
+    match syntax.prefix {
+        Some(Prefix::Fault) => Err((argument.key.span.clone(), Mistake::NotInFault(key))),
+        _ => Ok(()),
     }
-    if let Some((key, _)) = text.split_once('=') {
-        return Mistake::KeyFirst(key.to_owned());
-    }
-    if LATER_OPERATIONS.contains(&text) || arch::is_syscall_name(text) {
-        return Mistake::OperationNotYet(text.to_owned());
-    }
-    Mistake::UnknownOperation(text.to_owned())
 }
 
 /// The key of an argument, which need not be one that the operations have.
@@ -180,22 +156,25 @@ fn key(argument: &Argument, ops: &[Op]) -> Result<Key, Misplaced> {
 }
 
 /// Whether every operation has that key; the blame names the operation as it was spelt, `net` for one.
-fn check_fit(syntax: &Syntax, argument: &Argument, key: Key) -> Result<(), Misplaced> {
-    for word in &syntax.operations {
-        let named = registry::operations_named(&word.text);
-        if let Some(op) = named.iter().find(|op| !key.fits(**op)) {
-            let operation = if named.len() > 1 {
-                registry::NET
-            } else {
-                op.name()
-            };
-            return Err((
-                argument.key.span.clone(),
-                Mistake::WrongKey { key, operation },
-            ));
-        }
-    }
-    Ok(())
+fn check_fit(
+    ops: &[Op],
+    items: &[Item<'_>],
+    argument: &Argument,
+    key: Key,
+) -> Result<(), Misplaced> {
+    let Some(op) = ops.iter().find(|op| !key.fits(**op)) else {
+        return Ok(());
+    };
+    let of_net = |item: &Item<'_>| item.word.text == registry::NET && item.ops.contains(op);
+    let operation = if items.iter().any(of_net) {
+        registry::NET
+    } else {
+        op.name()
+    };
+    Err((
+        argument.key.span.clone(),
+        Mistake::WrongKey { key, operation },
+    ))
 }
 
 /// The names of the effects that all of these operations can have.
@@ -234,12 +213,21 @@ fn place(syntax: &Syntax, mismatch: &Mismatch) -> Range<usize> {
 #[derive(Default)]
 struct Parts {
     seen: Vec<Key>,
-    effect: Option<Effect>,
+    loss: Option<Effect>,
+    call: CallEffect,
     filter: Filter,
     trigger: Trigger,
 }
 
 impl Parts {
+    /// What is to happen, if that has been said.
+    fn effect(&mut self) -> Option<Effect> {
+        if self.call == CallEffect::default() {
+            return self.loss.take();
+        }
+        Some(Effect::Call(std::mem::take(&mut self.call)).normal())
+    }
+
     fn take(&mut self, key: Key, argument: &Argument) -> Result<(), Misplaced> {
         match key {
             Key::Effect(effect) => self.take_effect(effect, argument),
@@ -249,15 +237,25 @@ impl Parts {
     }
 
     fn take_effect(&mut self, effect: EffectKey, argument: &Argument) -> Result<(), Misplaced> {
-        if let Some(already) = &self.effect {
-            let already = Key::Effect(already.key());
+        let key = Key::Effect(effect);
+        let answer = match effect {
+            EffectKey::Error => self.call.retval.map(|_| EffectKey::Retval),
+            EffectKey::Retval if !self.call.error.is_empty() => Some(EffectKey::Error),
+            _ => None,
+        };
+        if let Some(already) = answer {
+            let already = Key::Effect(already);
             return Err((argument.key.span.clone(), Mistake::TwoEffects(already)));
         }
-        let key = Key::Effect(effect);
-        self.effect = Some(match effect {
-            EffectKey::Error => Effect::Error(one(key, argument, errno)?),
-            EffectKey::Loss => Effect::Loss(one(key, argument, probability)?),
-        });
+        match effect {
+            EffectKey::Loss => self.loss = Some(Effect::Loss(one(key, argument, probability)?)),
+            EffectKey::Error => self.call.error = many(key, argument, errno)?,
+            EffectKey::Retval => self.call.retval = Some(one(key, argument, retval)?),
+            EffectKey::Signal => self.call.signal = Some(one(key, argument, signal)?),
+            EffectKey::DelayEnter => self.call.delay_enter = Some(one(key, argument, delay)?),
+            EffectKey::DelayExit => self.call.delay_exit = Some(one(key, argument, delay)?),
+            EffectKey::Jitter => self.call.jitter = Some(one(key, argument, delay)?),
+        }
         Ok(())
     }
 
@@ -269,6 +267,8 @@ impl Parts {
             FilterKey::Dst => self.filter.dst = many(key, argument, net)?,
             FilterKey::Proto => self.filter.proto = many(key, argument, proto)?,
             FilterKey::On => self.filter.on = many(key, argument, kind)?,
+            FilterKey::Fd => self.filter.fd = many(key, argument, fd)?,
+            FilterKey::Path => self.filter.path = many(key, argument, path)?,
         }
         Ok(())
     }
@@ -287,6 +287,7 @@ impl Parts {
             TriggerKey::RateLimit => {
                 self.trigger.rate_limit = Some(one(key, argument, |text| rate_limit(key, text))?);
             }
+            TriggerKey::Count => self.trigger.count = Some(one(key, argument, count)?),
             TriggerKey::Seed => self.trigger.seed = Some(one(key, argument, whole)?),
         }
         Ok(())

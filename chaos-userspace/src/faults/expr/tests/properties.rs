@@ -11,8 +11,8 @@ use proptest::sample::{select, subsequence};
 
 use crate::faults::registry::FaultKind;
 use crate::faults::{
-    Effect, EffectKey, Errno, FAULTS, Fault, FdKind, Filter, FilterKey, Nanos, Net, Op, Ppm, Proto,
-    Pulse, RateLimit, RateUnit, Trigger, When,
+    CallEffect, Count, Effect, EffectKey, Errno, FAULTS, Fault, FdKind, Filter, FilterKey, Glob,
+    Key, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Signal, Trigger, When, syscalls,
 };
 
 fn ppm() -> impl Strategy<Value = Ppm> {
@@ -89,21 +89,84 @@ fn values<T: Clone + PartialEq + std::fmt::Debug + 'static>(
 }
 
 fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
-    let fits = |key| row.filters.contains(&key);
+    let own = row.effects != [EffectKey::Loss] && !row.ops.is_empty();
+    let fits = move |key| match own {
+        true => row.ops.iter().all(|op| Key::Filter(key).fits(*op)),
+        false => row.filters.contains(&key),
+    };
     (
         values(port(), fits(FilterKey::Port)),
         values(port(), fits(FilterKey::Sport)),
         values(net(), fits(FilterKey::Dst)),
         values(any::<u8>().prop_map(Proto), fits(FilterKey::Proto)),
         values(select(FdKind::ALL.to_vec()), fits(FilterKey::On)),
+        values(0..=i32::MAX.cast_unsigned(), fits(FilterKey::Fd)),
+        values(glob(), fits(FilterKey::Path)),
     )
-        .prop_map(|(port, sport, dst, proto, on)| Filter {
+        .prop_map(|(port, sport, dst, proto, on, fd, path)| Filter {
             port,
             sport,
             dst,
             proto,
             on,
+            fd,
+            path,
         })
+}
+
+fn glob() -> impl Strategy<Value = Glob> {
+    r"[/*][a-z:,\\\[\]?*/é ]{0,12}".prop_filter_map("a pattern", |text| Glob::new(&text))
+}
+
+fn signal() -> impl Strategy<Value = Signal> {
+    (1..=64_u8).prop_map(|number| Signal::new(number).expect("in range"))
+}
+
+/// Anything that can happen to a system call, in its normal form.
+fn call_effect() -> impl Strategy<Value = Effect> {
+    let delay = || option::of((1..=CallEffect::LONGEST.0).prop_map(Nanos));
+    (
+        values(errno(), true),
+        option::of(any::<i64>()),
+        option::of(signal()),
+        delay(),
+        delay(),
+        any::<bool>(),
+    )
+        .prop_map(|(error, retval, signal, delay_enter, delay_exit, jitter)| {
+            let shortest = [delay_enter, delay_exit].into_iter().flatten().min();
+            let retval = retval.filter(|_| error.is_empty());
+            let nothing = shortest.is_none() && error.is_empty() && signal.is_none();
+            Effect::Call(CallEffect {
+                error,
+                retval: retval.or(nothing.then_some(0)),
+                signal,
+                delay_enter,
+                delay_exit,
+                jitter: shortest.filter(|_| jitter),
+            })
+            .normal()
+        })
+}
+
+/// Calls as a person names them: some of a row, a class, or all but some.
+fn calls(row: &'static FaultKind) -> BoxedStrategy<Vec<Op>> {
+    let some = match row.ops {
+        [] => Op::calls().take(40).collect(),
+        ops => ops.to_vec(),
+    };
+    let few = some.clone();
+    let some = subsequence(some.clone(), 1..=some.len().min(12)).prop_shuffle();
+    if !row.ops.is_empty() {
+        return some.boxed();
+    }
+    let class = select(syscalls::class_names().collect::<Vec<_>>()).prop_map(|name| {
+        let class = syscalls::class(name).unwrap_or_default();
+        class.into_iter().map(Op::Call).collect()
+    });
+    let others = subsequence(few.clone(), 0..=few.len())
+        .prop_map(|left: Vec<Op>| Op::calls().filter(|op| !left.contains(op)).collect());
+    prop_oneof![some, class, others].boxed()
 }
 
 fn trigger() -> impl Strategy<Value = Trigger> {
@@ -126,6 +189,7 @@ fn trigger() -> impl Strategy<Value = Trigger> {
                 r#for: length.filter(|length| *length > after.unwrap_or_default()),
                 pulse,
                 rate_limit,
+                count: None,
                 seed,
             };
             if rate_limit.is_some() {
@@ -142,23 +206,14 @@ fn trigger() -> impl Strategy<Value = Trigger> {
 fn fault() -> impl Strategy<Value = Fault> {
     select(FAULTS.to_vec())
         .prop_flat_map(|row| {
-            let here: Vec<Op> = row
-                .ops
-                .iter()
-                .copied()
-                .filter(|op| !op.is_syscall() || op.syscall_number().is_some())
-                .collect();
-            let ops = match row.effects {
-                [EffectKey::Loss] => {
-                    select(vec![vec![row.ops[0]], vec![Op::Egress, Op::Ingress]]).boxed()
-                }
-                _ => subsequence(here.clone(), 1..=here.len())
-                    .prop_shuffle()
-                    .boxed(),
+            let packets = row.effects == [EffectKey::Loss];
+            let ops = match packets {
+                true => select(vec![vec![row.ops[0]], vec![Op::Egress, Op::Ingress]]).boxed(),
+                false => calls(row),
             };
-            let effect = match row.effects {
-                [EffectKey::Loss] => ppm().prop_map(Effect::Loss).boxed(),
-                _ => errno().prop_map(Effect::Error).boxed(),
+            let effect = match packets {
+                true => ppm().prop_map(Effect::Loss).boxed(),
+                false => call_effect().boxed(),
             };
             (ops, effect, filter(row), trigger())
         })
@@ -167,6 +222,12 @@ fn fault() -> impl Strategy<Value = Fault> {
             effect,
             filter,
             trigger,
+        })
+        .prop_map(|mut fault| {
+            if fault.ops.iter().all(|op| op.is_syscall()) && fault.trigger.seed.is_some() {
+                fault.trigger.count = Some(Count::Thread);
+            }
+            fault
         })
 }
 
@@ -207,7 +268,7 @@ proptest! {
     }
 
     #[test]
-    fn no_string_of_our_alphabet_panics(text in r"(write|net|connect|inject=|dst|port|error|when|pulse|rate_limit|[:=,.+%0-9\\\[\]/é]){0,24}") {
+    fn no_string_of_our_alphabet_panics(text in r"(write|net|connect|inject=|%file|all|!|/|\?|path|signal|retval|delay_enter|dst|port|error|when|pulse|rate_limit|[:=,.+%0-9\\\[\]/é]){0,24}") {
         ask(&text)?;
     }
 

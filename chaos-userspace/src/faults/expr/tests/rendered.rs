@@ -30,7 +30,7 @@ error: nothing says what shall happen: an effect is missing
  | write:p=5%
  |           ^
  |
- = help: here it can be error=…"
+ = help: here it can be error=… or retval=… or signal=… or delay_enter=… or delay_exit=… or jitter=…"
     );
 }
 
@@ -54,7 +54,8 @@ fn what_was_typed_cannot_speak_to_the_terminal() {
 fn one_line_holds_expression_word_and_remedy() {
     assert_eq!(
         refused("write:error=EIO:port=5432").to_string(),
-        "bad fault expression: `write:error=EIO:port=5432` at `port`: `port` needs a socket call: connect, or \
-         egress/ingress/net; `write` has no port (`write` takes error, on, p, when, times, after, for, pulse, rate_limit, seed)"
+        "bad fault expression: `write:error=EIO:port=5432` at `port`: `port` needs a call with a socket \
+         address: connect, bind, sendto, or egress/ingress/net; `write` has no port (`write` takes error, retval, signal, delay_enter, \
+         delay_exit, jitter, on, fd, path, p, when, times, after, for, pulse, rate_limit, count, seed)"
     );
 }

@@ -1,8 +1,8 @@
 //! Expressions that are right, and exactly what they mean.
 
 use crate::faults::{
-    Effect, Errno, FAULTS, Fault, FdKind, Filter, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit,
-    RateUnit, Trigger, When,
+    CallEffect, Count, Effect, Errno, FAULTS, Fault, FdKind, Filter, Glob, Nanos, Net, Op, Ppm,
+    Proto, Pulse, RateLimit, RateUnit, Signal, Trigger, When,
 };
 
 fn fault(ops: &[Op], effect: Effect, filter: Filter, trigger: Trigger) -> Fault {
@@ -12,6 +12,10 @@ fn fault(ops: &[Op], effect: Effect, filter: Filter, trigger: Trigger) -> Fault 
         filter,
         trigger,
     }
+}
+
+fn call(name: &str) -> Op {
+    Op::by_name(name).expect("a system call of the table")
 }
 
 fn error(name: &str) -> Effect {
@@ -59,9 +63,11 @@ fn table() -> Vec<(&'static str, Fault)> {
         p: Some(ppm(parts)),
         ..always()
     };
-    let write = |trigger| fault(&[Op::Write], error("EIO"), any(), trigger);
-    let connect = |filter| fault(&[Op::Connect], error("ECONNREFUSED"), filter, always());
+    let write = |trigger| fault(&[call("write")], error("EIO"), any(), trigger);
+    let connect = |filter| fault(&[call("connect")], error("ECONNREFUSED"), filter, always());
     let loss = |ops: &[Op], parts, filter| fault(ops, Effect::Loss(ppm(parts)), filter, always());
+    let on_fsync = |effect| fault(&[call("fsync")], Effect::Call(effect), any(), always());
+    let errno = |name| Errno::by_name(name).expect("an error of the table");
     vec![
         // What the README and the issues promise.
         ("connect:error=ECONNREFUSED", connect(any())),
@@ -76,20 +82,25 @@ fn table() -> Vec<(&'static str, Fault)> {
         ("egress:loss=30%", loss(&[Op::Egress], 300_000, any())),
         (
             "write:error=ENOSPC:on=file",
-            fault(&[Op::Write], error("ENOSPC"), on(&[FdKind::File]), always()),
+            fault(
+                &[call("write")],
+                error("ENOSPC"),
+                on(&[FdKind::File]),
+                always(),
+            ),
         ),
         (
             "write:error=ENOSPC:p=5%",
-            fault(&[Op::Write], error("ENOSPC"), any(), p(50_000)),
+            fault(&[call("write")], error("ENOSPC"), any(), p(50_000)),
         ),
         (
             "openat:error=EACCES:p=50%",
-            fault(&[Op::Openat], error("EACCES"), any(), p(500_000)),
+            fault(&[call("openat")], error("EACCES"), any(), p(500_000)),
         ),
         (
             "connect:error=ETIMEDOUT:port=5432",
             fault(
-                &[Op::Connect],
+                &[call("connect")],
                 error("ETIMEDOUT"),
                 port(5432, 5432),
                 always(),
@@ -117,7 +128,7 @@ fn table() -> Vec<(&'static str, Fault)> {
         (
             "openat,open:error=EROFS:when=3..9+2",
             fault(
-                &[Op::Openat, Op::Open],
+                &[call("openat"), call("open")],
                 error("EROFS"),
                 any(),
                 when(3, Some(9), 2),
@@ -126,7 +137,7 @@ fn table() -> Vec<(&'static str, Fault)> {
         (
             "read,write,openat:error=EIO:on=file",
             fault(
-                &[Op::Read, Op::Write, Op::Openat],
+                &[call("read"), call("write"), call("openat")],
                 error("EIO"),
                 on(&[FdKind::File]),
                 always(),
@@ -135,17 +146,22 @@ fn table() -> Vec<(&'static str, Fault)> {
         // strace's way to begin.
         (
             "inject=write:error=ENOSPC:when=3+2",
-            fault(&[Op::Write], error("ENOSPC"), any(), when(3, None, 2)),
+            fault(&[call("write")], error("ENOSPC"), any(), when(3, None, 2)),
         ),
         ("fault=write:error=EIO", write(always())),
         (
             "fault=write",
-            fault(&[Op::Write], Effect::Error(Errno::ENOSYS), any(), always()),
+            fault(
+                &[call("write")],
+                Effect::Error(Errno::ENOSYS),
+                any(),
+                always(),
+            ),
         ),
         (
             "fault=read:when=2",
             fault(
-                &[Op::Read],
+                &[call("read")],
                 Effect::Error(Errno::ENOSYS),
                 any(),
                 when(2, Some(2), 1),
@@ -156,7 +172,7 @@ fn table() -> Vec<(&'static str, Fault)> {
         ("write:error=eio", write(always())),
         (
             "write:error=EWOULDBLOCK",
-            fault(&[Op::Write], error("EAGAIN"), any(), always()),
+            fault(&[call("write")], error("EAGAIN"), any(), always()),
         ),
         // The keys in another order; the effect last.
         (
@@ -213,7 +229,69 @@ fn table() -> Vec<(&'static str, Fault)> {
         ),
         (
             "pwritev2:error=EIO:on=file,dir,pipe,socket,chr,blk,other",
-            fault(&[Op::Pwritev2], error("EIO"), on(&FdKind::ALL), always()),
+            fault(
+                &[call("pwritev2")],
+                error("EIO"),
+                on(&FdKind::ALL),
+                always(),
+            ),
+        ),
+        (
+            r"openat,close:error=EIO:path=/a\:b/**,*/\[x\,y\]",
+            fault(
+                &[call("openat"), call("close")],
+                error("EIO"),
+                Filter {
+                    path: vec![Glob::new("/a:b/**").unwrap(), Glob::new("*/[x,y]").unwrap()],
+                    ..any()
+                },
+                always(),
+            ),
+        ),
+        (
+            "write:error=EIO:fd=0,2",
+            fault(
+                &[call("write")],
+                error("EIO"),
+                Filter {
+                    fd: vec![0, 2],
+                    ..any()
+                },
+                always(),
+            ),
+        ),
+        // Effects on calls.
+        (
+            "fsync:error=EIO,ENOSPC",
+            on_fsync(CallEffect {
+                error: vec![errno("EIO"), errno("ENOSPC")],
+                ..CallEffect::default()
+            }),
+        ),
+        (
+            "fsync:retval=-1:signal=term:delay_enter=5:delay_exit=1.5s:jitter=1ns",
+            on_fsync(CallEffect {
+                retval: Some(-1),
+                signal: Signal::new(15),
+                delay_enter: Some(Nanos(5_000)),
+                delay_exit: Some(Nanos(S + S / 2)),
+                jitter: Some(Nanos(1)),
+                ..CallEffect::default()
+            }),
+        ),
+        (
+            "fsync:retval=0xffffffffffffffff",
+            on_fsync(CallEffect {
+                retval: Some(-1),
+                ..CallEffect::default()
+            }),
+        ),
+        (
+            "write:error=EIO:count=thread",
+            write(Trigger {
+                count: Some(Count::Thread),
+                ..always()
+            }),
         ),
         // Triggers, alone and together.
         ("write:error=EIO:p=0.05", write(p(50_000))),
@@ -338,6 +416,32 @@ fn print_canonically() {
             "write:error=EIO:rate_limit=60/m:pulse=1000ms/0.5m",
             "write:error=EIO:pulse=1s/30s:rate_limit=60/m",
         ),
+        // Sets.
+        ("openat,read:error=EIO", "openat,read:error=EIO"),
+        ("/^fsync$,read:error=EIO", "read,fsync:error=EIO"),
+        ("1,0:error=EIO", "write,read:error=EIO"),
+        ("%network:error=EIO", "%network:error=EIO"),
+        ("%net:error=EIO", "%network:error=EIO"),
+        ("network:error=EIO", "%network:error=EIO"),
+        ("/^(set|get)xattr$:error=EIO", "setxattr,getxattr:error=EIO"),
+        ("!write:error=EIO", "!write:error=EIO"),
+        ("!!write:error=EIO", "write:error=EIO"),
+        ("!!!write,read:error=EIO", "!read,write:error=EIO"),
+        ("all:error=EIO", "all:error=EIO"),
+        ("!none:error=EIO", "all:error=EIO"),
+        ("/.:error=EIO", "all:error=EIO"),
+        ("?banana,write:error=EIO", "write:error=EIO"),
+        ("??write:error=EIO", "write:error=EIO"),
+        ("?%nothing,?/^nothing$,write:error=EIO", "write:error=EIO"),
+        (
+            "inject=fsync:delay_exit=3:retval=0x10:delay_enter=2s:signal=9",
+            "fsync:retval=16:signal=SIGKILL:delay_enter=2s:delay_exit=3us",
+        ),
+        ("fsync:error=5:signal=33", "fsync:error=EIO:signal=33"),
+        (
+            r"openat:error=EIO:path=/\[a\,b\]/x",
+            r"openat:error=EIO:path=/\[a\,b]/x",
+        ),
         (
             "egress:loss=100%:proto=6,132",
             "egress:loss=100%:proto=tcp,132",
@@ -353,7 +457,36 @@ fn examples_of_the_registry_parse_and_belong_to_their_row() {
     for row in FAULTS {
         for example in row.examples {
             let fault: Fault = example.parse().unwrap_or_else(|e| panic!("{e}"));
-            assert!(fault.ops.iter().any(|op| row.ops.contains(op)), "{example}");
+            assert!(fault.ops.iter().any(|op| row.covers(*op)), "{example}");
         }
+    }
+}
+
+/// What strace takes in `-e inject=` and `-e fault=` (its `tests/qual_inject-*.test` and `qual_fault-*.test`), we take too.
+#[test]
+fn strace_takes_them_too() {
+    for text in [
+        "inject=chdir:error=ENOENT",
+        "inject=chdir:error=enoent:when=3",
+        "inject=chdir:when=2+3:error=EINVAL",
+        "inject=chdir:error=22:when=1..65534+2",
+        "inject=chdir:retval=0",
+        "inject=chdir:retval=0x7fffffffffffffff",
+        "inject=chdir:signal=SIGUSR1",
+        "inject=chdir:signal=usr1:when=2",
+        "inject=chdir:error=EPERM:signal=TERM:delay_enter=1000:delay_exit=1ms",
+        "inject=all:error=EPERM",
+        "inject=%file:error=EPERM",
+        "inject=file,desc:error=EPERM",
+        "inject=%%stat:error=EPERM",
+        "inject=/open|^creat$:error=EPERM",
+        "inject=!chdir:error=EPERM",
+        "inject=80:error=EPERM",
+        "inject=?nosuchcall,chdir:error=EPERM",
+        "fault=chdir",
+        "fault=chdir:when=3+",
+        "fault=chdir:error=EPERM",
+    ] {
+        assert!(text.parse::<Fault>().is_ok(), "{:?}", text.parse::<Fault>());
     }
 }

@@ -1,33 +1,9 @@
-//! `cargo xtask bench`: figures, each printed by the command that measures it.
+//! `cargo xtask bench start`: all of murphy's own time, from cold.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-
-/// Measure murphy on this machine; as root
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum What {
-    /// How much longer a command takes under murphy, from cold: all of murphy's own time
-    Start {
-        /// How often each
-        #[arg(long, default_value_t = 50)]
-        runs: usize,
-    },
-}
-
-/// Measures what was asked for.
-pub(crate) fn run(args: &Args) -> Result<()> {
-    match args.what {
-        What::Start { runs } => start(runs),
-    }
-}
 
 /// Faults whose start is measured, by what they load.
 const FAULTS: [(&str, &str); 4] = [
@@ -41,7 +17,7 @@ const FAULTS: [(&str, &str); 4] = [
 ];
 
 /// Runs `true` alone and under each fault in turn, so that what disturbs one disturbs all.
-fn start(runs: usize) -> Result<()> {
+pub(super) fn run(runs: usize) -> Result<()> {
     ensure!(runs > 0, "--runs is at least 1");
     let status = Command::new(env!("CARGO"))
         .args([

@@ -1,0 +1,188 @@
+//! What can carry a fault out, and with what: the matrix of backends.
+//!
+//! A fault is one rule with one count, so one backend serves all of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Hook, Target};
+use crate::faults::{EffectKey, Fault, FilterKey, Op};
+
+/// What carries a fault out.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// Programs in the kernel, at the hooks of [`Hook::of`].
+    #[default]
+    Bpf,
+    /// A filter on the command of `run` that hands its system calls to a supervisor of ours.
+    Seccomp,
+}
+
+impl Backend {
+    /// Every backend, the one to be preferred first.
+    pub const ALL: [Self; 2] = [Self::Bpf, Self::Seccomp];
+
+    /// The name in options and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bpf => "bpf",
+            Self::Seccomp => "seccomp",
+        }
+    }
+
+    /// The effects it has on an operation.
+    pub fn effects(self, op: Op) -> &'static [EffectKey] {
+        match self {
+            Self::Bpf if Hook::of(op).is_empty() => &[],
+            Self::Bpf => op.kind().effects,
+            Self::Seccomp if op.is_syscall() => &CALL_EFFECTS,
+            Self::Seccomp => &[],
+        }
+    }
+
+    /// The filters it looks at for an operation, among those that the operation has.
+    pub fn filters(self, op: Op) -> &'static [FilterKey] {
+        match self {
+            Self::Bpf => op.kind().filters,
+            Self::Seccomp => &CALL_FILTERS,
+        }
+    }
+
+    /// Why it cannot serve a fault on whatever machine; `None` if it can.
+    pub fn refusal(self, fault: &Fault, target: &Target) -> Option<String> {
+        if self == Self::Seccomp && *target != Target::Command {
+            return Some("it is for the command of `murphy run` only".to_owned());
+        }
+        if let Some(op) = fault.ops.iter().find(|op| self.effects(**op).is_empty()) {
+            return Some(match self {
+                Self::Bpf => format!("no kernel program of murphy's serves `{op}`"),
+                Self::Seccomp => format!("`{op}` is no system call"),
+            });
+        }
+        for key in fault.effect.keys() {
+            if let Some(op) = lacking(&fault.ops, |op| self.effects(op).contains(&key)) {
+                let key = crate::faults::Key::Effect(key);
+                return Some(format!("it has no `{key}` for `{op}`"));
+            }
+        }
+        for key in fault.filter.keys() {
+            if let Some(op) = lacking(&fault.ops, |op| self.filters(op).contains(&key)) {
+                let key = crate::faults::Key::Filter(key);
+                return Some(format!("it has no `{key}` for `{op}`"));
+            }
+        }
+        match self {
+            Self::Bpf => by_bpf(fault),
+            Self::Seccomp => by_seccomp(fault),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+const CALL_EFFECTS: [EffectKey; 6] = [
+    EffectKey::Error,
+    EffectKey::Retval,
+    EffectKey::Signal,
+    EffectKey::DelayEnter,
+    EffectKey::DelayExit,
+    EffectKey::Jitter,
+];
+
+const CALL_FILTERS: [FilterKey; 5] = [
+    FilterKey::Port,
+    FilterKey::Dst,
+    FilterKey::On,
+    FilterKey::Fd,
+    FilterKey::Path,
+];
+
+fn lacking(ops: &[Op], has: impl Fn(Op) -> bool) -> Option<Op> {
+    ops.iter().copied().find(|op| !has(*op))
+}
+
+fn by_bpf(fault: &Fault) -> Option<String> {
+    if fault.trigger.count.is_some() {
+        return Some("it counts by fault, not by thread".to_owned());
+    }
+    if let crate::faults::Effect::Call(call) = &fault.effect
+        && call.error.len() > 1
+    {
+        return Some("it has one error for a fault".to_owned());
+    }
+    let family = |op: &Op| op.kind().family;
+    let (first, rest) = fault.ops.split_first()?;
+    let other = rest.iter().find(|op| family(op) != family(first))?;
+    Some(format!(
+        "`{first}` and `{other}` are served by different kernel objects"
+    ))
+}
+
+fn by_seccomp(fault: &Fault) -> Option<String> {
+    match &fault.effect {
+        crate::faults::Effect::Call(call) if call.delay_exit.is_some() && !call.answers() => Some(
+            "it lets the kernel do a call and does not see its end, so `delay_exit` needs `error` or `retval`"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(backend: Backend, text: &str) -> Option<String> {
+        let fault: Fault = text.parse().unwrap_or_else(|error| panic!("{error}"));
+        backend.refusal(&fault, &Target::Command)
+    }
+
+    #[test]
+    fn each_backend_has_its_faults() {
+        for (text, bpf, seccomp) in [
+            ("write:error=ENOSPC", None, None),
+            ("connect:error=EPERM:port=80", None, None),
+            ("egress:loss=5%", None, Some("is no system call")),
+            ("fsync:error=EIO", Some("serves `fsync`"), None),
+            ("write,fsync:error=EIO", Some("serves `fsync`"), None),
+            ("write:error=EIO,ENOSPC", Some("one error"), None),
+            ("write:error=EIO:path=/tmp/**", Some("no `path`"), None),
+            ("write:error=EIO:fd=1", Some("no `fd`"), None),
+            ("write:error=EIO:count=thread", Some("by thread"), None),
+            ("write,connect:error=EIO", Some("different kernel"), None),
+            ("write:delay_enter=1s", Some("no `delay_enter`"), None),
+            (
+                "write:delay_exit=1s",
+                Some("no `delay_exit`"),
+                Some("needs `error`"),
+            ),
+            ("write:delay_exit=1s:retval=0", Some("no `retval`"), None),
+        ] {
+            for (backend, expected) in [(Backend::Bpf, bpf), (Backend::Seccomp, seccomp)] {
+                let got = refusal(backend, text);
+                let agrees = match (&got, expected) {
+                    (None, None) => true,
+                    (Some(got), Some(expected)) => got.contains(expected),
+                    _ => false,
+                };
+                assert!(agrees, "{backend}: {text}: {got:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn running_processes_are_for_bpf_alone() {
+        let fault: Fault = "write:error=EIO".parse().unwrap();
+        let target = Target::Running(super::super::Who::default());
+        assert!(Backend::Seccomp.refusal(&fault, &target).is_some());
+        assert_eq!(Backend::Bpf.refusal(&fault, &target), None);
+    }
+}

@@ -36,8 +36,12 @@ pub const EXEMPT_HELPER: u32 = 14;
 pub const LISTEN: u32 = 15;
 /// Events that found the buffer full. Changed atomically.
 pub const EVENTS_LOST: u32 = 16;
+/// Rules that do not care where a file is.
+pub const ANY_PATH: u32 = 17;
+/// User space sets this to [`LEARN`] and opens a directory; the kernel program puts the address of its inode here.
+pub const LEARNED: u32 = 18;
 /// Number of slots.
-pub const SLOTS: u32 = 17;
+pub const SLOTS: u32 = 19;
 
 /// Nobody listens: no event is written.
 pub const LISTEN_NOTHING: u64 = 0;
@@ -53,3 +57,6 @@ pub const ARM_BY_ENTRY: u64 = 2;
 
 /// How deep below the root a run cgroup or a target may lie. Deeper ones are refused.
 pub const MAX_CGROUP_LEVEL: u32 = 32;
+
+/// The next directory that the injector opens is to be learnt.
+pub const LEARN: u64 = 1;

@@ -9,6 +9,15 @@
 /// that its answer is remembered from the first time to the end of the call.
 pub const REPEATED: u32 = 1 << 31;
 
+/// Bytes of a name that are compared, with the 0 that ends it.
+pub const NAME: usize = 64;
+
+/// Bytes of a key of `NAMES`: the address of the directory's inode, and the name.
+pub const NAME_KEY: usize = 8 + NAME;
+
+/// How many levels below a folder `/folder/**` reaches.
+pub const TREE_DEPTH: u32 = 32;
+
 /// Declares [`Place`] with the programs that sit there.
 macro_rules! places {
     ($($(#[$doc:meta])* $variant:ident = $name:literal { $($program:literal: $hook:literal),+ $(,)? })+) => {
@@ -48,6 +57,8 @@ macro_rules! places {
 places! {
     /// A file is opened.
     FileOpen = "file_open" { "murphy_open": "lsm/file_open" }
+    /// A directory is learnt by murphy itself; decides about nothing.
+    Learn = "learn" { "murphy_learn": "lsm/file_open" }
     /// Data is read from or written to a file.
     FilePermission = "file_permission" { "murphy_rw": "lsm/file_permission" }
 
@@ -199,8 +210,6 @@ places! {
     Settime = "settime" { "murphy_settime": "lsm/settime" }
     /// The kernel's log is read or changed.
     Syslog = "syslog" { "murphy_syslog": "lsm/syslog" }
-    /// Quotas are asked for or changed.
-    Quotactl = "quotactl" { "murphy_quota": "lsm/quotactl" }
 }
 
 /// Hooks that not every kernel has which has the others of their place: without them

@@ -29,6 +29,7 @@ mod file;
 mod ipc;
 mod memory;
 mod metadata;
+mod names;
 mod open;
 mod path;
 mod process;

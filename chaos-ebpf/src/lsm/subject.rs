@@ -4,13 +4,19 @@ use core::ffi::c_void;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use chaos_common::dims;
+use chaos_common::{control, dims};
 use chaos_ebpf::gate;
+use chaos_ebpf::maps::control as slot;
 use chaos_ebpf::tell::Detail;
+
+use crate::names::murphy_named;
 
 /// `struct file`: `f_inode`.
 #[unsafe(no_mangle)]
-static FILE_INODE: Global<u32> = Global::new(0);
+pub(crate) static FILE_INODE: Global<u32> = Global::new(0);
+/// `struct file`: `f_path.dentry`.
+#[unsafe(no_mangle)]
+static FILE_DENTRY: Global<u32> = Global::new(0);
 /// `struct path`: `dentry`.
 #[unsafe(no_mangle)]
 static PATH_DENTRY: Global<u32> = Global::new(0);
@@ -47,27 +53,35 @@ pub(crate) enum Shape {
 pub(crate) struct Subject {
     shape: u64,
     first: *const c_void,
+    second: u64,
 }
 
 impl Subject {
     #[inline(always)]
-    pub(crate) fn new(shape: u64, first: u64, _second: u64) -> Self {
+    pub(crate) fn new(shape: u64, first: u64, second: u64) -> Self {
         Self {
             shape,
             first: first as *const c_void,
+            second,
         }
     }
 
     /// Rules whose filters accept it.
     #[inline(always)]
     pub(crate) fn accept(&self, dimensions: u64) -> u64 {
-        if dimensions & dims::FD_KIND == 0 {
-            return u64::MAX;
+        let mut rules = u64::MAX;
+        if dimensions & dims::FD_KIND != 0 {
+            rules &= match self.mode() {
+                Some(mode) => gate::accept_file_mode(mode),
+                None => gate::accept_no_file(),
+            };
         }
-        match self.mode() {
-            Some(mode) => gate::accept_file_mode(mode),
-            None => gate::accept_no_file(),
+        if dimensions & dims::PATH != 0 {
+            rules &= slot(control::ANY_PATH)
+                | murphy_named(self.dentry() as u64, dimensions)
+                | murphy_named(self.second, dimensions);
         }
+        rules
     }
 
     /// What an event says of it.
@@ -76,35 +90,54 @@ impl Subject {
         self.mode().map_or(Detail::NONE, Detail::file)
     }
 
+    #[inline(always)]
+    fn is(&self, shape: Shape) -> bool {
+        self.shape == shape as u64
+    }
+
     /// `i_mode`; `None` if there is no file.
     #[inline(always)]
     fn mode(&self) -> Option<u16> {
-        if self.shape == Shape::Socket as u64 {
+        if self.is(Shape::Socket) {
             return Some(SOCKET);
         }
-        let inode = self.inode()?;
-        read(inode, INODE_MODE.load())
+        read(self.inode()?, INODE_MODE.load())
     }
 
     #[inline(always)]
     fn inode(&self) -> Option<*const c_void> {
         if self.first.is_null() {
-            return None;
-        }
-        let inode = if self.shape == Shape::File as u64 {
-            read(self.first, FILE_INODE.load())?
-        } else if self.shape == Shape::Inode as u64 {
-            self.first
+            None
+        } else if self.is(Shape::Inode) {
+            Some(self.first)
+        } else if self.is(Shape::File) {
+            read(self.first, FILE_INODE.load())
         } else {
-            let dentry = if self.shape == Shape::Path as u64 {
-                read(self.first, PATH_DENTRY.load())?
-            } else {
-                self.first
-            };
-            read(dentry, DENTRY_INODE.load())?
-        };
-        (!inode.is_null()).then_some(inode)
+            dentry_inode(self.dentry())
+        }
     }
+
+    /// The entry of a directory; null if none is known.
+    #[inline(always)]
+    fn dentry(&self) -> *const c_void {
+        let found = if self.is(Shape::File) {
+            read(self.first, FILE_DENTRY.load())
+        } else if self.is(Shape::Path) {
+            read(self.first, PATH_DENTRY.load())
+        } else if self.is(Shape::Dentry) {
+            Some(self.first)
+        } else {
+            None
+        };
+        found.unwrap_or(core::ptr::null())
+    }
+}
+
+/// The inode of an entry of a directory, if it has one.
+#[inline(always)]
+pub(crate) fn dentry_inode(dentry: *const c_void) -> Option<*const c_void> {
+    let inode: *const c_void = read(dentry, DENTRY_INODE.load())?;
+    (!inode.is_null()).then_some(inode)
 }
 
 /// Reads a member of a kernel structure; a bad address gives nothing.

@@ -21,6 +21,4 @@ hooks! {
     murphy_settime at "settime" = Settime, Nothing;
     /// `syslog(int type)`
     murphy_syslog at "syslog" = Syslog, Nothing;
-    /// `quotactl(int cmds, int type, int id, const struct super_block *sb)`
-    murphy_quota at "quotactl" = Quotactl, Nothing;
 }

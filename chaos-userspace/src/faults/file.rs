@@ -14,7 +14,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         truncate ftruncate fallocate getdents64 sendfile splice copy_file_range ioctl fcntl flock
     ),
     effects: &[EffectKey::Error],
-    filters: &[FilterKey::On],
+    filters: &[FilterKey::On, FilterKey::Path],
     summary: "truncating, allocating, listing, copying, locking or controlling a file fails with an error",
     metric: "calls about open files",
     examples: &[

@@ -10,7 +10,7 @@ pub(super) const KIND: FaultKind = FaultKind {
     stem: "memory",
     family: Some(Family::Lsm),
     ops: calls!(
-        [] mmap remap_file_pages mprotect pkey_mprotect
+        [] mmap mprotect pkey_mprotect
     ),
     effects: &[EffectKey::Error],
     filters: &[],

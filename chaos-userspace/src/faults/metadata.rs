@@ -19,7 +19,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         inotify_add_watch fanotify_mark
     ),
     effects: &[EffectKey::Error],
-    filters: &[FilterKey::On],
+    filters: &[FilterKey::On, FilterKey::Path],
     summary: "reading or changing a file's attributes fails with an error",
     metric: "calls about attributes of files",
     examples: &[

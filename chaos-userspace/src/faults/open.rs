@@ -12,7 +12,7 @@ pub(super) const KIND: FaultKind = FaultKind {
     family: Some(Family::Lsm),
     ops: calls!([open creat] openat openat2 open_by_handle_at),
     effects: &[EffectKey::Error],
-    filters: &[FilterKey::On],
+    filters: &[FilterKey::On, FilterKey::Path],
     summary: "opening a file fails with an error",
     metric: "calls that open a file",
     examples: &[

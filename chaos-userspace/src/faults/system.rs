@@ -12,7 +12,7 @@ pub(super) const KIND: FaultKind = FaultKind {
     ops: calls!(
         []
         mount umount2 move_mount pivot_root chroot bpf perf_event_open settimeofday clock_settime
-        syslog quotactl quotactl_fd
+        syslog
     ),
     effects: &[EffectKey::Error],
     filters: &[],

@@ -15,9 +15,10 @@ use super::events::{Events, Listen};
 use crate::plan::{Dense, Masks, Plan};
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 18] = [
-    "CONTROL", "OPS", "CALLS", "RULES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS",
-    "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS",
+pub(super) const SHARED: [&str; 20] = [
+    "CONTROL", "OPS", "CALLS", "NAMES", "TREES", "RULES", "STATES", "COUNTERS", "PIDS", "CGROUPS",
+    "UIDS", "COMMS", "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS",
+    "EVENTS",
 ];
 
 /// What the maps of targets hold beside `PIDS`.
@@ -171,6 +172,7 @@ impl Maps {
         for (_, dense, slot) in dense(&plan.masks) {
             maps.set(slot, dense.any)?;
         }
+        maps.set(control::ANY_PATH, plan.masks.any_path)?;
         maps.set(control::LISTEN, listen.wire())?;
         maps.set(control::DIMS, plan.masks.dimensions)?;
         maps.set(control::EXEMPT_TGID, u64::from(std::process::id()))?;

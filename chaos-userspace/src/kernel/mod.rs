@@ -14,6 +14,7 @@ mod loader;
 mod maps;
 mod mounts;
 mod objects;
+mod paths;
 pub mod probe;
 mod sockets;
 
@@ -36,6 +37,7 @@ use crate::faults::Family;
 use crate::plan::{Hook, Plan};
 use bpffs::Bpffs;
 use maps::Maps;
+use paths::Folders;
 
 pub use error::KernelError;
 pub use events::{Events, Listen};
@@ -93,6 +95,7 @@ pub enum Place<'a> {
 pub struct Kernel {
     objects: BTreeMap<Family, Ebpf>,
     maps: Maps,
+    folders: Folders,
     /// The kernel's type information, parsed when the first LSM program needs it.
     btf: Option<aya::Btf>,
     /// Places of [`lsm::OPTIONAL`] that this kernel does not have.
@@ -108,6 +111,7 @@ impl Kernel {
         for &hook in &plan.hooks {
             kernel.load_programs(hook)?;
         }
+        kernel.learn(plan)?;
         Ok(kernel)
     }
 
@@ -141,10 +145,33 @@ impl Kernel {
         Ok(Self {
             objects,
             maps,
+            folders: Folders::default(),
             btf: None,
             missing: offsets.missing,
             _bpffs: bpffs,
         })
+    }
+
+    /// Learns which directories the rules mean, if they mean some.
+    fn learn(&mut self, plan: &Plan) -> Result<(), KernelError> {
+        if plan.masks.paths.is_empty() {
+            return Ok(());
+        }
+        let teller = Hook::Lsm(lsm::Place::Learn);
+        self.load_programs(teller)?;
+        self.attach(teller, Place::Everywhere)?;
+        let map = |name| aya::maps::MapData::from_pin(self._bpffs.path(name));
+        let (names, trees) = (map("NAMES")?, map("TREES")?);
+        let learnt = self
+            .folders
+            .fill(&mut self.maps, names, trees, &plan.masks.paths);
+        // Others pay for what is attached.
+        for &(name, _) in teller.programs() {
+            if let aya::programs::Program::Lsm(program) = self.program(teller, name)? {
+                let _ = program.unload();
+            }
+        }
+        learnt
     }
 
     /// Loads a hook's programs into the kernel, where the verifier looks at them.
@@ -243,6 +270,8 @@ impl Kernel {
     /// Detaches and unloads every program. The maps, and what they counted, stay.
     pub fn detach(&mut self) {
         self.objects.clear();
+        // A folder that is held open cannot be unmounted.
+        self.folders = Folders::default();
     }
 
     /// The buffer of events; it can be taken once, where somebody is to listen.
@@ -307,7 +336,10 @@ impl Offsets {
                 Family::Lsm,
                 &[
                     ("FILE_INODE", "file", "f_inode"),
+                    ("FILE_DENTRY", "file", "f_path"),
                     ("PATH_DENTRY", "path", "dentry"),
+                    ("DENTRY_PARENT", "dentry", "d_parent"),
+                    ("DENTRY_NAME", "dentry", "d_name"),
                     ("DENTRY_INODE", "dentry", "d_inode"),
                     ("TASK_CRED", "task_struct", "cred"),
                     ("TASK_REAL_CRED", "task_struct", "real_cred"),
@@ -342,6 +374,16 @@ impl Offsets {
                         ("TASK_COMM", "task_struct", "comm"),
                     ],
                 )?;
+            }
+        }
+        // Structures inside of structures.
+        for (name, structure, member) in [
+            ("FILE_DENTRY", "path", "dentry"),
+            ("DENTRY_NAME", "qstr", "name"),
+        ] {
+            let inner = btf.offset(structure, member)?;
+            for (_, _, offset) in offsets.iter_mut().filter(|(_, of, _)| *of == name) {
+                *offset += inner;
             }
         }
         if plan.hooks.contains(&Hook::Lsm(lsm::Place::Setattr))

@@ -4,9 +4,10 @@
 
 use std::fmt;
 
+use chaos_common::lsm::Place;
 use serde::{Deserialize, Serialize};
 
-use super::{Hook, Target};
+use super::{Hook, Pattern, Target};
 use crate::faults::{EffectKey, Fault, FilterKey, Op};
 
 /// What carries a fault out.
@@ -117,6 +118,26 @@ fn by_bpf(fault: &Fault) -> Option<String> {
         && call.error.len() > 1
     {
         return Some("it has one error for a fault".to_owned());
+    }
+    if let Err(reason) = fault
+        .filter
+        .path
+        .iter()
+        .try_for_each(|glob| Pattern::new(glob).map(drop))
+    {
+        return Some(reason);
+    }
+    let is = |hook: Hook| move |op: &&Op| Hook::of(**op).contains(&hook);
+    if !fault.filter.path.is_empty()
+        && let Some(op) = fault.ops.iter().find(is(Hook::Lsm(Place::Access)))
+    {
+        return Some(format!("the hook of `{op}` is not told where the file is"));
+    }
+    if let crate::faults::Effect::Error(errno) = fault.effect
+        && i32::from(errno.get()) == libc::ENOSYS
+        && fault.ops.iter().any(|op| is(Hook::Lsm(Place::Prctl))(&op))
+    {
+        return Some("the kernel takes ENOSYS from the hook of `prctl` for no answer".to_owned());
     }
     let family = |op: &Op| op.kind().family;
     let (first, rest) = fault.ops.split_first()?;

@@ -9,6 +9,7 @@ use chaos_common::dims;
 use chaos_common::lsm::REPEATED;
 
 use super::lsm::call_entry;
+use super::paths::{Entry, Pattern};
 use super::{Hook, Target, operation};
 use crate::faults::{Fault, FdKind, Net};
 
@@ -41,6 +42,10 @@ pub struct Masks {
     pub ops: BTreeMap<u32, u64>,
     /// System call → where LSM hooks decide about it, as the kernel programs' `CALLS` say it.
     pub calls: BTreeMap<u32, u32>,
+    /// Where files are that rules mean, and which rules.
+    pub paths: BTreeMap<Pattern, u64>,
+    /// Rules that do not care where a file is.
+    pub any_path: u64,
     /// Remote port → rules that accept it.
     pub remote_ports: Dense,
     /// Local port → rules that accept it.
@@ -99,6 +104,7 @@ impl Masks {
                 .collect()
         });
         masks.prefixes(faults);
+        masks.places(faults);
         masks
     }
 
@@ -124,6 +130,24 @@ impl Masks {
             }
         }
         dense
+    }
+
+    /// Paths. A pattern that the kernel programs cannot match was refused before.
+    fn places(&mut self, faults: &[Fault]) {
+        let globs = || faults.iter().map(|fault| &fault.filter.path);
+        if globs().all(Vec::is_empty) {
+            return;
+        }
+        self.dimensions |= dims::PATH;
+        self.any_path = careless(globs().map(Vec::is_empty));
+        for (rule, globs) in globs().enumerate() {
+            for pattern in globs.iter().filter_map(|glob| Pattern::new(glob).ok()) {
+                if pattern.entry == Entry::Below {
+                    self.dimensions |= dims::TREES;
+                }
+                *self.paths.entry(pattern).or_default() |= 1 << rule;
+            }
+        }
     }
 
     /// Addresses: a trie answers with the longest prefix only, so each entry

@@ -4,6 +4,7 @@
 mod backend;
 mod lsm;
 mod masks;
+mod paths;
 mod who;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use syscalls::Sysno;
 pub use backend::Backend;
 pub(crate) use masks::kind_of_type;
 pub use masks::{Dense, Masks, Prefix};
+pub use paths::{Entry, Pattern};
 pub use who::{EXEMPT, Selector, Who};
 
 /// Why faults do not make a plan.

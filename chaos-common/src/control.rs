@@ -36,12 +36,14 @@ pub const EXEMPT_HELPER: u32 = 14;
 pub const LISTEN: u32 = 15;
 /// Events that found the buffer full. Changed atomically.
 pub const EVENTS_LOST: u32 = 16;
+/// By what packets of this injector are told that a hook has seen already: see [`crate::mark`].
+pub const PACKET_TAG: u32 = 17;
 /// Rules that do not care where a file is.
-pub const ANY_PATH: u32 = 17;
+pub const ANY_PATH: u32 = 18;
 /// User space sets this to [`LEARN`] and opens a directory; the kernel program puts the address of its inode here.
-pub const LEARNED: u32 = 18;
+pub const LEARNED: u32 = 19;
 /// Number of slots.
-pub const SLOTS: u32 = 19;
+pub const SLOTS: u32 = 20;
 
 /// Nobody listens: no event is written.
 pub const LISTEN_NOTHING: u64 = 0;

@@ -11,5 +11,9 @@ pub const EGRESS: u32 = SYSCALLS;
 pub const INGRESS: u32 = SYSCALLS + 1;
 /// A socket is connected (seen by the network hooks, which know no call numbers).
 pub const CONNECT: u32 = SYSCALLS + 2;
+/// A packet leaves, and rules would have the kernel's netem treat it.
+pub const EGRESS_NETEM: u32 = SYSCALLS + 3;
+/// A packet arrives, and rules would have the kernel's netem treat it.
+pub const INGRESS_NETEM: u32 = SYSCALLS + 4;
 /// Number of operations.
-pub const COUNT: u32 = SYSCALLS + 3;
+pub const COUNT: u32 = SYSCALLS + 5;

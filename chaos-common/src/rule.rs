@@ -4,6 +4,8 @@
 pub const EFFECT_ERRNO: u32 = 1;
 /// The packet is lost. Nobody is told.
 pub const EFFECT_LOSS: u32 = 2;
+/// The packet takes a way round, through the kernel's netem.
+pub const EFFECT_NETEM: u32 = 3;
 
 /// Everything certain, in parts per million.
 pub const PPM: u32 = 1_000_000;

@@ -2,10 +2,15 @@
 //!
 //! Architecture invariants: [`faults`] knows neither kernel nor machine; [`plan`]
 //! is a value without side effects; [`kernel`] is the only place that imports
-//! aya; [`engine`] owns every guard; [`cli`] parses, shows, and exits.
+//! aya; [`engine`] owns every guard; [`state`] knows what is active on the machine;
+//! [`cli`] parses, shows, and exits.
 
+pub mod audit;
 pub mod cli;
+pub mod convert;
 pub mod engine;
 pub mod faults;
 pub mod kernel;
 pub mod plan;
+pub mod policy;
+pub mod state;

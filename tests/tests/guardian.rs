@@ -325,6 +325,7 @@ fn ours_on_lo(netns: Option<PathBuf>) -> Undo {
         netns,
         ifindex: LO,
         interface: "lo".to_owned(),
+        side: clsact::Side::Egress,
         priority: 100,
         made_clsact: true,
     }
@@ -407,7 +408,7 @@ fn filters() -> Outcome {
     // Ours go, all of them, and theirs stay, and with them the qdisc.
     ours_on_lo(None).undo()?;
     ensure!(
-        clsact::remove_filters(LO, 300).is_err(),
+        clsact::remove_filters(LO, clsact::Side::Egress, 300).is_err(),
         "removed a filter of another kind"
     );
     let left = tc("filter show dev lo egress")?;
@@ -423,7 +424,7 @@ fn filters() -> Outcome {
     ensure!(!clsact::remove_if_empty(LO)?, "removed in use");
     tc("filter del dev lo ingress")?;
     ensure!(clsact::remove_if_empty(LO)? && !clsact::remove_if_empty(LO)?);
-    ensure!(!clsact::remove_filters(LO, 100)?);
+    ensure!(!clsact::remove_filters(LO, clsact::Side::Egress, 100)?);
     let qdiscs = tc("qdisc show dev lo")?;
     ensure!(!qdiscs.contains("clsact"), "{qdiscs}");
 

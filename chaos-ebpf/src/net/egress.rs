@@ -7,12 +7,12 @@
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use chaos_common::ops;
+use chaos_common::{mark as marks, ops};
 use chaos_ebpf::gate;
 use chaos_ebpf::tell::By;
 
 use crate::packet::{self, Direction};
-use crate::socket;
+use crate::{mark, socket};
 
 /// "Not for me": the next program, the next filter, the queue.
 const TC_ACT_UNSPEC: i32 = -1;
@@ -22,9 +22,19 @@ const NOWHERE: u32 = 0x7fff_fff0;
 #[classifier]
 pub(crate) fn murphy_egress(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
+    let seen = mark::of(skb);
+    if seen & marks::LOSS != 0 {
+        return TC_ACT_UNSPEC;
+    }
+    let rules = socket::rules_of(skb);
+    if rules == 0 {
+        return TC_ACT_UNSPEC;
+    }
+    // It may come by again: back from an ifb, or on the interface below this one.
+    mark::set(skb, seen | marks::LOSS);
     let injection = gate::pass(
         ops::EGRESS,
-        |_| socket::rules_of(skb),
+        |_| rules,
         |dimensions| packet::accept(skb, dimensions, Direction::Egress),
         By::Unknown,
         || packet::detail(skb),

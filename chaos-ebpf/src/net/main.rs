@@ -6,6 +6,9 @@
 mod connect;
 mod egress;
 mod ingress;
+mod mark;
+mod netem;
+mod owner;
 mod packet;
 mod socket;
 

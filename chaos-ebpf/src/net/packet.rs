@@ -18,6 +18,15 @@ const DCCP: u8 = 33;
 const SCTP: u8 = 132;
 const UDPLITE: u8 = 136;
 
+// Extension headers of IPv6.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const OPTIONS: u8 = 60;
+/// How many of them are looked behind: RFC 8200 has each but the options once, those twice.
+const EXTENSIONS: usize = 6;
+
 /// Which way a packet goes: it decides which end is the remote one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -54,6 +63,119 @@ pub(crate) fn detail(skb: *mut __sk_buff) -> Detail {
         _ => None,
     };
     Detail::packet(length.unwrap_or(0), protocol)
+}
+
+/// Where the transport header is, and of what protocol.
+#[derive(Clone, Copy)]
+struct Transport {
+    protocol: u8,
+    offset: u32,
+    /// Not the first fragment: the transport header is in another packet.
+    headless: bool,
+}
+
+impl Transport {
+    /// RFC 791: version and header length, …, fragment, …, protocol.
+    #[inline(always)]
+    fn behind4(header: &[u8; 20]) -> Self {
+        Self {
+            protocol: header[9],
+            offset: u32::from(header[0] & 0xf) * 4,
+            headless: u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0,
+        }
+    }
+
+    /// Behind the extension headers of RFC 8200, as many as [`EXTENSIONS`]. Encrypted ones
+    /// (ESP) end the walk: nobody can look behind them.
+    #[inline(always)]
+    fn behind6(skb: *mut __sk_buff, next: u8) -> Self {
+        let mut at = Self {
+            protocol: next,
+            offset: 40,
+            headless: false,
+        };
+        for _ in 0..EXTENSIONS {
+            if !matches!(
+                at.protocol,
+                HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | OPTIONS
+            ) {
+                break;
+            }
+            // Next header, length, and of a fragment its place in the packet.
+            let Some(header) = load::<[u8; 4]>(skb, at.offset) else {
+                break;
+            };
+            at.offset += match at.protocol {
+                FRAGMENT => {
+                    at.headless = u16::from_be_bytes([header[2], header[3]]) & 0xfff8 != 0;
+                    8
+                }
+                // RFC 4302: in units of four bytes, less two.
+                AUTHENTICATION => (u32::from(header[1]) + 2) * 4,
+                _ => (u32::from(header[1]) + 1) * 8,
+            };
+            at.protocol = header[0];
+            if at.headless {
+                break;
+            }
+        }
+        at
+    }
+
+    /// Source and destination port, in network byte order, of what has them.
+    #[inline(always)]
+    fn ports(self, skb: *mut __sk_buff) -> Option<[u8; 4]> {
+        if self.headless || !has_ports(self.protocol) {
+            return None;
+        }
+        load::<[u8; 4]>(skb, self.offset)
+    }
+}
+
+/// Both ends of a connection, as `struct bpf_sock_tuple` has them: source and destination
+/// address, source and destination port, in network byte order.
+#[repr(C)]
+pub(crate) struct Ends {
+    pub(crate) words: [u32; 9],
+    /// How many bytes of them: [`Ends::V4`] or [`Ends::V6`].
+    pub(crate) size: u32,
+}
+
+impl Ends {
+    pub(crate) const V4: u32 = 12;
+    pub(crate) const V6: u32 = 36;
+}
+
+/// Both ends of a TCP (then true) or UDP packet.
+#[inline(always)]
+pub(crate) fn ends(skb: *mut __sk_buff) -> Option<(Ends, bool)> {
+    let word = |bytes: &[u8], at: usize| {
+        u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    };
+    let mut words = [0; 9];
+    // SAFETY: the context is valid for the program's whole run.
+    let (transport, size) = match u16::from_be(unsafe { (*skb).protocol } as u16) {
+        ETH_P_IP => {
+            let header = load::<[u8; 20]>(skb, 0)?;
+            words[0] = word(&header, 12);
+            words[1] = word(&header, 16);
+            (Transport::behind4(&header), Ends::V4)
+        }
+        ETH_P_IPV6 => {
+            let header = load::<[u8; 40]>(skb, 0)?;
+            for i in 0..8 {
+                words[i] = word(&header, 8 + 4 * i);
+            }
+            (Transport::behind6(skb, header[6]), Ends::V6)
+        }
+        _ => return None,
+    };
+    if !matches!(transport.protocol, TCP | UDP) {
+        return None;
+    }
+    let ports = u32::from_ne_bytes(transport.ports(skb)?);
+    words[if size == Ends::V4 { 2 } else { 8 }] = ports;
+    Some((Ends { words, size }, transport.protocol == TCP))
 }
 
 /// RFC 791: version and header length, …, fragment, …, protocol, …, source, destination.
@@ -94,7 +216,7 @@ fn accept4(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
     mask & accept_ports(dimensions, direction, ports)
 }
 
-/// RFC 8200. Extension headers are not walked: behind one, ports are unknown.
+/// RFC 8200. Extension headers, which are rare, cost loads of their own.
 #[inline(always)]
 fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
     let mut bytes = [0; 44];
@@ -106,7 +228,8 @@ fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
             *byte = of_header;
         }
     }
-    let protocol = bytes[6];
+    let transport = Transport::behind6(skb, bytes[6]);
+    let protocol = transport.protocol;
     let mut mask = gate::accept_protocol(dimensions, protocol);
     if dimensions & dims::REMOTE != 0 {
         let start = match direction {
@@ -122,10 +245,10 @@ fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
     if dimensions & PORTS == 0 {
         return mask;
     }
-    let ports = if has_ports(protocol) {
+    let ports = if has_ports(protocol) && transport.offset == 40 {
         [bytes[40], bytes[41], bytes[42], bytes[43]]
     } else {
-        NO_PORTS
+        transport.ports(skb).unwrap_or(NO_PORTS)
     };
     mask & accept_ports(dimensions, direction, ports)
 }

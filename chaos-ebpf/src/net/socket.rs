@@ -114,6 +114,12 @@ pub(crate) fn rules_of(skb: *mut __sk_buff) -> u64 {
     if socket.is_null() {
         return 0;
     }
+    rules(socket)
+}
+
+/// Rules that target the owner of a socket, which is a full one.
+#[inline(always)]
+pub(crate) fn rules(socket: *mut bpf_sock) -> u64 {
     SOCKETS
         .get(socket, 0)
         // SAFETY: live storage of this socket.

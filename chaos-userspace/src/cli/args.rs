@@ -33,8 +33,22 @@ pub enum Command {
     Inject(InjectArgs),
     /// Repeat the decisions of an events file, or run a command under its faults and seed
     Replay(ReplayArgs),
+    /// Show what is active on this machine; with --id, the exit status says whether that is
+    Status(StatusArgs),
+    /// End injections by their ids, and return when they are reverted
+    Stop(StopArgs),
+    /// Let an injection that was started with --keepalive go on
+    Renew(RenewArgs),
+    /// Undo what injectors left that died together with their guardians
+    Recover(RecoverArgs),
+    /// Stop every injection on this machine, and refuse new ones until `murphy resume`
+    Panic(PanicArgs),
+    /// Allow injections again after `murphy panic`
+    Resume(ResumeArgs),
     /// Say what this kernel can do, what serves each fault, and what is missing
     Doctor(DoctorArgs),
+    /// Say Toxiproxy's toxics, and the lines of chaos scripts, as faults or experiments
+    Convert(super::convert::ConvertArgs),
     /// Print the man page, in roff
     #[command(hide = true)]
     Man {
@@ -65,7 +79,7 @@ A fault is OPS[:KEY=VALUE]…
 
 Exit status of `run`: the command's; 125 if murphy itself fails, 126 and 127 if the
 command cannot be executed or found, 128+n if signal n ended it. Of the others: 0, 1 failed,
-2 usage, 77 a privilege or kernel feature is missing.";
+2 usage, 75 somebody else is in the way, 77 a privilege or kernel feature is missing.";
 
 /// What `run` and `inject` have in common.
 #[derive(Debug, Args)]
@@ -79,6 +93,21 @@ pub struct FaultArgs {
     /// How long injections go on if murphy itself hangs or is stopped
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s", hide_short_help = true)]
     pub lease: Duration,
+    /// The name by which `murphy stop` and `status` know it, instead of one of murphy's choice
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Why, for whoever looks at `murphy status` or the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Show what would be attached, who would be hit, and what a policy refuses; do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// A policy that must allow it too, beside /etc/murphy/policy.toml; may be repeated
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub policy: Vec<PathBuf>,
+    /// Append who does what to whom, and how it ended, to FILE, or to journald; may be repeated
+    #[arg(long, value_name = "FILE|journald", hide_short_help = true)]
+    pub audit: Vec<String>,
     /// Write the result as JSON, in one line
     #[arg(long)]
     pub json: bool,
@@ -147,6 +176,12 @@ pub struct InjectArgs {
     /// Inject for this long, then undo everything and exit
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "5m")]
     pub limit: Duration,
+    /// Return once everything is armed, print the id, and go on in the background
+    #[arg(long)]
+    pub detach: bool,
+    /// End unless `murphy renew` comes at least this often
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub keepalive: Option<Duration>,
 }
 
 /// Whom `inject` hits: the union of all that is named, without what has a `!` before it.
@@ -224,6 +259,82 @@ pub struct ReplayArgs {
     /// match number, the program's own timing does not
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Only this injection; the status is 0 if it is active, 1 if not
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Write JSON, in one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `stop`.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// The injections, as `murphy status` names them
+    #[arg(
+        value_name = "ID",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    pub ids: Vec<String>,
+    /// Every one that is active
+    #[arg(long)]
+    pub all: bool,
+    /// Why, for whoever started it
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// How long an injector may take to revert; then it is killed, and its guardian reverts
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    pub timeout: Duration,
+    /// Write JSON, in one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `renew`.
+#[derive(Debug, Args)]
+pub struct RenewArgs {
+    /// The injection, as `murphy status` names it
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Write JSON, in one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `recover`.
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// Say what would be undone, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write JSON, in one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `panic`.
+#[derive(Debug, Args)]
+pub struct PanicArgs {
+    /// Why, for whoever is refused
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Write JSON, in one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Write JSON, in one line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `doctor`.

@@ -48,6 +48,11 @@ impl Identity {
         }
     }
 
+    /// The user's id.
+    pub(super) fn uid(&self) -> u32 {
+        self.user.as_raw()
+    }
+
     fn assume(&self) -> io::Result<()> {
         setgroups(&self.groups)?;
         setgid(self.group)?;

@@ -31,10 +31,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, Failure> {
     } else {
         // What no plan can be made of is told as `run` tells it.
         Plan::new(asked.clone(), Target::Command, &Options::default())?;
-        asked
-            .iter()
-            .flat_map(|fault| Service::hooks(&fault.ops))
-            .collect()
+        asked.iter().flat_map(Service::hooks).collect()
     };
     let findings = examine(&hooks)?;
     let services: Vec<_> = if all {

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 use super::output::tell;
 use super::status;
+use crate::audit::AuditError;
 use crate::engine::EngineError;
 use crate::engine::replay::ReplayError;
 use crate::faults::ParseError;
 use crate::plan::PlanError;
+use crate::policy::{PolicyError, Refusal};
+use crate::state::StateError;
 
 /// Why a command ended without having done its work.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +22,15 @@ pub(super) enum Failure {
     Plan(#[from] PlanError),
     #[error("{0}")]
     Engine(#[from] EngineError),
+    #[error("{0}")]
+    State(#[from] StateError),
+    #[error("{0}")]
+    PolicyFile(#[from] PolicyError),
+    /// What was asked is not allowed here.
+    #[error("{}", sentences(.0))]
+    Policy(Vec<Refusal>),
+    #[error("{0}")]
+    Audit(#[from] AuditError),
     /// CMD could not be executed.
     #[error("{command}: {source}")]
     Exec { command: String, source: io::Error },
@@ -33,6 +45,13 @@ pub(super) enum Failure {
     Input { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
     Replay { path: PathBuf, source: ReplayError },
+    /// A file that says nothing, or something wrong; `at` begins with its name.
+    #[error("{at}: {wrong}")]
+    Said {
+        at: String,
+        wrong: String,
+        remedy: Option<String>,
+    },
     #[error("{doing}: {source}")]
     Io {
         doing: &'static str,
@@ -58,6 +77,9 @@ impl Failure {
             | Self::Input { .. }
             | Self::Replay { .. }
             | Self::NobodyHit
+            | Self::State(StateError::Name(_))
+            | Self::PolicyFile(PolicyError::Syntax { .. })
+            | Self::Said { .. }
             | Self::Engine(
                 EngineError::NoProcess(_)
                 | EngineError::NoTarget { .. }
@@ -68,12 +90,20 @@ impl Failure {
             Self::Engine(EngineError::Kernel(error)) if error.is_missing_feature() => {
                 status::MISSING
             }
-            Self::Engine(EngineError::PidNamespace) => status::MISSING,
+            Self::Engine(EngineError::PidNamespace) | Self::Policy(_) => status::MISSING,
+            Self::Engine(EngineError::State(error)) | Self::State(error) if error.is_busy() => {
+                status::BUSY
+            }
             Self::Exec { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => status::NOT_FOUND,
                 _ => status::NOT_EXECUTABLE,
             },
-            Self::Engine(_) | Self::Output { .. } | Self::Io { .. } => status::FAILED,
+            Self::Engine(_)
+            | Self::State(_)
+            | Self::PolicyFile(_)
+            | Self::Audit(_)
+            | Self::Output { .. }
+            | Self::Io { .. } => status::FAILED,
         }
     }
 
@@ -81,6 +111,13 @@ impl Failure {
     fn remedy(&self) -> Option<String> {
         let remedy = match self {
             Self::Engine(error) => return error.remedy(),
+            Self::State(error) => return error.remedy(),
+            Self::PolicyFile(error) => return error.remedy(),
+            Self::Policy(refusals) => return refusals.first().map(|first| first.remedy.clone()),
+            Self::Audit(_) => {
+                "what has to be noted and cannot be is not done: make it writable, or take --audit away"
+            }
+            Self::Said { remedy, .. } => return remedy.clone(),
             Self::Exec { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => {
                     "check the spelling, and of a script the interpreter in its first line"
@@ -99,6 +136,16 @@ impl Failure {
         Some(remedy.to_owned())
     }
 
+    /// What kind of thing went wrong, for those who count.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.status() {
+            status::USAGE => "usage",
+            status::BUSY => "busy",
+            status::MISSING => "missing_feature",
+            _ => "failed",
+        }
+    }
+
     /// Tells the user, on standard error, with what helps.
     pub(super) fn show(&self) {
         if let Self::Parse(error) = self {
@@ -115,6 +162,12 @@ impl Failure {
             tell(&format!("  {}", keep(&log)));
         }
     }
+}
+
+/// Each refusal in a line.
+fn sentences(refusals: &[Refusal]) -> String {
+    let lines: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+    format!("not allowed here: {}", lines.join("\n  and "))
 }
 
 /// Colours are for people: standard error is a terminal and `NO_COLOR` is not set.

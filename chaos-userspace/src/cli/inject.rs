@@ -4,15 +4,19 @@ use nix::sys::signal::Signal;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::args::InjectArgs;
+use super::control::{Control, Stop, print, print_json};
+use super::detach::{Armed, Injector, Role, detach};
 use super::failure::Failure;
 use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
+use super::permit::{self, Permit};
 use super::run::faults;
 use super::signals::{self, Signals};
 use super::targets;
 use super::{runtime, seed};
 use crate::engine::{EngineError, Session, Settings};
 use crate::plan::{Options, Plan, Target};
+use crate::state::{About, Claim};
 
 /// Injects until the time is over, the targets have ended, or somebody stops it.
 pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
@@ -28,6 +32,64 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
         Target::Running(targets::who(&args.targets)?),
         &options,
     )?;
+    let Some(mut permit) = permit::ask(&args.common, &plan, None)? else {
+        return Ok(0);
+    };
+    let claim = Claim::new(
+        &plan,
+        About {
+            name: args.common.name.clone(),
+            command: "inject",
+            reason: args.common.reason.clone(),
+            seed,
+            limit: Some(args.limit),
+            lease: args.common.lease,
+            words: Vec::new(),
+        },
+    )?;
+    if args.detach {
+        return match detach()? {
+            Role::Caller(Ok(armed)) => {
+                if args.common.json {
+                    print_json(&armed)?;
+                } else {
+                    print(&armed.id)?;
+                }
+                Ok(0)
+            }
+            Role::Caller(Err(status)) => Ok(status),
+            Role::Injector(injector) => {
+                // It is another process now.
+                let claim = claim.of_this_process();
+                permitted(args, plan, claim, seed, Some(injector), &mut permit)
+            }
+        };
+    }
+    permitted(args, plan, claim, seed, None, &mut permit)
+}
+
+/// Notes its beginning and its end, however that comes about.
+fn permitted(
+    args: &InjectArgs,
+    plan: Plan,
+    claim: Claim,
+    seed: u64,
+    detached: Option<Injector>,
+    permit: &mut Permit,
+) -> Result<u8, Failure> {
+    permit.started(claim.record())?;
+    let done = carry_out(args, plan, claim, seed, detached, permit);
+    done.inspect_err(|failure| permit.failed(failure))
+}
+
+fn carry_out(
+    args: &InjectArgs,
+    plan: Plan,
+    claim: Claim,
+    seed: u64,
+    detached: Option<Injector>,
+    permit: &mut Permit,
+) -> Result<u8, Failure> {
     let file = output::file(&args.common)?;
     let sinks = Sinks::open(&args.common, &plan, seed, Some(args.limit))?;
     let settings = Settings {
@@ -40,28 +102,47 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
         doing: "blocking signals",
         source: error.into(),
     })?;
-    let mut session = Session::for_running(plan, settings)?;
+    let mut session = Session::for_running(plan, settings, Some(claim))?;
     if !args.common.quiet {
         let targets = match session.members().len() {
             1 => "1 process".to_owned(),
             several => format!("{several} processes"),
         };
+        let id = session.entry().map(|entry| entry.record().id.clone());
+        let how = match id.filter(|_| detached.is_some()) {
+            Some(id) => format!("murphy stop {id}"),
+            None => "Ctrl-C".to_owned(),
+        };
         output::tell(&format!(
-            "murphy: armed against {targets} for {:?}; Ctrl-C undoes it",
+            "murphy: armed against {targets} for {:?}; {how} undoes it",
             args.limit
         ));
     }
+    if let Some(injector) = detached {
+        let id = session.entry().map(|entry| entry.record().id.clone());
+        injector.armed(&Armed {
+            id: id.unwrap_or_default(),
+            pid: std::process::id(),
+            processes: session.members().len(),
+        })?;
+    }
     runtime()?.block_on(async {
+        let mut control = Control::start(&mut session, Some(args.limit), args.keepalive)?;
         let mut listener =
             Listener::new(&mut session, sinks).map_err(Failure::io("listening to events"))?;
-        let ended = watch(&mut session, &mut listener, args).await;
-        let report = session.end()?;
+        let stop = watch(&mut session, &mut listener, &mut control, args).await;
+        let report = session.end();
+        let stop = stop?;
+        let ended = stop.ended.clone();
+        stop.done(control.id(), report.as_ref()).await;
+        let report = report?;
         let outcome = Outcome {
             status: None,
-            ended: ended?,
+            ended: &ended,
             seed,
             report: &report,
         };
+        permit.ended(outcome.ended, &report);
         let written = listener.finish(outcome.ended, &report);
         output::result(&args.common, file, &outcome)?;
         written?;
@@ -73,8 +154,9 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
 async fn watch(
     session: &mut Session,
     listener: &mut Listener,
+    control: &mut Control,
     args: &InjectArgs,
-) -> Result<&'static str, Failure> {
+) -> Result<Stop, Failure> {
     let signals = Signals::catch().map_err(Failure::io("catching signals"))?;
     let mut renewal = interval(session.renew_every());
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -85,16 +167,24 @@ async fn watch(
             _ = renewal.tick() => {
                 session.renew().map_err(Failure::from)?;
                 if session.targets_have_ended() {
-                    return Ok("all targets have ended");
+                    return Ok(Stop::because("all targets have ended"));
+                }
+                if let Some(stop) = Control::halted(session) {
+                    return Ok(stop);
                 }
             }
             listened = listener.next() => listened.map_err(EngineError::io("reading events"))?,
-            () = &mut over => return Ok("the time is over"),
+            () = &mut over => return Ok(Stop::because("the time is over")),
+            asked = control.next() => {
+                if let Some(stop) = control.answer(asked, session).await {
+                    return Ok(stop);
+                }
+            }
             arrived = signals.next() => {
                 match arrived.map_err(EngineError::io("reading signals"))?.signal {
                     Signal::SIGCONT => session.renew()?,
                     Signal::SIGUSR1 | Signal::SIGUSR2 => {}
-                    _ => return Ok("stopped by a signal"),
+                    _ => return Ok(Stop::because("stopped by a signal")),
                 }
             }
         }

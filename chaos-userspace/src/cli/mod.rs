@@ -2,11 +2,17 @@
 
 mod args;
 mod child;
+mod control;
+mod convert;
+mod detach;
 mod doctor;
 mod failure;
+mod halt;
 mod inject;
+mod lifecycle;
 mod listen;
 mod output;
+mod permit;
 mod replay;
 mod run;
 mod signals;
@@ -25,6 +31,8 @@ mod status {
     pub(super) const FAILED: u8 = 1;
     /// The command line was not understood.
     pub(super) const USAGE: u8 = 2;
+    /// Somebody else is in the way, for now.
+    pub(super) const BUSY: u8 = 75;
     /// A privilege or a feature of the kernel is missing.
     pub(super) const MISSING: u8 = 77;
     /// `run`: anything of murphy's own, so that it is not taken for CMD's.
@@ -58,7 +66,14 @@ pub fn main() -> ExitCode {
             let own = (!args.command.is_empty()).then_some(status::RUN);
             (replay::replay(&args), own)
         }
+        Command::Status(args) => (lifecycle::status(&args), None),
+        Command::Stop(args) => (lifecycle::stop(&args), None),
+        Command::Renew(args) => (lifecycle::renew(&args), None),
+        Command::Recover(args) => (lifecycle::recover(&args), None),
+        Command::Panic(args) => (halt::panic(&args), None),
+        Command::Resume(args) => (halt::resume(&args), None),
         Command::Doctor(args) => (doctor::doctor(&args), None),
+        Command::Convert(args) => (convert::convert(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),
         Command::Completions { shell } => (output::completions(shell), None),
     };

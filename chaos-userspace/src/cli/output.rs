@@ -75,13 +75,13 @@ pub(super) fn result(
     let (path, written) = match (file, &args.output) {
         (Some(mut file), Some(path)) => (path.clone(), writeln!(file, "{text}")),
         _ if args.quiet && !args.json => return Ok(()),
-        _ => ("standard error".into(), writeln!(io::stderr(), "{text}")),
+        _ => {
+            // Closed or full: that nobody reads it does not change what the command came to.
+            tell(&text);
+            return Ok(());
+        }
     };
-    match written {
-        // Whoever closed standard error does not want to read it.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|source| Failure::Output { path, source }),
-    }
+    written.map_err(|source| Failure::Output { path, source })
 }
 
 fn table(outcome: &Outcome<'_>) -> String {

@@ -1,6 +1,7 @@
 //! `murphy run`: a command under faults.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::Child;
 
 use nix::sys::signal::{Signal, kill};
@@ -9,14 +10,18 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::args::{Orphans, RunArgs};
 use super::child::{self, Identity};
+use super::control::{Control, Stop};
 use super::failure::Failure;
 use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
-use super::signals::{Signals, pidfd};
+use super::permit::{self, Permit};
+use super::signals::{Arrived, Signals, pidfd};
 use super::{runtime, seed};
 use crate::engine::{Session, Settings};
 use crate::faults::Fault;
 use crate::plan::{Options, Plan, Target};
+use crate::policy::Command;
+use crate::state::{About, Claim};
 
 /// Runs the command; gives the status to exit with.
 pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
@@ -31,6 +36,51 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
     let plan = Plan::new(faults, Target::Command, &options)?;
     let identity = args.user.as_deref().map(Identity::of).transpose()?;
     let program = child::find(args.command.first().map(AsRef::as_ref).unwrap_or_default())?;
+    let target = Command {
+        program: &program,
+        uid: identity
+            .as_ref()
+            .map_or_else(|| rustix::process::getuid().as_raw(), Identity::uid),
+    };
+    let Some(mut permit) = permit::ask(&args.common, &plan, Some(target))? else {
+        return Ok(0);
+    };
+    let claim = Claim::new(
+        &plan,
+        About {
+            name: args.common.name.clone(),
+            command: "run",
+            reason: args.common.reason.clone(),
+            seed,
+            limit: args.limit,
+            lease: args.common.lease,
+            words: args
+                .command
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
+        },
+    )?;
+    permit.started(claim.record())?;
+    let command = Found { program, identity };
+    let done = carry_out(args, plan, claim, seed, &command, &mut permit);
+    done.inspect_err(|failure| permit.failed(failure))
+}
+
+/// The command of `run`, and whom it runs as.
+struct Found {
+    program: PathBuf,
+    identity: Option<Identity>,
+}
+
+fn carry_out(
+    args: &RunArgs,
+    plan: Plan,
+    claim: Claim,
+    seed: u64,
+    command: &Found,
+    permit: &mut Permit,
+) -> Result<u8, Failure> {
     let file = output::file(&args.common)?;
     output::plan(&args.common, &plan);
     let sinks = Sinks::open(&args.common, &plan, seed, args.limit)?;
@@ -39,47 +89,112 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
         listen: sinks.listen(),
     };
 
-    let mut session = Session::for_command(plan, &program, settings)?;
+    let mut session = Session::for_command(plan, &command.program, settings, Some(claim))?;
     let procs = session.procs()?;
     runtime()?.block_on(async {
         let signals = Signals::catch().map_err(Failure::io("catching signals"))?;
+        let mut control = Control::start(&mut session, args.limit, None)?;
         let mut listener =
             Listener::new(&mut session, sinks).map_err(Failure::io("listening to events"))?;
         let mut child = child::start(
             &args.command,
-            &program,
+            &command.program,
             &procs,
-            identity.as_ref(),
+            command.identity.as_ref(),
             signals.before(),
         )?;
         drop(procs);
-        let status = watch(&mut session, &signals, &mut listener, &mut child, args).await;
-        if status.is_err() {
+        let watched = watch(
+            &mut session,
+            &signals,
+            &mut listener,
+            &mut control,
+            &mut child,
+            args,
+        )
+        .await;
+        if watched.is_err() {
             // murphy cannot go on: neither can the command under faults that nobody counts.
             let _ = child.kill();
         }
-        let status = status.map_err(Failure::io("waiting for the command"))?;
-        let left = session.members();
-        if !left.is_empty() && args.orphans == Orphans::Kill {
-            end(&session).await;
-        } else if !left.is_empty() && !args.common.quiet {
-            output::tell(&format!(
-                "murphy: {} of the command's processes outlive it and go on without faults",
-                left.len()
-            ));
+        let Watched { status, stop } = watched.map_err(Failure::io("waiting for the command"))?;
+        if stop.is_none() {
+            left_over(&session, args).await;
         }
-        let report = session.end()?;
+        let report = session.end();
+        let mut ended = "the command ended".to_owned();
+        if let Some(stop) = stop {
+            ended.clone_from(&stop.ended);
+            stop.done(control.id(), report.as_ref()).await;
+            if status.is_none() && !args.common.quiet {
+                output::tell(&format!(
+                    "murphy: {ended}; the command goes on without faults"
+                ));
+            }
+        }
+        let status = match status {
+            Some(status) => status,
+            None => outlive(&signals, &mut child)
+                .await
+                .map_err(Failure::io("waiting for the command"))?,
+        };
+        let report = report?;
         let outcome = Outcome {
             status: Some(status),
-            ended: "the command ended",
+            ended: &ended,
             seed,
             report: &report,
         };
+        permit.ended(outcome.ended, &report);
         let written = listener.finish(outcome.ended, &report);
         output::result(&args.common, file, &outcome)?;
         written?;
         Ok(status)
     })
+}
+
+/// Why murphy no longer watches the command.
+#[derive(Default)]
+struct Watched {
+    /// With which status the command has ended, if it has.
+    status: Option<u8>,
+    /// Somebody wants the faults to end.
+    stop: Option<Stop>,
+}
+
+/// What becomes of processes that outlive the command, and is said of it.
+async fn left_over(session: &Session, args: &RunArgs) {
+    let left = session.members();
+    if !left.is_empty() && args.orphans == Orphans::Kill {
+        end(session).await;
+    } else if !left.is_empty() && !args.common.quiet {
+        output::tell(&format!(
+            "murphy: {} of the command's processes outlive it and go on without faults",
+            left.len()
+        ));
+    }
+}
+
+/// Waits for the command when its faults have ended before it.
+async fn outlive(signals: &Signals, child: &mut Child) -> io::Result<u8> {
+    let process = pidfd(child.id())?;
+    loop {
+        tokio::select! {
+            arrived = signals.next() => hand_on(&arrived?, child),
+            ended = process.readable() => {
+                drop(ended?);
+                return Ok(child::exit_status(child.wait()?));
+            }
+        }
+    }
+}
+
+/// Hands a signal on, unless the terminal has sent it to the whole process group.
+fn hand_on(arrived: &Arrived, child: &Child) {
+    if !arrived.by_terminal && arrived.signal != Signal::SIGCONT {
+        // It may have ended this instant; then there is nobody to tell.
+        let _ = kill(Pid::from_raw(child.id().cast_signed()), arrived.signal);
+    }
 }
 
 /// Parses all expressions; the first mistake is told.
@@ -96,18 +211,21 @@ async fn watch(
     session: &mut Session,
     signals: &Signals,
     listener: &mut Listener,
+    control: &mut Control,
     child: &mut Child,
     args: &RunArgs,
-) -> io::Result<u8> {
+) -> io::Result<Watched> {
     let process = pidfd(child.id())?;
     let mut renewal = interval(session.renew_every());
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut status = None;
+    let mut watched = Watched::default();
     loop {
         tokio::select! {
             _ = renewal.tick() => {
                 session.renew().map_err(io::Error::other)?;
-                if status.is_some() && session.members().is_empty() {
+                watched.stop = Control::halted(session);
+                if watched.stop.is_some()
+                    || watched.status.is_some() && session.members().is_empty() {
                     break;
                 }
             }
@@ -116,19 +234,20 @@ async fn watch(
                 match arrived.signal {
                     // After a stop the lease has run out: renew at once.
                     Signal::SIGCONT => session.renew().map_err(io::Error::other)?,
-                    _ if status.is_some() => break,
-                    _ if arrived.by_terminal => {}
-                    signal => {
-                        // It may have ended this instant; then there is nobody to tell.
-                        let _ = kill(Pid::from_raw(child.id().cast_signed()), signal);
-                    }
+                    _ if watched.status.is_some() => break,
+                    _ => hand_on(&arrived, child),
+                }
+            }
+            asked = control.next() => {
+                watched.stop = control.answer(asked, session).await;
+                if watched.stop.is_some() {
+                    break;
                 }
             }
             listened = listener.next() => listened?,
-            ended = process.readable(), if status.is_none() => {
+            ended = process.readable(), if watched.status.is_none() => {
                 drop(ended?);
-                let code = child::exit_status(child.wait()?);
-                status = Some(code);
+                watched.status = Some(child::exit_status(child.wait()?));
                 if args.orphans != Orphans::Wait || session.members().is_empty() {
                     break;
                 }
@@ -138,7 +257,7 @@ async fn watch(
             }
         }
     }
-    Ok(status.unwrap_or(super::status::FAILED))
+    Ok(watched)
 }
 
 /// Kills what is left in the run cgroup: again and again, since it may fork.

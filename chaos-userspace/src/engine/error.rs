@@ -11,6 +11,9 @@ pub enum EngineError {
     /// The kernel does not do what the plan needs.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The injection could not be noted, or may not begin.
+    #[error(transparent)]
+    State(#[from] crate::state::StateError),
     /// The guardian could not be started or does not answer.
     #[error("the guardian, which cleans up if murphy is killed, does not answer: {0}")]
     Guardian(#[source] io::Error),
@@ -82,6 +85,7 @@ impl EngineError {
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {
             Self::Kernel(error) => return error.remedy(),
+            Self::State(error) => return error.remedy(),
             Self::Thread { process, .. } => {
                 return Some(format!(
                     "threads are hit with their process: --pid {process}"

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
@@ -16,11 +16,12 @@ pub(super) struct Interface {
     pub(super) index: u32,
 }
 
-/// Interfaces that are up in the calling thread's network namespace.
+/// Interfaces that are up in the calling thread's network namespace, without those that injectors made.
 pub(super) fn up() -> io::Result<Vec<Interface>> {
     let mut names: Vec<_> = getifaddrs()?
         .filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP))
         .map(|interface| interface.interface_name)
+        .filter(|name| !name.starts_with(super::netem::PREFIX))
         .collect();
     names.sort();
     names.dedup();
@@ -71,6 +72,11 @@ impl Netns {
         }
         let file = File::open(path)?;
         Ok(Some(Self { file, identity }))
+    }
+
+    /// What tells it from others.
+    pub(super) fn identity(&self) -> &Path {
+        &self.identity
     }
 
     /// A path by which others (the guardian) can open it while this lives.

@@ -13,16 +13,18 @@ mod victim;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chaos_common::control;
 use chaos_common::lsm::Place;
+use chaos_common::{control, mark};
 use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
 use super::{EngineError, boot_ns};
-use crate::faults::Family;
+use crate::faults::{Family, Nanos, Netem};
+use crate::kernel::clsact::{self, Side};
 use crate::kernel::host;
+use crate::kernel::netem as kernel_netem;
 use crate::kernel::probe::{self, Need};
-use crate::kernel::{Kernel, KernelError, Listen, Place as At, clsact, entry_point};
+use crate::kernel::{Kernel, KernelError, Listen, Place as At, entry_point};
 use crate::plan::{Hook, Options, Plan, Target};
 
 use scratch::Scratch;
@@ -203,6 +205,8 @@ const fn canary(hook: Hook) -> Option<&'static str> {
         Hook::Connect => Some("connect:error=EXFULL"),
         Hook::Egress => Some("egress:loss=100%:times=1"),
         Hook::Ingress => Some("ingress:loss=100%"),
+        Hook::EgressNetem => Some("egress:delay=1ms:when=2"),
+        Hook::IngressNetem => Some("ingress:delay=1ms:when=2"),
         Hook::Lsm(Place::FileOpen) => Some("openat:error=EXFULL"),
         Hook::Lsm(Place::FilePermission) => Some("read:error=EXFULL"),
         _ => None,
@@ -263,7 +267,40 @@ fn attach(
             netns.clone()?;
             attach_egress(kernel, report)
         }
+        Hook::EgressNetem | Hook::IngressNetem => {
+            netns.clone()?;
+            attach_netem(kernel, hook).map_err(words)
+        }
     }
+}
+
+/// A whole way round, which goes with the namespace.
+fn attach_netem(kernel: &mut Kernel, hook: Hook) -> Result<(), KernelError> {
+    let (rule, side) = match hook {
+        Hook::IngressNetem => (1, Side::Ingress),
+        _ => (0, Side::Egress),
+    };
+    let netem = Netem {
+        delay: Some(Nanos(1_000_000)),
+        ..Netem::default()
+    };
+    let to = kernel_netem::make(&format!("probe{rule}"), &netem, 0)?;
+    let index = if_nametoindex(netns::LOOPBACK)
+        .map_err(|error| KernelError::io("looking for the loopback interface")(error.into()))?;
+    clsact::ensure(index).map_err(KernelError::io("adding a clsact qdisc"))?;
+    for &(name, _) in hook.programs() {
+        kernel_netem::redirect(&kernel_netem::Filter {
+            ifindex: index,
+            side,
+            priority: PRIORITY + 1,
+            handle: 1,
+            program: kernel.descriptor(hook, name)?,
+            name,
+            class: mark::ASKS | (rule + 1),
+            to,
+        })?;
+    }
+    Ok(())
 }
 
 /// Both ways, since a session takes the first that works.

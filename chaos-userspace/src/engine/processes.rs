@@ -112,7 +112,7 @@ pub(super) fn inherited(
 }
 
 /// The real user id of a process.
-pub(super) fn user(pid: u32) -> Option<u32> {
+pub(crate) fn user(pid: u32) -> Option<u32> {
     number_in(&status(pid)?, "Uid:")
 }
 

@@ -7,8 +7,8 @@ use chaos_common::event::{Event, kind, verdict};
 use serde::{Deserialize, Serialize};
 
 use super::report::Report;
-use crate::faults::{Effect, FdKind, Op};
-use crate::plan::{Plan, kind_of_type, operation};
+use crate::faults::{Effect, FdKind};
+use crate::plan::{Plan, kind_of_type, operation_of};
 
 /// The version of the events file that this program writes and reads.
 pub const FORMAT: u32 = 1;
@@ -219,8 +219,7 @@ impl Match {
             elapsed_ns: event.elapsed_ns,
             rule: event.rule,
             n: event.n,
-            op: Op::all()
-                .find(|op| operation(*op) == event.operation)
+            op: operation_of(event.operation)
                 .map_or_else(|| event.operation.to_string(), |op| op.name().to_owned()),
             verdict: Verdict::of(event.verdict),
             pid: known.then_some(event.pid),
@@ -303,6 +302,7 @@ impl fmt::Display for Trace<'_> {
                 write!(f, " = -1 {errno} ({text})")?;
             }
             (Verdict::Injected, Some(Effect::Loss(_))) => f.write_str(" lost")?,
+            (Verdict::Injected, Some(Effect::Netem(netem))) => write!(f, " {netem}")?,
             _ => {}
         }
         if let (Some(length), Some(protocol)) = (line.length, &line.protocol) {

@@ -83,4 +83,7 @@ pub struct Report {
     /// absent where nobody listened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events_lost: Option<u64>,
+    /// What no descriptor owned and was undone at the end, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<String>,
 }

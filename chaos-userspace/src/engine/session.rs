@@ -1,7 +1,8 @@
 //! One injection from its beginning to its end.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chaos_common::control;
@@ -9,6 +10,7 @@ use chaos_common::control;
 use super::cgroup::RunCgroup;
 use super::guardian::Guardian;
 use super::interfaces::{self, Interface, Netns};
+use super::netem::{self, Detours};
 use super::report::{FaultReport, Report};
 use super::targets::Targets;
 use super::undo::Undo;
@@ -16,6 +18,7 @@ use super::{EngineError, boot_ns, processes};
 use crate::kernel::host::Cgroup2;
 use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point};
 use crate::plan::{Hook, Plan, Target};
+use crate::state::{Claim, Entry, Live};
 
 /// What holds for a session as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +47,18 @@ pub struct Session {
     guardian: Option<Guardian>,
     /// Newest last.
     undo: Vec<Undo>,
+    /// The record, where the injection is noted on the machine.
+    entry: Option<Entry>,
+    /// What was undone, in words.
+    undone: Vec<String>,
     /// The targets' network namespaces, which the undos name by our descriptors.
     netns: Vec<Option<Netns>>,
     cgroup: Option<RunCgroup>,
     targets: Option<Targets>,
+    /// Interfaces that have the egress classifier: network namespace and number.
+    egress: BTreeSet<(Option<PathBuf>, u32)>,
+    /// The ways through netem.
+    netem: Detours,
     armed_at: u64,
 }
 
@@ -62,7 +73,9 @@ impl Session {
         plan: Plan,
         program: &Path,
         settings: Settings,
+        claim: Option<Claim>,
     ) -> Result<Self, EngineError> {
+        Kernel::check_privileges()?;
         let entry = if plan.hooks.contains(&Hook::Entry) {
             Some(
                 entry_point(program).map_err(|source| EngineError::EntryPoint {
@@ -74,7 +87,7 @@ impl Session {
             None
         };
         let cgroup2 = cgroup2()?;
-        let mut session = Self::load(plan, settings)?;
+        let mut session = Self::load(plan, settings, claim)?;
         let cgroup = RunCgroup::below(&cgroup2);
         session.journal(cgroup.undo())?;
         cgroup.make()?;
@@ -91,7 +104,9 @@ impl Session {
         kernel.set_control(control::ARM_BY, by)?;
         session.cgroup = Some(cgroup);
         session.renew()?;
-        session.attach(&directory, entry.map(|offset| (program, offset)), &[None])?;
+        let own = vec![None];
+        session.attach(&directory, entry.map(|offset| (program, offset)), &own)?;
+        session.netns = own;
         Ok(session)
     }
 
@@ -100,7 +115,11 @@ impl Session {
     /// # Errors
     ///
     /// Whatever was made is undone.
-    pub fn for_running(plan: Plan, settings: Settings) -> Result<Self, EngineError> {
+    pub fn for_running(
+        plan: Plan,
+        settings: Settings,
+        claim: Option<Claim>,
+    ) -> Result<Self, EngineError> {
         let Target::Running(who) = &plan.target else {
             return Err(EngineError::Io {
                 doing: "attaching to processes",
@@ -114,7 +133,7 @@ impl Session {
             File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;
         let targets = Targets::resolve(who.clone(), plan.masks.rules, cgroup2)?;
         let netns = Self::namespaces(&targets, &[])?;
-        let mut session = Self::load(plan, settings)?;
+        let mut session = Self::load(plan, settings, claim)?;
         let attached = session.attach(&root, None, &netns);
         session.netns = netns;
         attached?;
@@ -133,11 +152,20 @@ impl Session {
         targets: &Targets,
         known: &[Option<Netns>],
     ) -> Result<Vec<Option<Netns>>, EngineError> {
-        let mut found = Vec::new();
-        if targets.are_standing() && !known.contains(&None) {
-            found.push(None);
+        let mut found = Self::namespaces_of(targets.members(), known)?;
+        if targets.are_standing() && !known.contains(&None) && !found.contains(&None) {
+            found.insert(0, None);
         }
-        for pid in targets.members() {
+        Ok(found)
+    }
+
+    /// The network namespaces of processes, without those known.
+    fn namespaces_of(
+        pids: impl IntoIterator<Item = u32>,
+        known: &[Option<Netns>],
+    ) -> Result<Vec<Option<Netns>>, EngineError> {
+        let mut found = Vec::new();
+        for pid in pids {
             let of = match Netns::of(pid) {
                 Ok(of) => of,
                 Err(_) if !processes::runs(pid) => continue,
@@ -153,49 +181,77 @@ impl Session {
     /// Looks for targets that user space alone can find, if it is time to.
     fn follow(&mut self) -> Result<(), EngineError> {
         let sockets = self.plan.hooks.contains(&Hook::Socket);
-        let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) else {
-            return Ok(());
-        };
-        if !targets.follow(kernel, sockets)? || !self.plan.hooks.contains(&Hook::Egress) {
+        if let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) {
+            targets.follow(kernel, sockets)?;
+        }
+        if self.netns.is_empty() || !self.plan.hooks.iter().any(|hook| hook.is_of_interfaces()) {
             return Ok(());
         }
-        for netns in Self::namespaces(targets, &self.netns)? {
+        for netns in self.new_namespaces()? {
             // Its undo names it by our descriptor, so it is kept whatever comes.
-            let attached = self.attach_egress(netns.as_ref());
+            let covered = self.cover(netns.as_ref());
             self.netns.push(netns);
-            attached?;
+            covered?;
         }
+        let known = std::mem::take(&mut self.netns);
+        for netns in &known {
+            // What goes away while it is looked at is no loss.
+            let _ = self.cover(netns.as_ref());
+        }
+        self.netns = known;
         Ok(())
     }
 
-    fn load(plan: Plan, settings: Settings) -> Result<Self, EngineError> {
+    /// The network namespaces in which there are targets by now.
+    fn new_namespaces(&self) -> Result<Vec<Option<Netns>>, EngineError> {
+        match (&self.targets, &self.cgroup) {
+            (Some(targets), _) => Self::namespaces(targets, &self.netns),
+            (None, Some(cgroup)) => Self::namespaces_of(cgroup.members(), &self.netns),
+            (None, None) => Ok(Vec::new()),
+        }
+    }
+
+    fn load(plan: Plan, settings: Settings, claim: Option<Claim>) -> Result<Self, EngineError> {
         let guardian = Guardian::start().map_err(EngineError::Guardian)?;
+        let guardian_pid = guardian.pid();
         let mut session = Self {
             plan,
             settings,
             kernel: None,
             guardian: Some(guardian),
             undo: Vec::new(),
+            entry: None,
+            undone: Vec::new(),
             netns: Vec::new(),
             cgroup: None,
             targets: None,
+            egress: BTreeSet::new(),
+            netem: Detours::default(),
             armed_at: 0,
         };
+        if let Some(claim) = claim {
+            session.journal(claim.undo())?;
+            session.entry = Some(claim.enter(guardian_pid)?);
+        }
         let kernel = session
             .kernel
             .insert(Kernel::load(&session.plan, session.settings.listen)?);
+        kernel.set_control(control::PACKET_TAG, netem::tag()?)?;
         if let Some(guardian) = &session.guardian {
             kernel.set_control(control::EXEMPT_HELPER, u64::from(guardian.pid()))?;
         }
         Ok(session)
     }
 
-    fn kernel(&mut self) -> Result<&mut Kernel, EngineError> {
+    pub(super) fn kernel(&mut self) -> Result<&mut Kernel, EngineError> {
         self.kernel.as_mut().ok_or_else(not_loaded)
     }
 
     /// Journals what is about to be made.
-    fn journal(&mut self, undo: Undo) -> Result<(), EngineError> {
+    pub(super) fn journal(&mut self, undo: Undo) -> Result<(), EngineError> {
+        if let Some(entry) = &mut self.entry {
+            entry.journal(&undo)?;
+        }
         if let Some(guardian) = &mut self.guardian {
             guardian.journal(&undo).map_err(EngineError::Guardian)?;
         }
@@ -209,6 +265,10 @@ impl Session {
         entry: Option<(&Path, u64)>,
         netns: &[Option<Netns>],
     ) -> Result<(), EngineError> {
+        // First, as this kernel may lack what it takes.
+        for netns in netns {
+            self.cover(netns.as_ref())?;
+        }
         for hook in self.plan.hooks.clone() {
             match hook {
                 Hook::Connect | Hook::Socket | Hook::Ingress => {
@@ -222,14 +282,30 @@ impl Session {
                         self.kernel()?.attach(hook, Place::Code { file, offset })?;
                     }
                 }
-                Hook::Egress => {
-                    for netns in netns {
-                        self.attach_egress(netns.as_ref())?;
-                    }
-                }
+                Hook::Egress | Hook::EgressNetem | Hook::IngressNetem => {}
             }
         }
         Ok(())
+    }
+
+    /// Attaches what belongs to interfaces to every one that is up in a network namespace, and was not before.
+    fn cover(&mut self, netns: Option<&Netns>) -> Result<(), EngineError> {
+        self.detour(|detours, session| detours.cover(session, netns))?;
+        if self.plan.hooks.contains(&Hook::Egress) {
+            self.attach_egress(netns)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the ways through netem use the session that they are part of.
+    fn detour(
+        &mut self,
+        work: impl FnOnce(&mut Detours, &mut Self) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let mut detours = std::mem::take(&mut self.netem);
+        let done = work(&mut detours, self);
+        self.netem = detours;
+        done
     }
 
     /// Attaches the egress classifier to every interface that is up.
@@ -241,6 +317,11 @@ impl Session {
             .and_then(|list| list)
             .map_err(EngineError::io("listing network interfaces"))?;
         for Interface { name, index } in interfaces {
+            let covered = (netns.map(|netns| netns.identity().to_owned()), index);
+            if self.egress.contains(&covered) {
+                continue;
+            }
+            self.egress.insert(covered);
             let place = Place::Interface { name: &name };
             let kernel = self.kernel()?;
             let by_link = interfaces::inside(netns, || kernel.attach(Hook::Egress, place))
@@ -255,6 +336,7 @@ impl Session {
                 netns: netns.map(Netns::path),
                 ifindex: index,
                 interface: name.clone(),
+                side: clsact::Side::Egress,
                 priority,
                 made_clsact: !interfaces::inside(netns, || clsact::is_there(index))
                     .and_then(|there| there)
@@ -360,11 +442,40 @@ impl Session {
             events_lost: listens.then_some(lost),
             armed_at_ns: self.armed_at,
             armed: self.armed_at != 0,
+            undone: self.undone.clone(),
             seconds: match self.armed_at {
                 0 => 0.0,
                 at => boot_ns().saturating_sub(at) as f64 / 1e9,
             },
             faults,
+        })
+    }
+
+    /// The record of this injection, where it is noted.
+    pub fn entry(&mut self) -> Option<&mut Entry> {
+        self.entry.as_mut()
+    }
+
+    /// What there is to be told of it while it is in force.
+    ///
+    /// # Errors
+    ///
+    /// The counters could not be read, or it is noted nowhere.
+    pub fn live(&mut self, limit: Option<Duration>) -> Result<Live, EngineError> {
+        let report = self.report()?;
+        let record = self.entry.as_ref().ok_or_else(not_loaded)?.record().clone();
+        let left = limit.filter(|_| report.armed).map(|limit| {
+            let armed = Duration::from_nanos(boot_ns().saturating_sub(report.armed_at_ns));
+            limit.saturating_sub(armed).as_secs_f64()
+        });
+        let until = self.kernel()?.control(control::LEASE_UNTIL)?;
+        Ok(Live {
+            record,
+            report,
+            processes: self.members().len(),
+            left_s: left,
+            lease_left_s: until.saturating_sub(boot_ns()) as f64 / 1e9,
+            keepalive_left_s: None,
         })
     }
 
@@ -410,8 +521,18 @@ impl Session {
         }
         let mut clean = true;
         while let Some(undo) = self.undo.pop() {
+            if undo.is_record() && !clean {
+                // What could not be undone is noted in it.
+                continue;
+            }
             match undo.undo() {
-                Ok(_) => {
+                Ok(outcome) => {
+                    if outcome == super::undo::Outcome::Done && !undo.is_record() {
+                        self.undone.push(undo.to_string());
+                    }
+                    if let Some(entry) = &mut self.entry {
+                        entry.forget(&undo);
+                    }
                     if let Some(guardian) = &mut self.guardian {
                         guardian.forget(&undo);
                     }

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::clsact;
+use crate::kernel::clsact::{self, Side};
+use crate::kernel::netem;
+use crate::state::{Owner, StateDir};
 
 /// How long processes may go on forking or dying in a cgroup that is to be emptied.
 const EMPTYING: Duration = Duration::from_secs(2);
@@ -39,10 +41,32 @@ pub enum Undo {
         ifindex: u32,
         /// Its name when the filter was made, for messages.
         interface: String,
+        /// The side of clsact.
+        #[serde(default)]
+        side: Side,
         /// Priority of the filter.
         priority: u16,
         /// The clsact qdisc was made for this filter, and goes with it unless others use it by then.
         made_clsact: bool,
+    },
+    /// An ifb with a netem of ours, whose filters are journalled after it and so undone before. Undone when what it holds has
+    /// left, or the time for that is up.
+    Ifb {
+        /// The network namespace, as above.
+        netns: Option<PathBuf>,
+        /// Its name, which no other injector uses.
+        name: String,
+        /// How long to wait for what it holds, in ms.
+        wait_ms: u64,
+    },
+    /// An injection's record. The first to be journalled, and so the last to be undone, if all others were.
+    Record {
+        /// The state folder.
+        dir: PathBuf,
+        /// The injection's id.
+        id: String,
+        /// Whose record it is: the id may be somebody else's by now.
+        owner: Owner,
     },
 }
 
@@ -56,7 +80,7 @@ pub enum Outcome {
 }
 
 impl Undo {
-    /// Undoes it. Takes at most about two seconds.
+    /// Undoes it. Takes at most about two seconds; an ifb as long as it is to be waited for.
     ///
     /// # Errors
     ///
@@ -67,9 +91,12 @@ impl Undo {
     }
 
     /// Opens the network namespace in which to undo it, if that is not the caller's.
-    pub(super) fn namespace(&self) -> io::Result<Option<File>> {
+    pub(crate) fn namespace(&self) -> io::Result<Option<File>> {
         match self {
             Self::TcFilter {
+                netns: Some(path), ..
+            }
+            | Self::Ifb {
                 netns: Some(path), ..
             } => File::open(path).map(Some),
             _ => Ok(None),
@@ -77,20 +104,36 @@ impl Undo {
     }
 
     /// Undoes it in its network namespace, opened before.
-    pub(super) fn undo_in(&self, namespace: Option<&File>) -> io::Result<Outcome> {
+    pub(crate) fn undo_in(&self, namespace: Option<&File>) -> io::Result<Outcome> {
         match self {
             Self::Cgroup { path, back_to } => remove_cgroup(path, back_to),
             Self::TcFilter {
                 ifindex,
+                side,
                 priority,
                 made_clsact,
                 ..
             } => inside(namespace, || {
-                let filters = clsact::remove_filters(*ifindex, *priority)?;
+                let filters = clsact::remove_filters(*ifindex, *side, *priority)?;
                 let clsact = *made_clsact && clsact::remove_if_empty(*ifindex)?;
                 Ok(Outcome::done_if(filters || clsact))
             }),
+            Self::Ifb { name, wait_ms, .. } => inside(namespace, || {
+                drain(name, Duration::from_millis(*wait_ms))?;
+                Ok(Outcome::done_if(netem::remove(name)?))
+            }),
+            Self::Record { dir, id, owner } => {
+                let dir = StateDir::open(dir).map_err(io::Error::other)?;
+                dir.remove_of(id, owner).map(Outcome::done_if)
+            }
         }
+    }
+}
+
+impl Undo {
+    /// Whether it is the note of all others, which has to stay while one of them could not be undone.
+    pub(super) fn is_record(&self) -> bool {
+        matches!(self, Self::Record { .. })
     }
 }
 
@@ -111,13 +154,31 @@ impl fmt::Display for Undo {
                 ..
             } => {
                 write!(f, "tc filter {priority} on {interface}")?;
-                match netns {
-                    Some(netns) => write!(f, " in {}", netns.display()),
-                    None => Ok(()),
-                }
+                in_namespace(f, netns.as_deref())
             }
+            Self::Ifb { netns, name, .. } => {
+                write!(f, "interface {name}")?;
+                in_namespace(f, netns.as_deref())
+            }
+            Self::Record { id, .. } => write!(f, "record {id}"),
         }
     }
+}
+
+fn in_namespace(f: &mut fmt::Formatter<'_>, netns: Option<&Path>) -> fmt::Result {
+    match netns {
+        Some(netns) => write!(f, " in {}", netns.display()),
+        None => Ok(()),
+    }
+}
+
+/// Waits until an ifb holds nothing any more, but no longer than that. What it still holds then is lost.
+fn drain(name: &str, longest: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + longest;
+    while netem::held(name)?.is_some_and(|held| held > 0) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// Does something in a network namespace, from a thread of its own: the caller's threads stay in theirs.
@@ -225,6 +286,7 @@ mod tests {
             netns: netns.map(PathBuf::from),
             ifindex: 2,
             interface: "eth0".to_owned(),
+            side: Side::Egress,
             priority: 1234,
             made_clsact: true,
         }

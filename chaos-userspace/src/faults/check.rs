@@ -44,11 +44,11 @@ pub(super) fn wrong_key(key: Key, op: &str) -> String {
             | EffectKey::Retval
             | EffectKey::Signal
             | EffectKey::DelayEnter
-            | EffectKey::DelayExit
-            | EffectKey::Jitter,
+            | EffectKey::DelayExit,
         )
         | Key::Trigger(TriggerKey::Count) => "a system call",
-        Key::Effect(EffectKey::Loss) | Key::Filter(FilterKey::Sport | FilterKey::Proto) => {
+        Key::Effect(EffectKey::Jitter) => "a delay: of a system call, or of packets",
+        Key::Effect(_) | Key::Filter(FilterKey::Sport | FilterKey::Proto) => {
             "packets: egress, ingress or net"
         }
         Key::Filter(FilterKey::Port | FilterKey::Dst) => {
@@ -105,6 +105,12 @@ impl Fault {
                     problem,
                 });
             }
+        }
+        if let Effect::Netem(netem) = &self.effect
+            && let Some((key, problem)) = netem.problem()
+        {
+            let key = Key::Effect(key);
+            return Err(Mismatch::Value { key, problem });
         }
         match self.trigger.problem() {
             None => Ok(()),

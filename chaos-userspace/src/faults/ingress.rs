@@ -4,24 +4,26 @@
 //! describes a connection in both directions and `net` can carry it.
 
 use super::model::Op;
-use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+use super::registry::{Family, FaultKind, FilterKey, PACKET_EFFECTS};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "ingress",
     family: Some(Family::Net),
     ops: &[Op::Ingress],
-    effects: &[EffectKey::Loss],
+    effects: PACKET_EFFECTS,
     filters: &[
         FilterKey::Port,
         FilterKey::Sport,
         FilterKey::Dst,
         FilterKey::Proto,
     ],
-    summary: "packets on their way to the target are lost",
+    summary: "packets on their way to the target are lost, late, doubled, damaged or slow",
     metric: "packets received",
     examples: &[
         "ingress:loss=5%:sport=8080",
         "net:loss=100%:after=10s:for=20s",
+        "ingress:delay=50ms:reorder=25%,50%",
+        "ingress:gemodel=1%,25%",
     ],
 };

@@ -16,6 +16,7 @@ mod ipc;
 mod memory;
 mod metadata;
 pub mod model;
+pub mod netem;
 mod open;
 mod path;
 mod process;
@@ -32,6 +33,7 @@ pub use check::Mismatch;
 pub use effect::CallEffect;
 pub use expr::{Mistake, ParseError};
 pub use model::{Effect, Fault, Filter, Op, Trigger};
+pub use netem::Netem;
 pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TriggerKey};
 pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,

@@ -13,6 +13,7 @@ use super::arch;
 use super::call::{Count, Glob};
 use super::check::Mismatch;
 use super::effect::CallEffect;
+use super::netem::Netem;
 use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
 
 /// One fault: which operations, which of them, when, and what happens to them.
@@ -153,6 +154,8 @@ pub enum Effect {
     Error(Errno),
     /// The packet vanishes with this probability; the sender is not told. The trigger's `p` multiplies it.
     Loss(Ppm),
+    /// The packet goes through the kernel's netem. What netem has no words for (`p`, `when`, filters) decides beforehand.
+    Netem(Box<Netem>),
     /// Anything else that can happen to a system call. Never one error alone: that is [`Effect::Error`].
     Call(CallEffect),
 }
@@ -163,6 +166,8 @@ impl Effect {
     pub fn normal(self) -> Self {
         match self {
             Self::Call(call) => call.only_error().map_or(Self::Call(call), Self::Error),
+            // It needs no netem.
+            Self::Netem(netem) => netem.only_loss().map_or(Self::Netem(netem), Self::Loss),
             other => other,
         }
     }
@@ -237,7 +242,7 @@ impl Fault {
     pub fn probability(&self) -> Ppm {
         let p = self.trigger.p.unwrap_or(Ppm::ALWAYS);
         match self.effect {
-            Effect::Error(_) | Effect::Call(_) => p,
+            Effect::Error(_) | Effect::Netem(_) | Effect::Call(_) => p,
             Effect::Loss(loss) => p.times(loss),
         }
     }

@@ -47,7 +47,7 @@ impl Family {
 pub enum EffectKey {
     /// `error=ERRNO`
     Error,
-    /// `loss=P`
+    /// `loss=P[,CORRELATION]`
     Loss,
     /// `retval=N`
     Retval,
@@ -59,7 +59,46 @@ pub enum EffectKey {
     DelayExit,
     /// `jitter=D`
     Jitter,
+    /// `delay=D`
+    Delay,
+    /// `correlation=P`
+    Correlation,
+    /// `distribution=NAME`
+    Distribution,
+    /// `gemodel=P[,R[,1-H[,1-K]]]`
+    Gemodel,
+    /// `state=P13[,P31[,P32[,P23[,P14]]]]`
+    State,
+    /// `duplicate=P[,CORRELATION]`
+    Duplicate,
+    /// `corrupt=P[,CORRELATION]`
+    Corrupt,
+    /// `reorder=P[,CORRELATION[,GAP]]`
+    Reorder,
+    /// `rate=RATE[,OVERHEAD[,CELL[,CELLOVERHEAD]]]`
+    Rate,
+    /// `slot=MIN[,MAX[,PACKETS[,BYTES]]]`
+    Slot,
+    /// `limit=PACKETS`
+    Limit,
 }
+
+/// What can be done to a packet, either way.
+pub(super) const PACKET_EFFECTS: &[EffectKey] = &[
+    EffectKey::Loss,
+    EffectKey::Delay,
+    EffectKey::Jitter,
+    EffectKey::Correlation,
+    EffectKey::Distribution,
+    EffectKey::Gemodel,
+    EffectKey::State,
+    EffectKey::Duplicate,
+    EffectKey::Corrupt,
+    EffectKey::Reorder,
+    EffectKey::Rate,
+    EffectKey::Slot,
+    EffectKey::Limit,
+];
 
 /// A filter's key in an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -118,7 +157,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 34] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
         Self::Effect(EffectKey::Retval),
@@ -126,6 +165,17 @@ impl Key {
         Self::Effect(EffectKey::DelayEnter),
         Self::Effect(EffectKey::DelayExit),
         Self::Effect(EffectKey::Jitter),
+        Self::Effect(EffectKey::Delay),
+        Self::Effect(EffectKey::Correlation),
+        Self::Effect(EffectKey::Distribution),
+        Self::Effect(EffectKey::Gemodel),
+        Self::Effect(EffectKey::State),
+        Self::Effect(EffectKey::Duplicate),
+        Self::Effect(EffectKey::Corrupt),
+        Self::Effect(EffectKey::Reorder),
+        Self::Effect(EffectKey::Rate),
+        Self::Effect(EffectKey::Slot),
+        Self::Effect(EffectKey::Limit),
         Self::Filter(FilterKey::Port),
         Self::Filter(FilterKey::Sport),
         Self::Filter(FilterKey::Dst),
@@ -154,6 +204,17 @@ impl Key {
             Self::Effect(EffectKey::DelayEnter) => "delay_enter",
             Self::Effect(EffectKey::DelayExit) => "delay_exit",
             Self::Effect(EffectKey::Jitter) => "jitter",
+            Self::Effect(EffectKey::Delay) => "delay",
+            Self::Effect(EffectKey::Correlation) => "correlation",
+            Self::Effect(EffectKey::Distribution) => "distribution",
+            Self::Effect(EffectKey::Gemodel) => "gemodel",
+            Self::Effect(EffectKey::State) => "state",
+            Self::Effect(EffectKey::Duplicate) => "duplicate",
+            Self::Effect(EffectKey::Corrupt) => "corrupt",
+            Self::Effect(EffectKey::Reorder) => "reorder",
+            Self::Effect(EffectKey::Rate) => "rate",
+            Self::Effect(EffectKey::Slot) => "slot",
+            Self::Effect(EffectKey::Limit) => "limit",
             Self::Filter(FilterKey::Port) => "port",
             Self::Filter(FilterKey::Sport) => "sport",
             Self::Filter(FilterKey::Dst) => "dst",
@@ -268,6 +329,7 @@ impl Effect {
             Self::Error(_) => vec![EffectKey::Error],
             Self::Loss(_) => vec![EffectKey::Loss],
             Self::Call(call) => call.keys().collect(),
+            Self::Netem(netem) => netem.keys().collect(),
         }
     }
 }

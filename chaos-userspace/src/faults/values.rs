@@ -10,6 +10,12 @@ use serde::{Deserialize, Serialize};
 #[error("{0}")]
 pub struct OutOfRange(pub(super) &'static str);
 
+impl OutOfRange {
+    pub(super) const fn new(allowed: &'static str) -> Self {
+        Self(allowed)
+    }
+}
+
 /// An error number as a system call reports it, 1..=4095.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]

@@ -73,6 +73,9 @@ pub enum KernelError {
     /// A map could not be read or written.
     #[error("a map of the kernel programs: {0}")]
     Map(#[from] MapError),
+    /// This kernel has no netem, or no way there.
+    #[error("this kernel cannot hold packets: it has no {} ({})", .0.name(), .0.option())]
+    NoNetem(Missing),
     /// Something else the operating system refused.
     #[error("{doing}: {source}")]
     Io {
@@ -84,6 +87,37 @@ pub enum KernelError {
     /// An embedded object is not what this program was built for.
     #[error("the embedded object has no program {0}; this is a bug")]
     NoProgram(&'static str),
+}
+
+/// What netem takes of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Intermediate functional block devices.
+    Ifb,
+    /// The qdisc.
+    Netem,
+    /// The action that redirects, or the classifier it hangs on.
+    Mirred,
+}
+
+impl Missing {
+    /// What the kernel calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ifb => "ifb devices",
+            Self::Netem => "netem qdisc",
+            Self::Mirred => "bpf filters with the mirred action",
+        }
+    }
+
+    /// The options that it is built with.
+    pub const fn option(self) -> &'static str {
+        match self {
+            Self::Ifb => "CONFIG_IFB",
+            Self::Netem => "CONFIG_NET_SCH_NETEM",
+            Self::Mirred => "CONFIG_NET_CLS_BPF and CONFIG_NET_ACT_MIRRED",
+        }
+    }
 }
 
 const NO_ATOMICS: &str = "BPF_STX uses reserved fields";
@@ -115,6 +149,10 @@ impl KernelError {
                     .is_some_and(|log| log.contains(NO_ATOMICS)) =>
             {
                 "murphy's programs use atomic operations of Linux 5.12; a newer kernel is needed"
+            }
+            Self::NoNetem(_) => {
+                "use a kernel with that option (Debian, Ubuntu and Fedora have it as a module, in a container the host has to \
+                 load it: modprobe ifb sch_netem act_mirred cls_bpf); `loss=` alone works without"
             }
             Self::Load { hook, .. } => return Some(refused(*hook)),
             _ => return None,

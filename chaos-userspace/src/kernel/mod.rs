@@ -4,6 +4,7 @@
 //! however it ends, they are gone. The exception, a tc filter on kernels without
 //! tcx, is journalled with the guardian by the engine.
 
+mod attributes;
 mod bpffs;
 pub mod btf;
 pub mod clsact;
@@ -13,6 +14,8 @@ pub mod host;
 mod loader;
 mod maps;
 mod mounts;
+pub mod netem;
+mod netlink;
 mod objects;
 mod paths;
 pub mod probe;
@@ -20,6 +23,7 @@ mod sockets;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use aya::Ebpf;
@@ -245,6 +249,21 @@ impl Kernel {
             .get_mut(&hook.family())
             .and_then(|object| object.program_mut(name))
             .ok_or(KernelError::NoProgram(name))
+    }
+
+    /// A loaded program, for filters that take it by its descriptor.
+    pub(crate) fn descriptor(
+        &mut self,
+        hook: Hook,
+        name: &'static str,
+    ) -> Result<BorrowedFd<'_>, KernelError> {
+        match self.program(hook, name)? {
+            aya::programs::Program::SchedClassifier(program) => Ok(program
+                .fd()
+                .map_err(|_| KernelError::NoProgram(name))?
+                .as_fd()),
+            _ => Err(KernelError::NoProgram(name)),
+        }
     }
 
     /// Sets a slot of [`chaos_common::control`].
@@ -487,6 +506,18 @@ fn attach(
         }
         _ => Err(ProgramError::UnexpectedProgramType),
     }
+}
+
+/// Names and ids of murphy's programs in the kernel, whoever loaded them; none where they cannot be listed.
+pub fn programs_of_murphy() -> Vec<String> {
+    aya::programs::loaded_programs()
+        .map_while(Result::ok)
+        .filter_map(|program| {
+            let name = program.name_as_str()?;
+            name.starts_with("murphy_")
+                .then(|| format!("{name} ({})", program.id()))
+        })
+        .collect()
 }
 
 /// The file offset of an ELF program's entry point, for [`Hook::Entry`].

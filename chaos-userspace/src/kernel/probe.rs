@@ -78,6 +78,31 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
                 Some((CgroupSkb, BpfHelper::BPF_FUNC_sk_storage_get)),
             ),
         ],
+        Hook::EgressNetem => &[
+            ("clsact", "4.5", None),
+            GATE,
+            ("ifb, netem, mirred", "4.5", None),
+            (
+                "bpf_sk_storage_get",
+                "5.2",
+                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
+            ),
+        ],
+        Hook::IngressNetem => &[
+            ("clsact", "4.5", None),
+            GATE,
+            ("ifb, netem, mirred", "4.5", None),
+            (
+                "bpf_sk_lookup_tcp",
+                "4.20",
+                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_lookup_tcp)),
+            ),
+            (
+                "bpf_sk_storage_get",
+                "5.2",
+                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
+            ),
+        ],
         Hook::Lsm(_) => &[
             ("BPF LSM", "5.7", None),
             GATE,

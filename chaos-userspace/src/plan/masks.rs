@@ -73,7 +73,7 @@ impl Masks {
         };
         for (rule, fault) in faults.iter().enumerate() {
             for op in &fault.ops {
-                let index = operation(*op);
+                let index = operation(*op, &fault.effect);
                 *masks.ops.entry(index).or_default() |= 1 << rule;
                 let entry = call_entry(Hook::of(*op));
                 if entry != 0 {

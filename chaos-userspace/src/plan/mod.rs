@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chaos_common::decide::mix;
 use chaos_common::lsm::{Begin, Place};
-use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, Rule};
+use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
 use chaos_common::{MAX_RULES, dims, ops};
 use serde::{Serialize, Serializer};
 
@@ -66,6 +66,10 @@ pub enum Hook {
     Egress,
     /// `cgroup_skb/ingress`.
     Ingress,
+    /// A filter of clsact's egress side that sends packets through netem, on every interface that is up.
+    EgressNetem,
+    /// The same on the ingress side.
+    IngressNetem,
     /// `sched_process_exec`: arms.
     Exec,
     /// `sched_process_fork`, `…_exec` and `…_exit`: follows children and executables.
@@ -82,11 +86,13 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook that is none of the families of [`Place`] and [`Begin`].
-    const SINGLE: [Self; 7] = [
+    const SINGLE: [Self; 9] = [
         Self::Connect,
         Self::Socket,
         Self::Egress,
         Self::Ingress,
+        Self::EgressNetem,
+        Self::IngressNetem,
         Self::Exec,
         Self::Follow,
         Self::Entry,
@@ -99,10 +105,20 @@ impl Hook {
         Self::SINGLE.into_iter().chain(places).chain(begins)
     }
 
+    /// Whether its programs are attached to each interface.
+    pub const fn is_of_interfaces(self) -> bool {
+        matches!(self, Self::Egress | Self::EgressNetem | Self::IngressNetem)
+    }
+
     /// The object that holds its programs.
     pub const fn family(self) -> Family {
         match self {
-            Self::Connect | Self::Socket | Self::Egress | Self::Ingress => Family::Net,
+            Self::Connect
+            | Self::Socket
+            | Self::Egress
+            | Self::Ingress
+            | Self::EgressNetem
+            | Self::IngressNetem => Family::Net,
             Self::Lsm(_) | Self::Begin(_) => Family::Lsm,
             Self::Exec | Self::Follow => Family::Trace,
             Self::Entry => Family::Uprobe,
@@ -119,6 +135,8 @@ impl Hook {
             Self::Socket => &[("murphy_socket", "cgroup/sock_create")],
             Self::Egress => &[("murphy_egress", "tc egress")],
             Self::Ingress => &[("murphy_ingress", "cgroup_skb/ingress")],
+            Self::EgressNetem => &[("murphy_hold_out", "tc egress + netem")],
+            Self::IngressNetem => &[("murphy_hold_in", "tc ingress + netem")],
             Self::Lsm(place) => place.programs(),
             Self::Begin(begin) => begin.programs(),
             Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
@@ -131,7 +149,16 @@ impl Hook {
         }
     }
 
-    /// The hooks an operation needs, its own first; none if no kernel program serves it.
+    /// The hooks that this effect on an operation needs, its own first.
+    pub fn needed(op: Op, effect: &Effect) -> &'static [Self] {
+        match (op, effect) {
+            (Op::Egress, Effect::Netem(_)) => &[Self::EgressNetem, Self::Socket, Self::Connect],
+            (Op::Ingress, Effect::Netem(_)) => &[Self::IngressNetem, Self::Socket, Self::Connect],
+            _ => Self::of(op),
+        }
+    }
+
+    /// The hooks an operation needs for the plainest of its effects, its own first; none if no kernel program serves it.
     pub fn of(op: Op) -> &'static [Self] {
         match op {
             // A packet is tied to its process by its socket: seen when made and when connected.
@@ -207,8 +234,10 @@ impl Plan {
         let masks = Masks::of(&faults, &target);
         let mut hooks: BTreeSet<_> = faults
             .iter()
-            .flat_map(|fault| &fault.ops)
-            .flat_map(|&op| Hook::of(op))
+            .flat_map(|fault| {
+                let hooks = |&op| Hook::needed(op, &fault.effect);
+                fault.ops.iter().flat_map(hooks)
+            })
             .copied()
             .collect();
         hooks.extend(match &target {
@@ -237,14 +266,26 @@ impl Plan {
     }
 }
 
-/// The index of an operation in the `OPS` map.
-pub(crate) fn operation(op: Op) -> u32 {
-    match op {
-        Op::Call(Sysno::connect) => ops::CONNECT,
-        Op::Egress => ops::EGRESS,
-        Op::Ingress => ops::INGRESS,
+/// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
+pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
+    match (op, effect) {
+        (Op::Call(Sysno::connect), _) => ops::CONNECT,
+        (Op::Egress, Effect::Netem(_)) => ops::EGRESS_NETEM,
+        (Op::Ingress, Effect::Netem(_)) => ops::INGRESS_NETEM,
+        (Op::Egress, _) => ops::EGRESS,
+        (Op::Ingress, _) => ops::INGRESS,
         // No architecture numbers its calls beyond the bound; one that did would be looked up in vain.
-        Op::Call(call) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
+        (Op::Call(call), _) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
+    }
+}
+
+/// The operation that an index of the `OPS` map stands for.
+pub(crate) fn operation_of(index: u32) -> Option<Op> {
+    match index {
+        ops::CONNECT => Some(Op::Call(Sysno::connect)),
+        ops::EGRESS | ops::EGRESS_NETEM => Some(Op::Egress),
+        ops::INGRESS | ops::INGRESS_NETEM => Some(Op::Ingress),
+        _ => Sysno::new(usize::try_from(index).ok()?).map(Op::Call),
     }
 }
 
@@ -260,9 +301,10 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         count: _,
         p: _,
     } = fault.trigger;
-    let (effect, value) = match fault.effect {
+    let (effect, value) = match &fault.effect {
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
+        Effect::Netem(_) => (EFFECT_NETEM, 0),
         // No kernel program has these.
         Effect::Call(_) => (0, 0),
     };

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{Findings, HookReport, Machine};
-use crate::faults::{FAULTS, Family, Fault, Op};
+use crate::faults::registry::NET_OPS;
+use crate::faults::{Effect, FAULTS, Family, Fault, Op};
 use crate::plan::Hook;
 
 /// What this machine can do about a fault.
@@ -28,31 +29,41 @@ pub struct Service {
 }
 
 impl Service {
-    /// Hooks to try for some operations: their own, and those that the commands need.
-    pub fn hooks(ops: &[Op]) -> BTreeSet<Hook> {
-        let own = ops.iter().flat_map(|&op| Hook::of(op)).copied();
-        own.chain([Hook::Exec, Hook::Follow]).collect()
+    /// Hooks to try for a fault: its own, and those that the commands need.
+    pub fn hooks(fault: &Fault) -> BTreeSet<Hook> {
+        own(fault)
+            .flatten()
+            .copied()
+            .chain([Hook::Exec, Hook::Follow])
+            .collect()
     }
 
     /// What can be done about every fault of the registry.
     pub fn of_all(findings: &Findings) -> Vec<Self> {
-        FAULTS
-            .iter()
-            .map(|row| Self::of(findings, row.stem.to_owned(), row.ops))
+        let rows = FAULTS.iter().map(|row| {
+            let hooks: Vec<_> = row.ops.iter().map(|&op| Hook::of(op)).collect();
+            Self::of(findings, row.stem.to_owned(), row.ops, &hooks)
+        });
+        // No row of its own: what it does to packets of the two directions is.
+        let whatever = Effect::Netem(Box::default());
+        let netem = NET_OPS.map(|op| Hook::needed(op, &whatever));
+        rows.chain([Self::of(findings, "netem".to_owned(), &NET_OPS, &netem)])
             .collect()
     }
 
     /// What can be done about a fault.
     pub fn of_fault(findings: &Findings, fault: &Fault) -> Self {
-        Self::of(findings, fault.to_string(), &fault.ops)
+        let hooks: Vec<_> = own(fault).collect();
+        Self::of(findings, fault.to_string(), &fault.ops, &hooks)
     }
 
-    fn of(findings: &Findings, fault: String, ops: &[Op]) -> Self {
+    /// `needed` has the hooks of each operation, its own first.
+    fn of(findings: &Findings, fault: String, ops: &[Op], needed: &[&[Hook]]) -> Self {
         let report = |hook: Hook| findings.hooks.iter().find(|report| report.hook == hook);
         let works = |hook: Hook| report(hook).is_some_and(HookReport::works);
-        let own: BTreeSet<_> = ops.iter().flat_map(|&op| Hook::of(op)).copied().collect();
+        let own: BTreeSet<_> = needed.iter().copied().flatten().copied().collect();
         // Their own hooks say what serves them; those of other operations only help.
-        let first: BTreeSet<_> = ops.iter().filter_map(|&op| Hook::of(op).first()).collect();
+        let first: BTreeSet<_> = needed.iter().filter_map(|hooks| hooks.first()).collect();
         let commands: Vec<_> = [("run", Hook::Exec), ("inject", Hook::Follow)]
             .into_iter()
             .filter(|&(_, hook)| works(hook))
@@ -117,12 +128,20 @@ impl Service {
     }
 }
 
+/// The hooks of each of a fault's operations, its own first.
+fn own(fault: &Fault) -> impl Iterator<Item = &'static [Hook]> {
+    fault.ops.iter().map(|&op| Hook::needed(op, &fault.effect))
+}
+
 /// The words for a hook that serves a fault.
 fn backend(report: &HookReport) -> String {
     match report.hook {
         Hook::Connect => "cgroup/connect4 and connect6 + bpf_set_retval".to_owned(),
         Hook::Egress if report.by.contains(&"tcx") => "tc classifier by tcx".to_owned(),
         Hook::Egress => "tc classifier by clsact filter".to_owned(),
+        Hook::EgressNetem | Hook::IngressNetem => {
+            format!("{} by mirred and ifb", report.places.join(", "))
+        }
         Hook::Lsm(_) => {
             format!("BPF {}", report.places.join(", "))
         }
@@ -162,6 +181,9 @@ fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: 
     };
     let otherwise = match report.hook {
         Hook::Egress => Some("tc qdisc add … netem, which hits everybody".to_owned()),
+        Hook::EgressNetem | Hook::IngressNetem => Some(
+            "modprobe -a ifb sch_netem act_mirred cls_bpf; or loss= alone, which needs none of them".to_owned(),
+        ),
         Hook::Ingress => Some("iptables -m statistic … -j DROP, which hits everybody".to_owned()),
         _ => strace,
     };

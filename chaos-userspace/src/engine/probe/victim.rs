@@ -30,7 +30,7 @@ pub(super) struct Felt {
     pub(super) read: bool,
 }
 
-/// Forks a victim that sends itself two packets, connects, opens and reads.
+/// Forks a victim that sends itself packets, connects, opens and reads.
 pub(super) fn forked(procs: &File) -> io::Result<Felt> {
     let null = File::open("/dev/null")?;
     // SAFETY: other threads may exist, so the child calls nothing but system calls, and leaves by _exit.
@@ -83,8 +83,8 @@ fn suffer(procs: i32, null: i32) -> u8 {
         let mut length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
         libc::bind(socket, (&raw const address).cast(), length);
         libc::getsockname(socket, (&raw mut address).cast(), &raw mut length);
-        // One for each direction: the egress rule takes the first only.
-        for _ in 0..2 {
+        // One for each rule about packets: that of egress takes the first only, those of netem their second.
+        for _ in 0..4 {
             let (address, flags) = ((&raw const address).cast(), libc::MSG_DONTWAIT);
             libc::sendto(socket, c"x".as_ptr().cast(), 1, flags, address, length);
         }

@@ -20,6 +20,20 @@ use crate::kernel::host::Cgroup2;
 use crate::plan::{Selector, Who};
 use resolve::Resolved;
 
+/// The path of a process's cgroup, from the text of `/proc/PID/cgroup`: that of the second version if it says
+/// something, else the longest of the first.
+pub(super) fn cgroup_of(text: &str) -> Option<String> {
+    let (second, first) = cgroups::parse(text);
+    let second = second.filter(|path| *path != "/");
+    let path = second.or_else(|| first.into_iter().max_by_key(|path| path.len()))?;
+    Some(path.to_owned())
+}
+
+/// The id of the container that a cgroup path lies in.
+pub(super) fn container_of(path: &str) -> Option<String> {
+    containers::id_in_path(path).map(str::to_owned)
+}
+
 /// How long a container, unit or cgroup may be gone: it may be restarting.
 const GONE: Duration = Duration::from_secs(10);
 

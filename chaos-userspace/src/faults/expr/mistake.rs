@@ -4,6 +4,7 @@ use super::suggest::nearest;
 use crate::faults::call::Signal;
 use crate::faults::check::{Mismatch, wrong_key};
 use crate::faults::model::Op;
+use crate::faults::netem::Distribution;
 use crate::faults::registry::{self, FilterKey, Key};
 use crate::faults::syscalls;
 use crate::faults::values::{Errno, FdKind, Proto};
@@ -110,6 +111,15 @@ pub enum Mistake {
     /// Two keys say what shall happen.
     #[error("only one effect at a time, and `{0}` is there already")]
     TwoEffects(Key),
+    /// More values than the key has places for.
+    #[error("`{0}` takes at most {1} values")]
+    TooManyValues(Key, usize),
+    /// Not the name of a distribution.
+    #[error("no such distribution `{}`", visible(.0))]
+    UnknownDistribution(String),
+    /// Not a rate at all.
+    #[error("`{}` is not a rate", visible(.0))]
+    NotRate(String),
     /// `[` without `]`.
     #[error("`[` is not closed by `]`")]
     OpenBracket,
@@ -261,6 +271,11 @@ impl Mistake {
                 "ON/OFF, two durations: 100ms/900ms is active for the first tenth of every second".to_owned()
             }
             Self::NotRateLimit(_) => "N/s, N/m or N/h; 5/s is at most 5 injections in any second, 200 ms apart".to_owned(),
+            Self::UnknownDistribution(name) => {
+                let names = Distribution::ALL.map(Distribution::name);
+                did_you_mean(name, names, &format!("there are {}", listed(names)))
+            }
+            Self::NotRate(_) => "bits or bytes a second in tc's units: 1mbit, 512kbit, 1.5gbit, 100kbps (bytes)".to_owned(),
             Self::NotPort(_) | Self::PortOrder(_) => "1 to 65535: 80, 6000-6010, or 80,443".to_owned(),
             Self::UnknownProto(name) => {
                 let names = Proto::NAMED.iter().map(|(name, _)| *name);

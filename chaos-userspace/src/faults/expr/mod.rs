@@ -6,6 +6,7 @@
 mod error;
 mod filter;
 mod mistake;
+mod netem;
 mod number;
 mod print;
 mod resolve;
@@ -19,6 +20,7 @@ use std::str::FromStr;
 
 pub use error::ParseError;
 pub use mistake::Mistake;
+pub(crate) use suggest::nearest;
 
 use super::model::Fault;
 use super::values::Nanos;

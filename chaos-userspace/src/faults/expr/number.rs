@@ -8,6 +8,7 @@ use winnow::error::EmptyError;
 use winnow::{Parser, Result};
 
 use super::mistake::Mistake;
+use crate::faults::netem::Share;
 use crate::faults::registry::Key;
 use crate::faults::values::{Nanos, Ppm, Pulse, RateLimit, RateUnit, When};
 
@@ -47,6 +48,69 @@ pub(super) fn probability(text: &str) -> std::result::Result<Ppm, Mistake> {
         .ok()
         .and_then(Ppm::new)
         .ok_or(Mistake::ProbabilityRange)
+}
+
+/// Like [`probability`], but it may be none.
+pub(super) fn share(text: &str) -> std::result::Result<Share, Mistake> {
+    match probability(text) {
+        Ok(ppm) => Ok(ppm.into()),
+        Err(Mistake::ProbabilityRange)
+            if all(decimal, text.trim_end_matches(['%', 'p', 'm']))
+                .is_some_and(|number| number.is_zero()) =>
+        {
+            Share::new(0).ok_or(Mistake::ProbabilityRange)
+        }
+        Err(mistake) => Err(mistake),
+    }
+}
+
+/// Bits a second per unit, as tc has them (tc(8)): `k` is 1000, `ki` 1024, `bit` bits and `bps` bytes a second.
+const RATES: [(&str, u64); 18] = [
+    ("tbit", 1_000_000_000_000),
+    ("gbit", 1_000_000_000),
+    ("mbit", 1_000_000),
+    ("kbit", 1_000),
+    ("bit", 1),
+    ("tibit", 1 << 40),
+    ("gibit", 1 << 30),
+    ("mibit", 1 << 20),
+    ("kibit", 1 << 10),
+    ("tbps", 8_000_000_000_000),
+    ("gbps", 8_000_000_000),
+    ("mbps", 8_000_000),
+    ("kbps", 8_000),
+    ("bps", 8),
+    ("tibps", 8 << 40),
+    ("gibps", 8 << 30),
+    ("mibps", 8 << 20),
+    ("kibps", 8 << 10),
+];
+
+/// `1mbit`: bits a second, rounded. A bare number has no unit here: tc takes it for bits, many for bytes.
+pub(super) fn bits(text: &str) -> std::result::Result<u64, Mistake> {
+    let not = || Mistake::NotRate(text.to_owned());
+    let unit = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .ok_or_else(not)?;
+    let (number, unit) = text.split_at(unit);
+    let number = all(decimal, number).ok_or_else(not)?;
+    let unit = unit.to_ascii_lowercase();
+    let (_, scale) = RATES
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .ok_or_else(not)?;
+    number.scaled(*scale).ok_or(Mistake::TooBig(u64::MAX))
+}
+
+/// A rate in the greatest decimal unit that divides it.
+pub(super) fn rate(bits: u64) -> String {
+    let unit = RATES[..5]
+        .iter()
+        .find(|(_, scale)| bits > 0 && bits.is_multiple_of(*scale));
+    match unit {
+        Some((name, scale)) => format!("{}{name}", bits / scale),
+        None => format!("{bits}bit"),
+    }
 }
 
 /// A number with a unit, `1.5s`; rounded to whole nanoseconds.

@@ -51,6 +51,7 @@ impl Display for Effect {
         match self {
             Self::Error(errno) => write!(f, "error={errno}"),
             Self::Loss(ppm) => write!(f, "loss={ppm}"),
+            Self::Netem(netem) => netem.fmt(f),
             // Its first `:` is written before any effect.
             Self::Call(call) => f.write_str(call.to_string().trim_start_matches(':')),
         }

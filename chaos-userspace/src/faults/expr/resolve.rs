@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::filter::{count, errno, fd, kind, net, path, ports, proto, signal};
 use super::mistake::{Mistake, takes_all};
+use super::netem;
 use super::number::{
     delay, duration, positive, probability, pulse, rate_limit, retval, when, whole,
 };
@@ -12,6 +13,7 @@ use super::syntax::{Argument, Flaw, Prefix, Syntax, Word};
 use crate::faults::check::Mismatch;
 use crate::faults::effect::CallEffect;
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
+use crate::faults::netem::Netem;
 use crate::faults::registry::{self, EffectKey, FilterKey, Key, TriggerKey};
 use crate::faults::values::Errno;
 
@@ -19,7 +21,7 @@ use crate::faults::values::Errno;
 pub(super) type Misplaced = (Range<usize>, Mistake);
 
 /// Keys of the design that later versions take. Named so that they are told apart from typing mistakes.
-const LATER_KEYS: [&str; 17] = [
+const LATER_KEYS: [&str; 9] = [
     "src",
     "iface",
     "name",
@@ -27,14 +29,6 @@ const LATER_KEYS: [&str; 17] = [
     "poke_enter",
     "poke_exit",
     "short",
-    "corrupt",
-    "delay",
-    "correlation",
-    "distribution",
-    "gemodel",
-    "duplicate",
-    "reorder",
-    "rate",
     "reset",
     "rcode",
 ];
@@ -56,7 +50,10 @@ pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
     check_spelling(syntax)?;
     check_begin(syntax)?;
     let (ops, items) = operations(&syntax.operations)?;
-    let mut parts = Parts::default();
+    let mut parts = Parts {
+        packets: ops.iter().any(|op| !op.is_syscall()),
+        ..Parts::default()
+    };
     for (i, argument) in syntax.arguments.iter().enumerate() {
         let key = key(argument, &ops)?;
         if parts.seen[..i].contains(&key) {
@@ -213,7 +210,9 @@ fn place(syntax: &Syntax, mismatch: &Mismatch) -> Range<usize> {
 #[derive(Default)]
 struct Parts {
     seen: Vec<Key>,
-    loss: Option<Effect>,
+    /// Whether the operations are packets, and their effects netem's.
+    packets: bool,
+    netem: Netem,
     call: CallEffect,
     filter: Filter,
     trigger: Trigger,
@@ -222,8 +221,11 @@ struct Parts {
 impl Parts {
     /// What is to happen, if that has been said.
     fn effect(&mut self) -> Option<Effect> {
+        if self.netem != Netem::default() {
+            return Some(Effect::Netem(Box::new(std::mem::take(&mut self.netem))).normal());
+        }
         if self.call == CallEffect::default() {
-            return self.loss.take();
+            return None;
         }
         Some(Effect::Call(std::mem::take(&mut self.call)).normal())
     }
@@ -238,6 +240,10 @@ impl Parts {
 
     fn take_effect(&mut self, effect: EffectKey, argument: &Argument) -> Result<(), Misplaced> {
         let key = Key::Effect(effect);
+        // Packets and calls share some words; each operation of a fault has the key, so one tells.
+        if self.packets && netem::take(&mut self.netem, effect, argument)? {
+            return Ok(());
+        }
         let answer = match effect {
             EffectKey::Error => self.call.retval.map(|_| EffectKey::Retval),
             EffectKey::Retval if !self.call.error.is_empty() => Some(EffectKey::Error),
@@ -248,13 +254,14 @@ impl Parts {
             return Err((argument.key.span.clone(), Mistake::TwoEffects(already)));
         }
         match effect {
-            EffectKey::Loss => self.loss = Some(Effect::Loss(one(key, argument, probability)?)),
             EffectKey::Error => self.call.error = many(key, argument, errno)?,
             EffectKey::Retval => self.call.retval = Some(one(key, argument, retval)?),
             EffectKey::Signal => self.call.signal = Some(one(key, argument, signal)?),
             EffectKey::DelayEnter => self.call.delay_enter = Some(one(key, argument, delay)?),
             EffectKey::DelayExit => self.call.delay_exit = Some(one(key, argument, delay)?),
             EffectKey::Jitter => self.call.jitter = Some(one(key, argument, delay)?),
+            // netem's.
+            _ => {}
         }
         Ok(())
     }
@@ -295,7 +302,7 @@ impl Parts {
 }
 
 /// The words of a value, none of them empty.
-fn words(key: Key, argument: &Argument) -> Result<&[Word], Misplaced> {
+pub(super) fn words(key: Key, argument: &Argument) -> Result<&[Word], Misplaced> {
     let Some(words) = argument.values.as_deref() else {
         return Err((argument.key.span.clone(), Mistake::NoValue(key)));
     };
@@ -306,7 +313,7 @@ fn words(key: Key, argument: &Argument) -> Result<&[Word], Misplaced> {
 }
 
 /// A key's only value.
-fn one<T>(
+pub(super) fn one<T>(
     key: Key,
     argument: &Argument,
     read: impl Fn(&str) -> Result<T, Mistake>,

@@ -9,6 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
+use crate::faults::netem::{Chance, Distribution, Gemodel, Netem, Rate, Reorder, Share, Slot};
 use crate::faults::registry::FaultKind;
 use crate::faults::{
     CallEffect, Count, Effect, EffectKey, Errno, FAULTS, Fault, FdKind, Filter, FilterKey, Glob,
@@ -203,16 +204,85 @@ fn trigger() -> impl Strategy<Value = Trigger> {
         })
 }
 
+fn share() -> impl Strategy<Value = Share> {
+    (0..=1_000_000_u32).prop_map(|ppm| Share::new(ppm).expect("in range"))
+}
+
+fn chance() -> impl Strategy<Value = Chance> {
+    (ppm(), option::of(share())).prop_map(|(p, correlation)| Chance { p, correlation })
+}
+
+/// Parameters of netem's, without those that would not go together.
+fn netem() -> impl Strategy<Value = Effect> {
+    let millis = |range| move |ms: u64| Nanos(range + ms * 1_000_000);
+    let held = (1..60_000_u64, 1..2_000_u64, option::of(share()), 0..4_usize).prop_map(
+        move |(delay, jitter, correlation, distribution)| Netem {
+            delay: Some(millis(0)(delay)),
+            jitter: Some(millis(0)(jitter.min(delay))),
+            correlation,
+            distribution: Some(Distribution::ALL[distribution]),
+            ..Netem::default()
+        },
+    );
+    (
+        option::of(held),
+        option::of(chance()),
+        option::of((ppm(), option::of(share()))),
+        option::of((ppm(), option::of(share()))),
+        option::of((8..u64::MAX / 2, option::of(-5000..5000_i32))),
+        option::of((1..60_000_u64, 0..1000_u64)),
+        option::of(1..100_000_u32),
+    )
+        .prop_map(
+            move |(held, duplicate, reorder, gemodel, rate, slot, limit)| {
+                let mut netem = held.unwrap_or_default();
+                netem.duplicate = duplicate;
+                netem.corrupt = duplicate.filter(|chance| chance.correlation.is_some());
+                netem.reorder =
+                    reorder
+                        .filter(|_| netem.delay.is_some())
+                        .map(|(p, correlation)| Reorder {
+                            p,
+                            correlation,
+                            gap: correlation.and(limit),
+                        });
+                netem.gemodel = gemodel.map(|(p, r)| Gemodel {
+                    p,
+                    r,
+                    bad: r,
+                    good: None,
+                });
+                netem.rate = rate.map(|(bits, overhead)| Rate {
+                    bits,
+                    overhead,
+                    cell: None,
+                    cell_overhead: None,
+                });
+                netem.slot = slot.map(|(min, more)| Slot {
+                    min: millis(0)(min),
+                    max: Some(millis(0)((min + more).min(60_000))),
+                    packets: limit,
+                    bytes: None,
+                });
+                netem.limit = limit;
+                if netem.problem().is_some() {
+                    netem.delay = netem.delay.or(Some(Nanos(1)));
+                }
+                Effect::Netem(Box::new(netem))
+            },
+        )
+}
+
 fn fault() -> impl Strategy<Value = Fault> {
     select(FAULTS.to_vec())
         .prop_flat_map(|row| {
-            let packets = row.effects == [EffectKey::Loss];
+            let packets = row.effects.contains(&EffectKey::Loss);
             let ops = match packets {
                 true => select(vec![vec![row.ops[0]], vec![Op::Egress, Op::Ingress]]).boxed(),
                 false => calls(row),
             };
             let effect = match packets {
-                true => ppm().prop_map(Effect::Loss).boxed(),
+                true => prop_oneof![ppm().prop_map(Effect::Loss), netem()].boxed(),
                 false => call_effect().boxed(),
             };
             (ops, effect, filter(row), trigger())

@@ -1,0 +1,120 @@
+//! Which packets take the way round through the kernel's netem.
+//!
+//! Each rule has an ifb with a netem qdisc of its own. Its filter is this program with a
+//! `mirred` action that redirects to that ifb; once netem lets go of a packet, the packet
+//! goes on where it was. So the interface's own qdiscs are never touched, and what netem does
+//! is the kernel's business.
+//!
+//! Where several rules have an ifb, their filters stand in a row. The first asks the rules
+//! and leaves a note of the answer, the others read it.
+//!
+//! Kernel interface: a `cls_bpf` classifier without direct action on clsact (4.5), which finds
+//! its own class id in `tc_classid`; `bpf_sk_lookup_tcp` and `…_udp` (4.20).
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use chaos_common::{mark as marks, ops};
+use chaos_ebpf::gate;
+use chaos_ebpf::maps::OPS;
+use chaos_ebpf::tell::By;
+
+use crate::packet::{self, Direction};
+use crate::{mark, owner, socket};
+
+/// The next filter.
+const NO_MATCH: i32 = 0;
+/// This filter's action.
+const MATCH: i32 = -1;
+
+/// No rule's number.
+const NOBODY: u32 = 0;
+
+#[classifier]
+pub(crate) fn murphy_hold_out(ctx: TcContext) -> i32 {
+    select(ctx.skb.skb, leaving)
+}
+
+#[classifier]
+pub(crate) fn murphy_hold_in(ctx: TcContext) -> i32 {
+    select(ctx.skb.skb, arriving)
+}
+
+/// Whether this filter is that of the rule which hits. `ask` is told whose filter asks.
+#[inline(always)]
+fn select(skb: *mut __sk_buff, ask: impl FnOnce(*mut __sk_buff, u32) -> u32) -> i32 {
+    // SAFETY: the context is valid for the program's whole run.
+    let filter = unsafe { (*skb).tc_classid };
+    let mine = filter & !marks::ASKS & 0xffff;
+    let rule = if filter & marks::ASKS != 0 {
+        let rule = ask(skb, mine);
+        // SAFETY: as above; these bytes are for classifiers to leave each other notes.
+        unsafe { (*skb).cb[0] = rule };
+        rule
+    } else {
+        // SAFETY: as above.
+        unsafe { (*skb).cb[0] }
+    };
+    if rule == mine { MATCH } else { NO_MATCH }
+}
+
+/// The number, counted from 1, of the rule that hits a packet on its way out.
+#[inline(always)]
+fn leaving(skb: *mut __sk_buff, mine: u32) -> u32 {
+    let seen = mark::of(skb);
+    if seen & marks::AWAY != 0 {
+        // Back from the ifb. The kernel skips the action that would send it there again, the
+        // first it comes across: this filter has to match for it to be its own.
+        mark::set(skb, seen & !marks::AWAY);
+        return mine;
+    }
+    if seen & marks::NETEM != 0 {
+        return NOBODY;
+    }
+    let rules = socket::rules_of(skb) & OPS.get(ops::EGRESS_NETEM).copied().unwrap_or(0);
+    if rules == 0 {
+        return NOBODY;
+    }
+    mark::set(skb, seen | marks::NETEM);
+    let injection = gate::pass(
+        ops::EGRESS_NETEM,
+        |_| rules,
+        |dimensions| packet::accept(skb, dimensions, Direction::Egress),
+        By::Unknown,
+        || packet::detail(skb),
+    );
+    match injection {
+        Some(injection) => {
+            mark::set(skb, seen | marks::NETEM | marks::AWAY);
+            injection.rule + 1
+        }
+        None => NOBODY,
+    }
+}
+
+/// The same for one on its way in. The kernel does not classify it again when it is back.
+#[inline(always)]
+fn arriving(skb: *mut __sk_buff, _: u32) -> u32 {
+    let seen = mark::of(skb);
+    if seen & marks::ARRIVED != 0 {
+        return NOBODY;
+    }
+    // Over the loopback interface: rules for both directions were asked when it left.
+    let asked = if seen & marks::NETEM != 0 {
+        OPS.get(ops::EGRESS_NETEM).copied().unwrap_or(0)
+    } else {
+        0
+    };
+    let injection = gate::pass(
+        ops::INGRESS_NETEM,
+        |_| owner::of_arriving(skb) & !asked,
+        |dimensions| packet::accept(skb, dimensions, Direction::Ingress),
+        By::Unknown,
+        || packet::detail(skb),
+    );
+    mark::set(skb, seen | marks::ARRIVED);
+    match injection {
+        Some(injection) => injection.rule + 1,
+        None => NOBODY,
+    }
+}

@@ -1,0 +1,121 @@
+//! Who would be hit: looked at without touching anything.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::targets::{Targets, cgroup_of, container_of};
+use super::{EngineError, interfaces, processes};
+use crate::kernel::host::Cgroup2;
+use crate::plan::Target;
+
+/// The processes that a target means at the moment, among all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Survey {
+    /// Those that are hit. None for `run`, whose command is still to come.
+    pub hit: Vec<Process>,
+    /// How many processes there are, without kernel threads.
+    pub all: usize,
+    /// Network interfaces that are up.
+    pub interfaces: Vec<String>,
+}
+
+/// What is known of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
+    /// The file it executes.
+    pub exe: Option<PathBuf>,
+    /// Its real user id.
+    pub uid: Option<u32>,
+    /// The path of its cgroup.
+    pub cgroup: Option<String>,
+    /// The systemd units it is in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<String>,
+    /// The id of the container it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            0 => f.write_str(&self.comm),
+            pid => write!(f, "{} ({pid})", self.comm),
+        }
+    }
+}
+
+impl Survey {
+    /// Looks at the machine.
+    ///
+    /// # Errors
+    ///
+    /// A target means nothing, or what is never hit.
+    pub fn of(target: &Target) -> Result<Self, EngineError> {
+        let all = processes::all();
+        let hit = match target {
+            Target::Command => Vec::new(),
+            Target::Running(who) => {
+                let cgroup2 = Cgroup2::find()
+                    .map_err(EngineError::io("looking for the cgroup2 hierarchy"))?
+                    .ok_or(EngineError::Kernel(crate::kernel::KernelError::NoCgroup2))?;
+                let targets = Targets::resolve(who.clone(), 1, cgroup2)?;
+                targets.members().map(|pid| process(pid, &all)).collect()
+            }
+        };
+        let users = |stat: &&processes::Stat| stat.flags & chaos_common::target::KERNEL_THREAD == 0;
+        Ok(Self {
+            hit,
+            all: all.values().filter(users).count(),
+            interfaces: interfaces::up()
+                .unwrap_or_default()
+                .into_iter()
+                .map(|interface| interface.name)
+                .collect(),
+        })
+    }
+
+    /// Which part of all processes is hit, in parts of a hundred.
+    pub fn share(&self) -> f64 {
+        match self.all {
+            0 => 0.0,
+            all => 100.0 * self.hit.len() as f64 / all as f64,
+        }
+    }
+}
+
+fn process(pid: u32, all: &BTreeMap<u32, processes::Stat>) -> Process {
+    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"))
+        .ok()
+        .and_then(|text| cgroup_of(&text));
+    let units = cgroup
+        .iter()
+        .flat_map(|path| path.split('/'))
+        .filter(|part| {
+            [".service", ".scope", ".slice", ".socket"]
+                .iter()
+                .any(|suffix| part.ends_with(suffix))
+        })
+        .map(str::to_owned)
+        .collect();
+    Process {
+        pid,
+        comm: all
+            .get(&pid)
+            .map(|stat| stat.name.clone())
+            .unwrap_or_default(),
+        exe: fs::read_link(format!("/proc/{pid}/exe")).ok(),
+        uid: processes::user(pid),
+        container: cgroup.as_deref().and_then(container_of),
+        units,
+        cgroup,
+    }
+}

@@ -1,0 +1,105 @@
+//! What goes wrong with the state folder, each with its remedy.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::halt::Halt;
+
+/// Why the state could not be read, written or acted on.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The folder cannot be made.
+    #[error("the state folder {path} cannot be made: {source}")]
+    Make {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Somebody else could write records into it.
+    #[error("the state folder {path} is not to be trusted: {why}")]
+    Untrusted {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Something in it cannot be read or written.
+    #[error("{doing} {path}: {source}")]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another murphy holds the folder's lock.
+    #[error(
+        "another murphy has been starting or recovering for more than {seconds} s: {path} is locked"
+    )]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The id is in use.
+    #[error("an injection called {id} is active: {what}")]
+    Taken {
+        /// The id.
+        id: String,
+        /// Whose it is and what it does.
+        what: String,
+    },
+    /// `murphy panic` was called.
+    #[error("nothing may be started on this machine: {0}")]
+    Halted(Box<Halt>),
+    /// Not an id.
+    #[error(
+        "`{0}` is no name for an injection: letters, digits, dots, dashes and underscores, at most 64, \
+         beginning with a letter or digit"
+    )]
+    Name(String),
+    /// No such injection.
+    #[error("no injection called {0} is active: it has ended, or never began")]
+    NotActive(String),
+    /// The injector did not do what it was asked.
+    #[error("{id}: {why}")]
+    Refused {
+        /// The id.
+        id: String,
+        /// Its words.
+        why: String,
+    },
+}
+
+impl StateError {
+    /// What its user can do about it.
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Self::Make { .. } | Self::File { .. } => {
+                "murphy notes what it will have to undo before it makes it; name a folder that can be \
+                 written: MURPHY_RUN_DIR=/path murphy …"
+                    .to_owned()
+            }
+            Self::Untrusted { path, .. } => format!(
+                "it has to belong to you or root and to be writable by its owner alone: chmod go-w {}",
+                path.display()
+            ),
+            Self::Locked { .. } => "try again; murphy status lists what is active".to_owned(),
+            Self::Taken { id, .. } => format!("murphy stop {id} ends it; or choose another --name"),
+            Self::Halted(_) => "murphy resume allows it again".to_owned(),
+            Self::NotActive(_) => "murphy status lists what is active".to_owned(),
+            Self::Name(_) | Self::Refused { .. } => return None,
+        })
+    }
+
+    /// Whether it may pass: somebody else is in the way.
+    pub fn is_busy(&self) -> bool {
+        matches!(
+            self,
+            Self::Locked { .. } | Self::Taken { .. } | Self::Halted(_)
+        )
+    }
+}

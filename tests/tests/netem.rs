@@ -1,0 +1,406 @@
+//! netem per process: packets of the target are late, doubled or slow, those of nobody else are, and no qdisc is touched.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use tests::{
+    ChildGuard, Outcome, case, murphy, needs, net::Echo, program, report::count, victim::self_path,
+    wait_until,
+};
+
+/// Kernel and emulator together are slow at times.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    let mut args = env::args().skip(1);
+    let net = || needs![Root, Cgroup2, Atomics, Netem, Tool("tc"), Tool("ip")];
+    let done = match args.next().as_deref() {
+        Some("trips") => trips(&args.collect::<Vec<_>>()),
+        Some("in-netns") => others(),
+        _ => {
+            return tests::run([
+                case("a datagram is late, each way once", net(), datagrams),
+                case("TCP is late, and so is its handshake", net(), streams),
+                case("a neighbour on the same port is not late", net(), neighbour),
+                case("filters and triggers decide before netem", net(), filters),
+                case("each fault has a netem of its own", net(), several),
+                case("inject, into what already runs", net(), injected),
+                case("packets arrive twice", net(), doubled),
+                case("loss by netem is true loss", net(), lost),
+                case("SIGKILL: the guardian removes it all", net(), killed),
+                case(
+                    "filters and qdiscs of others stay and work",
+                    needs![Root, Cgroup2, Atomics, Netem, Tool("tc"), Tool("unshare")],
+                    || {
+                        let done = program("unshare")
+                            .args(["-n"])
+                            .args([self_path()])
+                            .args(["in-netns"])
+                            .limit(PATIENCE * 2)
+                            .run()?;
+                        ensure!(done.code == Some(0), "{done}");
+                        Ok(())
+                    },
+                ),
+            ]);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The victim: `trips udp|tcp ADDRESS N [PAUSE_MS]` sends a byte there and back N times, and prints how long each took in µs;
+/// a TCP connection's first line is that of its handshake. What is lost is `lost`.
+fn trips(args: &[String]) -> Outcome {
+    let [kind, address, count, pause @ ..] = args else {
+        anyhow::bail!("trips KIND ADDRESS N [PAUSE]");
+    };
+    let address: SocketAddr = address.parse()?;
+    let pause = pause.first().map_or(Ok(0), |pause| pause.parse())?;
+    let begun = Instant::now();
+    let mut trip: Box<dyn FnMut() -> std::io::Result<()>> = if kind == "tcp" {
+        let mut stream = TcpStream::connect(address)?;
+        println!("{}", begun.elapsed().as_micros());
+        stream.set_nodelay(true)?;
+        Box::new(move || {
+            stream.write_all(b"x")?;
+            stream.read_exact(&mut [0])
+        })
+    } else {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.connect(address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        Box::new(move || {
+            socket.send(b"x")?;
+            socket.recv(&mut [0]).map(drop)
+        })
+    };
+    for _ in 0..count.parse::<u32>()? {
+        let begun = Instant::now();
+        match trip() {
+            Ok(()) => println!("{}", begun.elapsed().as_micros()),
+            Err(_) => println!("lost"),
+        }
+        std::thread::sleep(Duration::from_millis(pause));
+    }
+    Ok(())
+}
+
+fn traveller(steps: &[&str]) -> Vec<String> {
+    [self_path().to_string_lossy().as_ref(), "trips"]
+        .iter()
+        .chain(steps)
+        .map(|word| (*word).to_owned())
+        .collect()
+}
+
+/// The times that a victim printed, in ms.
+fn times(stdout: &str) -> Vec<f64> {
+    stdout
+        .lines()
+        .filter_map(|line| line.parse::<f64>().ok())
+        .map(|micros| micros / 1000.0)
+        .collect()
+}
+
+fn least(times: &[f64]) -> f64 {
+    times.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+struct Travelled {
+    times: Vec<f64>,
+    report: serde_json::Value,
+    stdout: String,
+}
+
+/// `murphy run FAULTS -- trips STEPS`: both views.
+fn travel(faults: &[&str], steps: &[&str]) -> anyhow::Result<Travelled> {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("report.json");
+    let done = faults
+        .iter()
+        .fold(murphy(["run", "--json", "--seed", "5"]), |run, fault| {
+            run.args(["-e", fault])
+        })
+        .args(["-o"])
+        .args([&output])
+        .args(["--"])
+        .args(traveller(steps))
+        .limit(PATIENCE * 2)
+        .run()?;
+    ensure!(done.code == Some(0), "{done}");
+    let report = std::fs::read_to_string(&output).with_context(|| done.to_string())?;
+    Ok(Travelled {
+        times: times(&done.stdout),
+        report: serde_json::from_str(&report)?,
+        stdout: done.stdout,
+    })
+}
+
+fn datagrams() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    let port = format!("port={}", echo.port());
+    for (fault, at_least, packets) in [
+        ("egress:delay=50ms", 50.0, 10),
+        ("ingress:delay=50ms", 50.0, 10),
+        ("net:delay=50ms:jitter=5ms:distribution=normal", 70.0, 20),
+    ] {
+        let fault = format!("{fault}:{port}");
+        let late = travel(&[&fault], &["udp", &address, "10"])?;
+        ensure!(
+            late.times.len() == 10 && least(&late.times) >= at_least,
+            "{fault}: {:?}",
+            late.times
+        );
+        for counter in ["matched", "injected"] {
+            let counted = count(&late.report, 0, counter);
+            ensure!(counted == packets, "{fault}: {counter} {}", late.report);
+        }
+    }
+    let works = program(self_path())
+        .args(["trips", "udp", &address, "5"])
+        .run()?;
+    ensure!(
+        least(&times(&works.stdout)) < 50.0,
+        "still late afterwards: {works}"
+    );
+    Ok(())
+}
+
+fn streams() -> Outcome {
+    let echo = Echo::start()?;
+    let late = travel(
+        &["net:delay=50ms"],
+        &["tcp", &echo.address.to_string(), "5"],
+    )?;
+    ensure!(
+        late.times.len() == 6 && least(&late.times) >= 100.0,
+        "{:?}",
+        late.times
+    );
+    Ok(())
+}
+
+fn neighbour() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    let neighbour = program(self_path())
+        .args(["trips", "tcp", &address, "100", "10"])
+        .spawn()?;
+    let late = travel(&["net:delay=300ms"], &["tcp", &address, "3"])?;
+    ensure!(least(&late.times) >= 600.0, "{:?}", late.times);
+    let neighbour = neighbour.finish(PATIENCE)?;
+    let others = times(&neighbour.stdout);
+    ensure!(others.len() == 101, "{neighbour}");
+    // Under emulation one may be late by itself, but not by so much.
+    ensure!(
+        others.iter().all(|time| *time < 300.0),
+        "a neighbour is late: {others:?}"
+    );
+    Ok(())
+}
+
+fn filters() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    let port = echo.port();
+    for (rest, matched, injected) in [
+        (format!("port={port}"), 6, 6),
+        (format!("port=1-{}", port - 1), 0, 0),
+        ("proto=tcp".to_owned(), 0, 0),
+        ("dst=10.0.0.0/8".to_owned(), 0, 0),
+        ("when=2..4+2".to_owned(), 6, 2),
+        ("times=3".to_owned(), 6, 3),
+        ("for=1us".to_owned(), 6, 0),
+    ] {
+        let fault = format!("egress:delay=80ms:{rest}");
+        let some = travel(&[&fault], &["udp", &address, "6"])?;
+        let late = some.times.iter().filter(|time| **time >= 80.0).count() as u64;
+        let counted = |name| count(&some.report, 0, name);
+        ensure!(
+            counted("injected") == injected
+                && (counted("matched") == matched || counted("expired") == matched),
+            "{fault}: {}",
+            some.report
+        );
+        ensure!(late >= injected, "{fault}: {:?}", some.times);
+    }
+    Ok(())
+}
+
+/// The first fault that hits wins; each has its own queue.
+fn several() -> Outcome {
+    let echo = Echo::start()?;
+    let late = travel(
+        &[
+            "egress:delay=200ms:proto=udp:times=2",
+            "egress:delay=100ms:proto=udp:times=2",
+            "ingress:delay=50ms:proto=tcp",
+        ],
+        &["udp", &echo.address.to_string(), "6"],
+    )?;
+    let counts: Vec<_> = (0..3)
+        .map(|fault| count(&late.report, fault, "injected"))
+        .collect();
+    ensure!(counts == [2, 2, 0], "{}", late.report);
+    let bounds = [200.0, 200.0, 100.0, 100.0, 0.0, 0.0];
+    ensure!(
+        late.times
+            .iter()
+            .zip(bounds)
+            .all(|(time, least)| *time >= least)
+            && late.times.len() == 6,
+        "{:?}",
+        late.times
+    );
+    Ok(())
+}
+
+fn injected() -> Outcome {
+    let echo = Echo::start()?;
+    let victim = program(self_path())
+        .args(["trips", "tcp", &echo.address.to_string(), "2000", "20"])
+        .spawn()?;
+    let last = |victim: &ChildGuard| {
+        times(&victim.stdout().unwrap_or_default())
+            .last()
+            .copied()
+            .unwrap_or(0.0)
+    };
+    wait_until(PATIENCE, || last(&victim) > 0.0)?;
+    let pid = victim.pid().to_string();
+    let hit = murphy(["inject", "-e", "net:delay=150ms", "--pid", &pid]).spawn()?;
+    wait_until(PATIENCE, || last(&victim) >= 300.0).context("an existing connection is late")?;
+    hit.signal(libc::SIGINT)?;
+    let ended = hit.finish(PATIENCE)?;
+    ensure!(ended.code == Some(0), "{ended}");
+    wait_until(PATIENCE, || last(&victim) < 150.0).context("still late afterwards")?;
+    Ok(())
+}
+
+fn doubled() -> Outcome {
+    let pinged = murphy(["run", "-q", "-e", "egress:duplicate=100%", "--"])
+        .args(["ping", "-c", "3", "-i", "0.2", "127.0.0.1"])
+        .run()?;
+    ensure!(
+        pinged.stdout.contains("+3 duplicates") || pinged.stdout.contains("+2 duplicates"),
+        "{pinged}"
+    );
+    Ok(())
+}
+
+fn lost() -> Outcome {
+    let echo = Echo::start()?;
+    let some = travel(
+        &["egress:loss=100%:delay=1ms:times=2"],
+        &["udp", &echo.address.to_string(), "4"],
+    )?;
+    let lost = some.stdout.lines().filter(|line| *line == "lost").count();
+    ensure!(lost == 2, "{}", some.stdout);
+    Ok(())
+}
+
+/// Interfaces of murphy's that there are.
+fn ours() -> BTreeSet<String> {
+    std::fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("murphy"))
+        .collect()
+}
+
+fn killed() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    let murphy = murphy([
+        "run",
+        "-q",
+        "-e",
+        "net:delay=100ms",
+        "-e",
+        "egress:rate=1gbit",
+        "--",
+    ])
+    .args(traveller(&["udp", &address, "300", "10"]))
+    .spawn()?;
+    let times = |murphy: &ChildGuard| times(&murphy.stdout().unwrap_or_default());
+    wait_until(PATIENCE, || {
+        times(&murphy).iter().any(|time| *time >= 200.0)
+    })?;
+    ensure!(ours().len() == 3, "{:?}", ours());
+    murphy.signal(libc::SIGKILL)?;
+    wait_until(PATIENCE, || ours().is_empty()).context("an ifb is left")?;
+    wait_until(PATIENCE, || {
+        times(&murphy).last().is_some_and(|time| *time < 100.0)
+    })
+    .context("late after the end")?;
+    Ok(())
+}
+
+fn tc(args: &[&str]) -> anyhow::Result<String> {
+    let done = program("tc").args(args).run()?;
+    ensure!(done.code == Some(0), "{done}");
+    Ok(done.stdout)
+}
+
+/// In a namespace of its own: somebody else's qdisc, and a filter with an action on either side.
+fn others() -> Outcome {
+    let script = "ip link set lo up && tc qdisc add dev lo root handle 5: pfifo limit 500 && tc qdisc add dev lo clsact && \
+                  tc filter add dev lo egress prio 7 matchall action gact continue && \
+                  tc filter add dev lo ingress prio 7 matchall action gact continue";
+    let made = program("sh").args(["-c", script]).run()?;
+    ensure!(made.code == Some(0), "{made}");
+    let configured = || -> anyhow::Result<Vec<String>> {
+        ["egress", "ingress"]
+            .iter()
+            .map(|side| tc(&["filter", "show", "dev", "lo", side]))
+            .chain([tc(&["qdisc", "show", "dev", "lo"])])
+            .collect()
+    };
+    let before = configured()?;
+    let echo = Echo::start()?;
+    let late = travel(
+        &["net:delay=50ms"],
+        &["udp", &echo.address.to_string(), "10"],
+    )?;
+    ensure!(least(&late.times) >= 100.0, "{:?}", late.times);
+    let after = configured()?;
+    ensure!(before == after, "before: {before:#?}\nafter: {after:#?}");
+    // Ten each way, and on the way out the kernel classifies a packet again when it is back from the ifb, but passes
+    // over the action.
+    for side in ["egress", "ingress"] {
+        let shown = tc(&["-s", "filter", "show", "dev", "lo", side])?;
+        let seen: u64 = shown
+            .split("Sent ")
+            .nth(1)
+            .and_then(|rest| {
+                rest.split(" bytes ")
+                    .nth(1)?
+                    .split(' ')
+                    .next()?
+                    .parse()
+                    .ok()
+            })
+            .with_context(|| shown.clone())?;
+        ensure!(
+            seen >= 20,
+            "{side}: the other's action has seen {seen}: {shown}"
+        );
+    }
+    Ok(())
+}

@@ -32,6 +32,8 @@ struct Ground {
     memory: Box<[u64; 512]>,
     sockets: (UnixDatagram, UnixDatagram),
     pipe: (io::PipeReader, io::PipeWriter),
+    /// Memory of its own.
+    page: Option<i64>,
 }
 
 /// Fills a folder with what the calls work on. For whoever starts the victim, which may be hit as it does so.
@@ -143,6 +145,7 @@ pub(crate) fn make(folder: &Path, names: &[&str]) -> Result<Vec<(String, io::Res
         memory: Box::new([0; 512]),
         sockets: UnixDatagram::pair()?,
         pipe: io::pipe()?,
+        page: None,
     };
     names
         .iter()
@@ -317,9 +320,11 @@ impl Ground {
             // Memory.
             "mmap" => vec![0, 4096, 1, 0x22, -1, 0],
             "mprotect" | "pkey_mprotect" => {
-                // SAFETY: a new mapping, which nobody uses.
-                let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, 1, 0x22, -1, 0) };
-                vec![page as i64, 4096, 3, -1]
+                // SAFETY: a new mapping, which nobody else uses.
+                let page = *self.page.get_or_insert_with(|| unsafe {
+                    libc::mmap(std::ptr::null_mut(), 4096, 1, 0x22, -1, 0) as i64
+                });
+                vec![page, 4096, 3, -1]
             }
             // Processes.
             "fork" | "clone" => vec![i64::from(libc::SIGCHLD), 0, 0, 0, 0],

@@ -24,7 +24,7 @@ use crate::{Program, program};
 /// - `open PATH N`: opens for reading
 /// - `write PATH N`, `read PATH N`: one byte at a time, on one descriptor
 /// - `both PATH N`: a write to a file, then one to a pipe
-/// - `calls:NAME,… FOLDER N`: system calls by name ([`crate::calls`]), N rounds; then it waits to be ended
+/// - `calls:NAME,… FOLDER N`: system calls by name ([`crate::calls`]), `done` after each round
 pub fn victim<'a>(steps: impl IntoIterator<Item = &'a str>) -> Program {
     program(self_path()).args(words(steps))
 }
@@ -82,7 +82,7 @@ fn steps(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Prints the name of each call and what it gave. Then waits as long as is said, to be ended by a signal.
+/// Prints the name of each call and what it gave, and waits after each round.
 fn make_calls(names: &str, folder: &str, rounds: u32, wait: Duration) -> Result<()> {
     let names: Vec<_> = names.split(',').collect();
     for _ in 0..rounds {
@@ -90,9 +90,9 @@ fn make_calls(names: &str, folder: &str, rounds: u32, wait: Duration) -> Result<
             let gave = gave.map_or_else(|error| name(&error), |()| "ok".to_owned());
             say(&format!("{call} {gave}"))?;
         }
+        say("done")?;
+        thread::sleep(wait);
     }
-    say("done")?;
-    thread::sleep(wait);
     Ok(())
 }
 

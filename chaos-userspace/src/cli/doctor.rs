@@ -12,7 +12,7 @@ use super::run::faults;
 use super::status;
 use crate::engine::probe::{Findings, HookReport, Machine, Service, State, examine};
 use crate::kernel::probe::youngest;
-use crate::plan::{Hook, Options, Plan, Target};
+use crate::plan::{Options, Plan, Target};
 
 /// What was found, for scripts.
 #[derive(Debug, Serialize)]
@@ -27,7 +27,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, Failure> {
     let asked = faults(&args.faults)?;
     let all = asked.is_empty();
     let hooks: BTreeSet<_> = if all {
-        Hook::all().collect()
+        Service::hooks_of_all()
     } else {
         // What no plan can be made of is told as `run` tells it.
         Plan::new(asked.clone(), Target::Command, &Options::default())?;

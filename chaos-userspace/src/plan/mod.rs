@@ -86,7 +86,7 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook that is none of the families of [`Place`] and [`Begin`].
-    const SINGLE: [Self; 9] = [
+    pub(crate) const SINGLE: [Self; 9] = [
         Self::Connect,
         Self::Socket,
         Self::Egress,

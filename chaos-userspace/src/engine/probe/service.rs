@@ -38,10 +38,25 @@ impl Service {
             .collect()
     }
 
+    /// Hooks to try for every fault of the registry: of a row those of its first operation, which stand for their like.
+    pub fn hooks_of_all() -> BTreeSet<Hook> {
+        let first = FAULTS.iter().filter_map(|row| row.ops.first());
+        first
+            .flat_map(|&op| Hook::of(op))
+            .copied()
+            .chain(Hook::SINGLE)
+            .collect()
+    }
+
     /// What can be done about every fault of the registry.
     pub fn of_all(findings: &Findings) -> Vec<Self> {
         let rows = FAULTS.iter().map(|row| {
-            let hooks: Vec<_> = row.ops.iter().map(|&op| Hook::of(op)).collect();
+            let hooks: Vec<_> = row
+                .ops
+                .first()
+                .map(|&op| Hook::of(op))
+                .into_iter()
+                .collect();
             Self::of(findings, row.stem.to_owned(), row.ops, &hooks)
         });
         // No row of its own: what it does to packets of the two directions is.

@@ -59,6 +59,12 @@ pub fn skip(reason: impl Into<String>) -> Outcome {
     Err(Skipped(reason.into()).into())
 }
 
+/// Says what a test counted: printed here, and by whoever runs many files.
+pub fn note(text: &str) {
+    println!("note: {text}");
+    tell(json!({"event": "note", "file": file(), "text": text}));
+}
+
 /// Runs the cases with the arguments of the command line (`FILTER`, `--list`, `--exact`, …).
 ///
 /// Called with `victim` as the first argument, it is the victim of another test instead.

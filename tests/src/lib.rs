@@ -32,7 +32,7 @@ pub mod redis;
 pub mod report;
 pub mod victim;
 
-pub use case::{Case, Outcome, case, run, run_with, skip};
+pub use case::{Case, Outcome, case, note, run, run_with, skip};
 pub use need::Need;
 pub use process::{ChildGuard, Finished, Program, murphy, murphy_path, program, wait_until};
 pub use report::Hit;

@@ -16,7 +16,10 @@ use super::targets;
 use super::{runtime, seed};
 use crate::engine::{EngineError, Session, Settings};
 use crate::plan::{Options, Plan, Target};
-use crate::state::{About, Claim};
+use crate::state::{About, Claim, client};
+
+/// How long a detached injector may take to end when its caller cannot use it.
+const STOPPING: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Injects until the time is over, the targets have ended, or somebody stops it.
 pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
@@ -50,12 +53,17 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
     if args.detach {
         return match detach()? {
             Role::Caller(Ok(armed)) => {
-                if args.common.json {
-                    print_json(&armed)?;
+                let told = if args.common.json {
+                    print_json(&armed)
                 } else {
-                    print(&armed.id)?;
+                    print(&armed.id)
+                };
+                if told.is_err() {
+                    // Nobody knows what to stop.
+                    let (dir, record) = client::find(&armed.id)?;
+                    client::stop(&dir, &record, Some("its id could not be told"), STOPPING)?;
                 }
-                Ok(0)
+                told.map(|()| 0)
             }
             Role::Caller(Err(status)) => Ok(status),
             Role::Injector(injector) => {

@@ -34,6 +34,8 @@ pub(crate) struct Suite {
     programs: Vec<PathBuf>,
     murphy: PathBuf,
     filter: Option<String>,
+    /// Ten times the rounds of what is repeated.
+    full: bool,
     /// `FILE: NAME` of every test that the filter lets through.
     pub(crate) tests: Vec<String>,
     /// What did not compile.
@@ -42,17 +44,18 @@ pub(crate) struct Suite {
 
 impl Suite {
     /// Builds murphy and the test programs and lists their tests.
-    pub(crate) fn build(filter: Option<&str>) -> Result<Self> {
+    pub(crate) fn build(filter: Option<&str>, file: Option<&str>, full: bool) -> Result<Self> {
         let step = Step::start("building murphy and the integration tests");
         let murphy = build::murphy()?;
         let mut cargo = build::static_cargo("build");
         // One file that does not compile is one failure; the others run.
-        cargo.args(["--keep-going", "-p", "tests", "--test", "*"]);
+        cargo.args(["--keep-going", "-p", "tests", "--test", file.unwrap_or("*")]);
         let built = build::artifacts(cargo)?;
         let mut suite = Self {
             programs: Vec::new(),
             murphy,
             filter: filter.map(str::to_owned),
+            full,
             tests: Vec::new(),
             errors: built.errors,
         };
@@ -98,6 +101,7 @@ impl Suite {
             fs::write(&events, "")?;
             let log = fs::File::create(&output)?;
             let mut child = Command::new(program)
+                .envs(self.rounds())
                 .args(&self.filter)
                 .env("MURPHY_TEST_EVENTS", &events)
                 .env("MURPHY_BIN", &self.murphy)
@@ -106,7 +110,7 @@ impl Suite {
                 .stdout(log.try_clone()?)
                 .stderr(log)
                 .spawn()?;
-            let ended = wait(&mut child, PER_FILE)?;
+            let ended = wait(&mut child, self.limit())?;
             for line in fs::read_to_string(&events)?.lines() {
                 collector.line(line);
             }
@@ -148,9 +152,10 @@ impl Suite {
             cpus: 2,
             accel: "tcg,thread=multi".into(),
             timeout: vm::BOOT_TIMEOUT
-                + PER_FILE
+                + self
+                    .limit()
                     .saturating_mul(files)
-                    .min(Duration::from_secs(1200)),
+                    .min(Duration::from_secs(1200).max(self.limit())),
             boot_timeout: vm::BOOT_TIMEOUT,
             append: String::new(),
         };
@@ -158,6 +163,7 @@ impl Suite {
         payload.push(self.murphy.clone());
         let mut environment = vm::environment(kernel);
         environment.push(("MURPHY_TEST_EVENTS".into(), "/murphy/events".into()));
+        environment.extend(self.rounds());
         let job = Job {
             command: self.script(),
             environment,
@@ -197,13 +203,24 @@ impl Suite {
         Ok(collector.records.clone())
     }
 
+    /// What tells tests that repeat something how often.
+    fn rounds(&self) -> Option<(String, String)> {
+        self.full
+            .then(|| ("MURPHY_SAFETY_ROUNDS".to_owned(), "200".to_owned()))
+    }
+
+    /// How long one test file may take.
+    fn limit(&self) -> Duration {
+        PER_FILE * if self.full { 10 } else { 1 }
+    }
+
     fn script(&self) -> String {
         let filter = self
             .filter
             .as_deref()
             .map(initrd::quote)
             .unwrap_or_default();
-        let limit = PER_FILE.as_secs();
+        let limit = self.limit().as_secs();
         let lines = self.programs.iter().map(|p| {
             let name = p.file_name().unwrap_or_default().to_string_lossy();
             format!("timeout {limit} /murphy/bin/{name} {filter} || status=1\n")

@@ -34,6 +34,12 @@ pub(crate) struct Args {
     /// Only the integration tests
     #[arg(long)]
     integration: bool,
+    /// Only the safety suite: signals at random moments, deadlines, full disks
+    #[arg(long)]
+    safety: bool,
+    /// With ten times the rounds
+    #[arg(long)]
+    full: bool,
     /// Write all outcomes to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -76,7 +82,7 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
         setup::run(&setup::Args::default()).context("setup")?;
     }
     let filter = args.filter.as_deref();
-    if !args.host_only && !args.integration {
+    if !args.host_only && !args.integration && !args.safety {
         if filter.is_none() {
             records.extend(lint::run(&cache)?);
         }
@@ -84,7 +90,7 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
         records.extend(unit::run(filter)?);
     }
     interruptible()?;
-    let suite = Suite::build(filter)?;
+    let suite = Suite::build(filter, args.safety.then_some("safety"), args.full)?;
     if !suite.errors.is_empty() {
         let errors = suite.errors.as_str();
         records.push(Record::new(

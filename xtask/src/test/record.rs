@@ -80,6 +80,12 @@ impl Collector {
         let Ok(event) = serde_json::from_str::<Value>(line) else {
             return;
         };
+        if event["event"] == "note" {
+            let (file, text) = (event["file"].as_str(), event["text"].as_str());
+            let (file, text) = (file.unwrap_or_default(), text.unwrap_or_default());
+            eprintln!("   note     {} {file}: {text}", self.environment);
+            return;
+        }
         let (Some(file), Some(test)) = (event["file"].as_str(), event["test"].as_str()) else {
             return;
         };

@@ -13,4 +13,5 @@ pub mod faults;
 pub mod kernel;
 pub mod plan;
 pub mod policy;
+pub mod report;
 pub mod state;

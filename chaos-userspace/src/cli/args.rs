@@ -47,6 +47,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Say what this kernel can do, what serves each fault, and what is missing
     Doctor(DoctorArgs),
+    /// Report on experiments as a page, Markdown, XML for CI, or JSON; two journals are compared
+    Report(super::report::ReportArgs),
     /// Say Toxiproxy's toxics, and the lines of chaos scripts, as faults or experiments
     Convert(super::convert::ConvertArgs),
     /// Print the man page, in roff

@@ -15,6 +15,7 @@ use super::signals::{self, Signals};
 use super::targets;
 use super::{runtime, seed};
 use crate::engine::{EngineError, Session, Settings};
+use crate::kernel::privileges;
 use crate::plan::{Options, Plan, Target};
 use crate::state::{About, Claim, client};
 
@@ -134,6 +135,7 @@ fn carry_out(
             processes: session.members().len(),
         })?;
     }
+    privileges::drop_for(session.plan());
     runtime()?.block_on(async {
         let mut control = Control::start(&mut session, Some(args.limit), args.keepalive)?;
         let mut listener =

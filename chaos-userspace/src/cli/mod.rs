@@ -14,6 +14,7 @@ mod listen;
 mod output;
 mod permit;
 mod replay;
+mod report;
 mod run;
 mod signals;
 mod targets;
@@ -73,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Panic(args) => (halt::panic(&args), None),
         Command::Resume(args) => (halt::resume(&args), None),
         Command::Doctor(args) => (doctor::doctor(&args), None),
+        Command::Report(args) => (report::report(&args), None),
         Command::Convert(args) => (convert::convert(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),
         Command::Completions { shell } => (output::completions(shell), None),

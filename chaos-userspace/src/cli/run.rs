@@ -19,6 +19,7 @@ use super::signals::{Arrived, Signals, pidfd};
 use super::{runtime, seed};
 use crate::engine::{Session, Settings};
 use crate::faults::Fault;
+use crate::kernel::privileges;
 use crate::plan::{Options, Plan, Target};
 use crate::policy::Command;
 use crate::state::{About, Claim};
@@ -104,6 +105,7 @@ fn carry_out(
             signals.before(),
         )?;
         drop(procs);
+        privileges::drop_for(session.plan());
         let watched = watch(
             &mut session,
             &signals,

@@ -16,7 +16,7 @@ use super::targets::Targets;
 use super::undo::Undo;
 use super::{EngineError, boot_ns, processes};
 use crate::kernel::host::Cgroup2;
-use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point};
+use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point, privileges};
 use crate::plan::{Hook, Plan, Target};
 use crate::state::{Claim, Entry, Live};
 
@@ -75,7 +75,7 @@ impl Session {
         settings: Settings,
         claim: Option<Claim>,
     ) -> Result<Self, EngineError> {
-        Kernel::check_privileges()?;
+        privileges::check(&plan)?;
         let entry = if plan.hooks.contains(&Hook::Entry) {
             Some(
                 entry_point(program).map_err(|source| EngineError::EntryPoint {
@@ -127,7 +127,7 @@ impl Session {
             });
         };
         // First: without privileges other processes cannot even be looked at.
-        Kernel::check_privileges()?;
+        privileges::check(&plan)?;
         let cgroup2 = cgroup2()?;
         let root =
             File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;

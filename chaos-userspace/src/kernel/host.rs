@@ -38,31 +38,6 @@ fn security(name: &str) -> Option<String> {
     fs::read_to_string(mount.path(name)).ok()
 }
 
-/// Capabilities that loading and attaching takes, with their numbers
-/// (include/uapi/linux/capability.h). `SYS_ADMIN` implies `BPF` and `PERFMON`, and
-/// mounts the bpffs.
-const CAPABILITIES: [(&str, u32); 2] = [("CAP_SYS_ADMIN", 21), ("CAP_NET_ADMIN", 12)];
-
-/// Capabilities murphy needs and this process lacks.
-pub fn missing_capabilities() -> Vec<&'static str> {
-    let effective = fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix("CapEff:"))?
-                .trim()
-                .to_owned();
-            u64::from_str_radix(&line, 16).ok()
-        })
-        .unwrap_or(0);
-    CAPABILITIES
-        .iter()
-        .filter(|(_, number)| effective >> number & 1 == 0)
-        .map(|(name, _)| *name)
-        .collect()
-}
-
 /// The cgroup2 hierarchy: where it is mounted, found by type, never by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup2 {

@@ -18,6 +18,7 @@ pub mod netem;
 mod netlink;
 mod objects;
 mod paths;
+pub mod privileges;
 pub mod probe;
 mod sockets;
 
@@ -119,20 +120,9 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Fails if this process lacks a capability that murphy needs.
-    pub fn check_privileges() -> Result<(), KernelError> {
-        let missing = host::missing_capabilities();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(KernelError::Privilege {
-            missing: missing.join(" and "),
-        })
-    }
-
     /// Loads the objects of a plan and fills their maps; the kernel has seen no program yet.
     pub(crate) fn prepare(plan: &Plan, listen: Listen) -> Result<Self, KernelError> {
-        Self::check_privileges()?;
+        privileges::check(plan)?;
         if plan.families().contains(&Family::Lsm)
             && let Some(active) = host::security_modules()
             && !active.split(',').any(|module| module == "bpf")

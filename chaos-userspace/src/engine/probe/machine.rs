@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::kernel::host::{self, Cgroup2};
-use crate::kernel::{btf, probe};
+use crate::kernel::{btf, privileges, probe};
 
 /// What there is to know of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,7 +35,7 @@ pub struct Capabilities {
     /// The effective ones, as `/proc/self/status` has them.
     pub effective: Option<String>,
     /// What murphy needs and this process lacks.
-    pub missing: Vec<&'static str>,
+    pub missing: Vec<String>,
 }
 
 /// A cgroup2 hierarchy.
@@ -60,7 +60,7 @@ impl Machine {
                 .map(|list| list.split(',').map(str::to_owned).collect()),
             capabilities: Capabilities {
                 effective: effective(),
-                missing: host::missing_capabilities(),
+                missing: privileges::missing(),
             },
             cgroup2: Cgroup2::find().ok().flatten().map(|cgroup2| Cgroup {
                 mount: cgroup2.mount,

@@ -106,13 +106,7 @@ impl Service {
             return service;
         }
         if !findings.machine.privileged() {
-            service.missing = findings
-                .machine
-                .capabilities
-                .missing
-                .iter()
-                .map(|&name| name.to_owned())
-                .collect();
+            service.missing = findings.machine.capabilities.missing.clone();
             service.r#try = Some("sudo murphy doctor".to_owned());
             return service;
         }

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod cli;
 pub mod convert;
 pub mod engine;
+pub mod experiment;
 pub mod faults;
 pub mod kernel;
 pub mod plan;

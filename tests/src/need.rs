@@ -27,6 +27,8 @@ pub enum Need {
     Fuse,
     /// `bpf_override_return`: a kernel built with function error injection.
     ErrorInjection,
+    /// Chaos Toolkit, as `cargo xtask setup` installs it.
+    ChaosToolkit,
     /// A program on PATH.
     Tool(&'static str),
 }
@@ -93,6 +95,10 @@ impl Need {
                     "the kernel has no function error injection",
                 )
             }
+            Self::ChaosToolkit => has(
+                chaos_toolkit().is_some(),
+                "Chaos Toolkit is not installed: cargo xtask setup --only tests",
+            ),
             Self::Tool(name) => {
                 let path = std::env::var_os("PATH").unwrap_or_default();
                 let found = std::env::split_paths(&path)
@@ -102,6 +108,18 @@ impl Need {
             }
         }
     }
+}
+
+/// Where `cargo xtask setup` has installed Chaos Toolkit: a Python environment.
+pub fn chaos_toolkit() -> Option<std::path::PathBuf> {
+    let variable = |name, below: &str| {
+        let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
+        Some(Path::new(&value).join(below).join("chaostoolkit"))
+    };
+    variable("MURPHY_CACHE", "")
+        .or_else(|| variable("XDG_CACHE_HOME", "murphy"))
+        .or_else(|| variable("HOME", ".cache/murphy"))
+        .filter(|path| path.join("bin/chaos").is_file())
 }
 
 fn has(condition: bool, reason: &str) -> Result<(), String> {

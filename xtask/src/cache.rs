@@ -61,6 +61,11 @@ impl Cache {
         self.root.join("apt").join(name)
     }
 
+    /// `chaostoolkit/`: a Python environment.
+    pub(crate) fn chaos_toolkit(&self) -> PathBuf {
+        self.root.join("chaostoolkit")
+    }
+
     /// `logs/`: kernel consoles of boots that went wrong.
     pub(crate) fn logs(&self) -> PathBuf {
         self.root.join("logs")

@@ -3,6 +3,7 @@
 mod apt;
 mod bench;
 mod cache;
+mod chaos_toolkit;
 mod ebpf;
 mod emulator;
 mod image;

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::{apt, cache::Cache, emulator, image, kernels, progress::Step, sh, tools};
+use crate::{
+    apt, cache::Cache, chaos_toolkit, emulator, image, kernels, progress::Step, sh, tools,
+};
 
 /// Packages for booting kernels.
 const VM_PACKAGES: [&str; 8] = [
@@ -20,12 +22,13 @@ const VM_PACKAGES: [&str; 8] = [
 ];
 
 /// Packages that tests on this machine call.
-const TEST_PACKAGES: [&str; 9] = [
+const TEST_PACKAGES: [&str; 10] = [
     "iproute2",
     "iputils-ping",
     "kmod",
     "procps",
     "python3",
+    "python3-venv",
     "redis-server",
     "redis-tools",
     "sqlite3",
@@ -87,6 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if wants(Part::Tests) {
         setup.packages("packages for the tests", &TEST_PACKAGES)?;
+        setup.chaos_toolkit()?;
     }
     for line in &setup.without {
         eprintln!("setup: going on without {line}");
@@ -108,6 +112,7 @@ pub(crate) fn is_complete(cache: &Cache) -> bool {
             .all(|s| kernels::cached(cache, s).is_some())
         && apt::missing(&VM_PACKAGES).is_empty()
         && apt::missing(&TEST_PACKAGES).is_empty()
+        && chaos_toolkit::present(cache).is_some()
 }
 
 impl Setup<'_> {
@@ -178,6 +183,18 @@ impl Setup<'_> {
     fn cargo_tool(&self, name: &str, act: impl FnOnce() -> Result<String>) -> Result<()> {
         let plan = format!("cargo install {name} into {}", self.cache.tools().display());
         self.step(name, tools::version(self.cache, name), &plan, act)
+    }
+
+    fn chaos_toolkit(&self) -> Result<()> {
+        let plan = format!(
+            "install {} into {}",
+            chaos_toolkit::PACKAGES.join(" "),
+            self.cache.chaos_toolkit().display()
+        );
+        let present = chaos_toolkit::present(self.cache);
+        self.step("Chaos Toolkit", present, &plan, || {
+            chaos_toolkit::install(self.cache)
+        })
     }
 
     fn vm(&mut self) -> Result<()> {

@@ -47,6 +47,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Say what this kernel can do, what serves each fault, and what is missing
     Doctor(DoctorArgs),
+    /// Run, check and list experiments in Chaos Toolkit's format
+    Experiment(super::experiment::args::ExperimentArgs),
     /// Report on experiments as a page, Markdown, XML for CI, or JSON; two journals are compared
     Report(super::report::ReportArgs),
     /// Say Toxiproxy's toxics, and the lines of chaos scripts, as faults or experiments

@@ -45,6 +45,8 @@ pub(super) enum Failure {
     Input { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
     Replay { path: PathBuf, source: ReplayError },
+    #[error("{0}")]
+    Experiment(#[from] super::experiment::ExperimentFailure),
     /// A file that says nothing, or something wrong; `at` begins with its name.
     #[error("{at}: {wrong}")]
     Said {
@@ -98,6 +100,7 @@ impl Failure {
                 io::ErrorKind::NotFound => status::NOT_FOUND,
                 _ => status::NOT_EXECUTABLE,
             },
+            Self::Experiment(failure) => failure.status(),
             Self::Engine(_)
             | Self::State(_)
             | Self::PolicyFile(_)
@@ -128,6 +131,7 @@ impl Failure {
                 }
                 _ => "say its interpreter, for example: murphy run … -- sh FILE",
             },
+            Self::Experiment(failure) => failure.remedy()?,
             Self::NobodyHit => "--all hits everybody else",
             Self::Replay { .. } => "name a file that run or inject wrote with --events",
             Self::NoUser(_) => "a name or a number that `getent passwd` lists",

@@ -6,6 +6,7 @@ mod control;
 mod convert;
 mod detach;
 mod doctor;
+mod experiment;
 mod failure;
 mod halt;
 mod inject;
@@ -74,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Panic(args) => (halt::panic(&args), None),
         Command::Resume(args) => (halt::resume(&args), None),
         Command::Doctor(args) => (doctor::doctor(&args), None),
+        Command::Experiment(args) => (experiment::experiment(&args), None),
         Command::Report(args) => (report::report(&args), None),
         Command::Convert(args) => (convert::convert(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),

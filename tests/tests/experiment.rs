@@ -1,0 +1,73 @@
+//! Experiments: the same files under `chaos run` and under murphy come to the same, activity by activity.
+//!
+//! A case is a file in `tests/experiments`. Beside an experiment's own keys it may have a table `case`, which
+//! both runners leave alone: `options` for both, `env`, `signal` (`name` is sent once the file `when` is there),
+//! `exit` (expected of both), and where the two are meant to differ, `differs`, which says why.
+
+mod experiment {
+    pub(crate) mod compare;
+    pub(crate) mod native;
+    pub(crate) mod oracle;
+    pub(crate) mod server;
+}
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use tests::{Case, case, needs};
+
+use experiment::{compare, native};
+
+fn main() -> ExitCode {
+    let injects = || needs![Root, Cgroup2, Atomics];
+    let mut cases: Vec<Case> = vec![
+        case("a fault of an experiment's own", injects(), native::fault),
+        case(
+            "a fault ends with an interrupted experiment",
+            injects(),
+            native::fault_interrupted,
+        ),
+        case("a limit stops it and rolls back", needs![], native::limit),
+        case("a method that lasts too long", needs![], native::duration),
+        case(
+            "an operator's stop, and the lock",
+            needs![],
+            native::operator,
+        ),
+        case("every mistake at once", needs![], native::mistakes),
+        case("secrets and --strict", needs![], native::secrets_and_strict),
+        case(
+            "probes of murphy's own",
+            needs![Tool("redis-server"), Tool("redis-cli")],
+            native::probes,
+        ),
+    ];
+    for file in files() {
+        let name = file
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .replace('-', " ");
+        let test = case(
+            format!("as chaos run: {name}"),
+            needs![ChaosToolkit],
+            move || compare::agree(&file),
+        );
+        cases.push(test.unwatched());
+    }
+    tests::run(cases)
+}
+
+/// The cases; none in a guest, which has neither these files nor Chaos Toolkit.
+fn files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json" || e == "yaml"))
+        .collect();
+    files.sort();
+    files
+}

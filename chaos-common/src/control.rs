@@ -1,24 +1,27 @@
 //! Slots of the `CONTROL` array: single `u64`s that user space and the kernel
 //! programs write independently of each other.
+//!
+//! Some belong to one bank of the plan, see [`crate::bank`]; the others stand in the first half only.
 
 /// Boot time in ns after which nothing is injected unless user space renews it.
 pub const LEASE_UNTIL: u32 = 0;
 /// Boot time in ns since which rules are armed; 0: not armed, nothing matches.
 pub const ARMED_AT: u32 = 1;
-/// Dimensions that some rule speaks of: a set of [`crate::dims`] bits.
+/// Dimensions that some rule speaks of, a set of [`crate::dims`] bits, and with them the
+/// bank in force: a write of this slot puts another plan in force.
 pub const DIMS: u32 = 2;
 /// Id of the cgroup that `run` made for its command; 0: none.
 pub const RUN_CGROUP: u32 = 3;
 /// Depth of that cgroup below the root of the hierarchy. Found by the kernel
 /// program that arms: inside a cgroup namespace user space cannot know it.
 pub const RUN_CGROUP_LEVEL: u32 = 4;
-/// Rules whose target is the command of `run`.
+/// The class of the command of `run`, as a mask.
 pub const RUN_MASK: u32 = 5;
 /// What arms the rules: one of [`ARM_BY_EXEC`], [`ARM_BY_ENTRY`]; 0: user space did.
 pub const ARM_BY: u32 = 6;
 /// Thread group that is never hit: the injector itself.
 pub const EXEMPT_TGID: u32 = 7;
-/// Rules that do not care about the remote port.
+/// Rules that do not care about the remote port. By bank, as the next three.
 pub const ANY_RPORT: u32 = 8;
 /// Rules that do not care about the local port.
 pub const ANY_LPORT: u32 = 9;
@@ -26,7 +29,7 @@ pub const ANY_LPORT: u32 = 9;
 pub const ANY_PROTO: u32 = 10;
 /// Rules that do not care about the kind of a descriptor.
 pub const ANY_FD_KIND: u32 = 11;
-/// Rules that target every process.
+/// Classes that every process is in.
 pub const ALL_MASK: u32 = 12;
 /// Depths below the root at which named cgroups lie: bit n stands for depth n.
 pub const CGROUP_LEVELS: u32 = 13;
@@ -38,12 +41,19 @@ pub const LISTEN: u32 = 15;
 pub const EVENTS_LOST: u32 = 16;
 /// By what packets of this injector are told that a hook has seen already: see [`crate::mark`].
 pub const PACKET_TAG: u32 = 17;
-/// Rules that do not care where a file is.
+/// Rules that do not care where a file is. By bank.
 pub const ANY_PATH: u32 = 18;
 /// User space sets this to [`LEARN`] and opens a directory; the kernel program puts the address of its inode here.
 pub const LEARNED: u32 = 19;
-/// Number of slots.
+/// Number of slots of a bank.
 pub const SLOTS: u32 = 20;
+
+/// The slot of a bank.
+#[inline(always)]
+#[must_use]
+pub const fn of_bank(slot: u32, bank: u32) -> u32 {
+    slot + bank * SLOTS
+}
 
 /// Nobody listens: no event is written.
 pub const LISTEN_NOTHING: u64 = 0;

@@ -30,9 +30,9 @@ pub const COMMS: u64 = 1 << 10;
 pub const SPARED_COMMS: u64 = 1 << 11;
 /// `EXES` names files: what is executed is entered into `PIDS`.
 pub const EXES: u64 = 1 << 12;
-/// Some call's hook may be called several times: map `DECIDED` of the LSM object.
-pub const REPEATED: u64 = 1 << 20;
-/// Where a file is: maps `NAMES` and, with [`TREES`], `TREES` of the LSM object.
+/// Name that a DNS query asks for: map `NAMES`.
+pub const NAME: u64 = 1 << 20;
+/// Where a file is: maps `ENTRIES` and, with [`TREES`], `TREES` of the LSM object.
 pub const PATH: u64 = 1 << 21;
 /// Some rule means everything below a folder.
 pub const TREES: u64 = 1 << 22;
@@ -45,8 +45,6 @@ pub const PACKET: u64 = RPORT | LPORT | REMOTE | PROTO;
 
 /// Entries of `PIDS` when in use: a thread group beyond them is let be.
 pub const PROCESSES: u32 = 1 << 15;
-/// Entries of `DECIDED` when in use: threads that are in such a call at once.
-pub const THREADS: u32 = 1 << 12;
 /// Entries of `RPORTS` and `LPORTS` when in use.
 pub const PORTS: u32 = 1 << 16;
 /// Entries of `PROTOS`.

@@ -7,6 +7,7 @@
 
 #![no_std]
 
+pub mod bank;
 pub mod control;
 pub mod counters;
 pub mod decide;
@@ -14,6 +15,7 @@ pub mod dims;
 pub mod event;
 pub mod lsm;
 pub mod mark;
+pub mod name;
 pub mod ops;
 pub mod rule;
 pub mod target;

@@ -12,8 +12,21 @@ pub const REPEATED: u32 = 1 << 31;
 /// Bytes of a name that are compared, with the 0 that ends it.
 pub const NAME: usize = 64;
 
-/// Bytes of a key of `NAMES`: the address of the directory's inode, and the name.
+/// Bytes of a key of `ENTRIES`: [`folder`], and the name.
 pub const NAME_KEY: usize = 8 + NAME;
+
+/// A folder in the keys of `ENTRIES` and `TREES`: the address of its inode, in whose lowest
+/// bit, 0 by alignment, is the bank.
+#[inline(always)]
+#[must_use]
+pub const fn folder(inode: u64, bank: u32) -> u64 {
+    inode & !1 | bank as u64
+}
+
+const _: () = assert!(crate::bank::BANKS == 2);
+
+/// Threads that can be in [`REPEATED`] calls at once, each remembered.
+pub const THREADS: u32 = 1 << 12;
 
 /// How many levels below a folder `/folder/**` reaches.
 pub const TREE_DEPTH: u32 = 32;

@@ -15,5 +15,11 @@ pub const CONNECT: u32 = SYSCALLS + 2;
 pub const EGRESS_NETEM: u32 = SYSCALLS + 3;
 /// A packet arrives, and rules would have the kernel's netem treat it.
 pub const INGRESS_NETEM: u32 = SYSCALLS + 4;
+/// A packet leaves, for the program that resets connections.
+pub const EGRESS_RESET: u32 = SYSCALLS + 5;
+/// A packet leaves, for the program that answers with ICMP errors.
+pub const EGRESS_UNREACHABLE: u32 = SYSCALLS + 6;
+/// A DNS query leaves.
+pub const DNS: u32 = SYSCALLS + 7;
 /// Number of operations.
-pub const COUNT: u32 = SYSCALLS + 5;
+pub const COUNT: u32 = SYSCALLS + 8;

@@ -6,11 +6,20 @@ pub const EFFECT_ERRNO: u32 = 1;
 pub const EFFECT_LOSS: u32 = 2;
 /// The packet takes a way round, through the kernel's netem.
 pub const EFFECT_NETEM: u32 = 3;
+/// The connection is reset: both ends get an RST.
+pub const EFFECT_RESET: u32 = 32;
+/// The sender gets an ICMP error for its packet; the value is the ICMP code, and eight
+/// bits above it the `ICMPv6` code.
+pub const EFFECT_UNREACHABLE: u32 = 33;
+/// The query is answered with a response code, which is the value.
+pub const EFFECT_DNS_RCODE: u32 = 34;
+/// The query is answered with the address in the map `ANSWERS`; the value is the record's type, 1 (A) or 28 (AAAA).
+pub const EFFECT_DNS_ANSWER: u32 = 35;
 
 /// Everything certain, in parts per million.
 pub const PPM: u32 = 1_000_000;
 
-/// One rule. Durations are in ns since the rules were armed.
+/// One rule. Durations are in ns since the rule was armed.
 ///
 /// Unused triggers have the value that never suppresses, see [`Rule::ALWAYS`].
 #[repr(C)]
@@ -43,9 +52,15 @@ pub struct Rule {
     pub effect: u32,
     /// Probability in parts per million.
     pub p_ppm: u32,
+    /// Where it remembers and counts. It keeps the place when other rules come and go.
+    pub slot: u32,
+    /// Nothing.
+    pub pad: u32,
+    /// When the rule joined the others, in ns since these were armed.
+    pub since_ns: u64,
 }
 
-const _: () = assert!(size_of::<Rule>() == 96);
+const _: () = assert!(size_of::<Rule>() == 112);
 
 impl Rule {
     /// Injects at every match; effect and value are yet to be set.
@@ -63,6 +78,9 @@ impl Rule {
         value: 0,
         effect: 0,
         p_ppm: PPM,
+        slot: 0,
+        pad: 0,
+        since_ns: 0,
     };
 }
 

@@ -1,4 +1,11 @@
 //! What the kernel programs know of a target.
+//!
+//! Targets are classes: those whom one set of selectors means are one class, a bit of a
+//! mask, for as long as an injector runs. A bank of the plan says which rules target
+//! a class, so that rules change while processes and sockets stay what they are.
+
+/// How many classes an injector has at most: the bits of a mask.
+pub const CLASSES: u32 = 64;
 
 /// Length of the name of a process, with the terminating 0 (`TASK_COMM_LEN`, include/linux/sched.h).
 pub const COMM: usize = 16;
@@ -6,14 +13,14 @@ pub const COMM: usize = 16;
 /// Flag of a kernel thread in `task_struct`'s `flags` (`PF_KTHREAD`, include/linux/sched.h).
 pub const KERNEL_THREAD: u32 = 0x0020_0000;
 
-/// What naming somebody in one way means for the rules. Over all the ways in which
-/// somebody is named, both masks are or'ed, and who is spared by a rule is not hit by it.
+/// What naming somebody in one way means for the classes. Over all the ways in which
+/// somebody is named, both masks are or'ed, and who is excluded from a class is not in it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Named {
-    /// Rules that target it.
+    /// Classes it is in.
     pub hit: u64,
-    /// Rules that exclude it.
+    /// Classes it is excluded from.
     pub spare: u64,
 }
 
@@ -34,10 +41,10 @@ impl Named {
         }
     }
 
-    /// The rules that are left.
+    /// The classes that are left.
     #[inline(always)]
     #[must_use]
-    pub const fn rules(self) -> u64 {
+    pub const fn classes(self) -> u64 {
         self.hit & !self.spare
     }
 }

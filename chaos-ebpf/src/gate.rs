@@ -10,11 +10,12 @@ use chaos_common::counters::Counters;
 use chaos_common::decide::{Verdict, decide, needs_state};
 use chaos_common::event::verdict;
 use chaos_common::rule::{Rule, RuleState};
-use chaos_common::{MAX_RULES, control, dims};
+use chaos_common::{MAX_RULES, bank, control, dims, ops, target};
 
 use crate::atomic;
 use crate::maps::{
-    COUNTERS, FD_KINDS, LPORTS, OPS, PROTOS, RPORTS, RULES, STATES, control as slot,
+    CLASSES, COUNTERS, FD_KINDS, LPORTS, OPS, PROTOS, RPORTS, RULES, STATES, banked,
+    control as slot,
 };
 use crate::tell::{By, Detail, tell};
 
@@ -37,7 +38,7 @@ pub struct Injection {
     pub effect: u32,
     /// The effect's value.
     pub value: i64,
-    /// Which rule, for [`not_done`].
+    /// The rule's slot, for [`not_done`].
     pub rule: u32,
 }
 
@@ -69,7 +70,7 @@ pub fn now() -> u64 {
 
 /// Asks whether something is to be injected into an operation.
 ///
-/// `who` gives the rules that target the one who does it, `accept` narrows a
+/// `who` gives the classes of the one who does it, `accept` narrows a
 /// mask to the rules whose filters accept it. Both are called only while there
 /// is a candidate left, the dearer `accept` last. Rules are asked in their
 /// order; the first that says yes wins and the later ones are not asked. `by` and
@@ -82,7 +83,22 @@ pub fn pass(
     by: By,
     detail: impl FnOnce() -> Detail,
 ) -> Option<Injection> {
-    let mut candidates = OPS.get(operation).copied().unwrap_or(0);
+    pass_noting(operation, who, accept, by, detail, || ())
+}
+
+/// [`pass`], which calls `asked` if some rule is asked, whatever it says.
+#[inline(always)]
+pub fn pass_noting(
+    operation: u32,
+    who: impl FnOnce(u64) -> u64,
+    accept: impl FnOnce(u64) -> u64,
+    by: By,
+    detail: impl FnOnce() -> Detail,
+    asked: impl FnOnce(),
+) -> Option<Injection> {
+    // Read once: whatever happens meanwhile, this operation is judged by one bank.
+    let dimensions = slot(control::DIMS);
+    let mut candidates = named_by(dimensions, operation);
     if candidates == 0 {
         return None;
     }
@@ -90,8 +106,11 @@ pub fn pass(
     if armed_at == 0 {
         return None;
     }
-    let dimensions = slot(control::DIMS);
-    candidates &= who(dimensions);
+    let classes = who(dimensions);
+    if classes == 0 {
+        return None;
+    }
+    candidates &= murphy_rules(dimensions, classes);
     if candidates == 0 {
         return None;
     }
@@ -99,6 +118,7 @@ pub fn pass(
     if candidates == 0 {
         return None;
     }
+    asked();
     let now = now();
     let in_lease = now <= slot(control::LEASE_UNTIL);
     let elapsed = now.saturating_sub(armed_at);
@@ -110,12 +130,13 @@ pub fn pass(
     };
     // The loop has as few branches as can be: the verifier follows each through all its
     // turns. So whether somebody listens is asked inside `tell`.
-    let mut injecting = MAX_RULES;
+    let first = bank::index(dimensions, MAX_RULES, 0);
+    let mut injecting = bank::BANKS * MAX_RULES;
     for _ in 0..MAX_RULES {
         if candidates == 0 {
             break;
         }
-        let rule = candidates.trailing_zeros();
+        let rule = first + candidates.trailing_zeros();
         candidates &= candidates - 1;
         let answer = murphy_ask(rule, u64::from(in_lease), elapsed);
         tell(by, operation, rule, answer, now, &detail);
@@ -128,8 +149,14 @@ pub fn pass(
     Some(Injection {
         effect: rule.effect,
         value: rule.value,
-        rule: injecting,
+        rule: rule.slot,
     })
+}
+
+/// Rules that name an operation.
+#[inline(always)]
+pub fn named_by(dimensions: u64, operation: u32) -> u64 {
+    named(&OPS, dimensions, ops::COUNT, operation)
 }
 
 /// Takes back the count of an injection that the program could not carry out.
@@ -147,7 +174,8 @@ pub fn accept_remote_port(dimensions: u64, port: u16) -> u64 {
     if dimensions & dims::RPORT == 0 {
         return u64::MAX;
     }
-    named(&RPORTS, u32::from(port)) | slot(control::ANY_RPORT)
+    named(&RPORTS, dimensions, dims::PORTS, u32::from(port))
+        | banked(dimensions, control::ANY_RPORT)
 }
 
 /// Rules that accept a local port (host byte order).
@@ -156,7 +184,8 @@ pub fn accept_local_port(dimensions: u64, port: u16) -> u64 {
     if dimensions & dims::LPORT == 0 {
         return u64::MAX;
     }
-    named(&LPORTS, u32::from(port)) | slot(control::ANY_LPORT)
+    named(&LPORTS, dimensions, dims::PORTS, u32::from(port))
+        | banked(dimensions, control::ANY_LPORT)
 }
 
 /// Rules that accept a transport protocol.
@@ -165,24 +194,48 @@ pub fn accept_protocol(dimensions: u64, protocol: u8) -> u64 {
     if dimensions & dims::PROTO == 0 {
         return u64::MAX;
     }
-    named(&PROTOS, u32::from(protocol)) | slot(control::ANY_PROTO)
+    named(&PROTOS, dimensions, dims::PROTOCOLS, u32::from(protocol))
+        | banked(dimensions, control::ANY_PROTO)
 }
 
 #[inline(always)]
-fn named(map: &Array<u64>, value: u32) -> u64 {
-    map.get(value).copied().unwrap_or(0)
+fn named(map: &Array<u64>, dimensions: u64, size: u32, value: u32) -> u64 {
+    map.get(bank::index(dimensions, size, value))
+        .copied()
+        .unwrap_or(0)
 }
 
 /// Rules that accept a file of this `i_mode`.
 #[inline(always)]
-pub fn accept_file_mode(mode: u16) -> u64 {
-    named(&FD_KINDS, u32::from(mode >> 12)) | slot(control::ANY_FD_KIND)
+pub fn accept_file_mode(dimensions: u64, mode: u16) -> u64 {
+    named(&FD_KINDS, dimensions, dims::KINDS, u32::from(mode >> 12))
+        | banked(dimensions, control::ANY_FD_KIND)
+}
+
+/// Rules that target somebody of these classes. Nearly always there is one class.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn murphy_rules(dimensions: u64, classes: u64) -> u64 {
+    let first = bank::index(dimensions, target::CLASSES, 0);
+    let mut left = classes;
+    let mut rules = 0;
+    for _ in 0..target::CLASSES {
+        if left == 0 {
+            break;
+        }
+        rules |= CLASSES
+            .get(first + left.trailing_zeros())
+            .copied()
+            .unwrap_or(0);
+        left &= left - 1;
+    }
+    rules
 }
 
 /// Rules that accept what has no file.
 #[inline(always)]
-pub fn accept_no_file() -> u64 {
-    slot(control::ANY_FD_KIND)
+pub fn accept_no_file(dimensions: u64) -> u64 {
+    banked(dimensions, control::ANY_FD_KIND)
 }
 
 /// Asks one rule, and counts its answer, which has a [`verdict`] below
@@ -193,11 +246,11 @@ pub fn accept_no_file() -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn murphy_ask(number: u32, in_lease: u64, elapsed: u64) -> u64 {
-    let (Some(rule), Some(counters), Some(state)) = (
-        RULES.get(number),
-        counters(number),
-        STATES.get_ptr_mut(number),
-    ) else {
+    let Some(rule) = RULES.get(number) else {
+        return u64::from(verdict::FAILED);
+    };
+    let elapsed = elapsed.saturating_sub(rule.since_ns);
+    let (Some(counters), Some(state)) = (counters(rule.slot), STATES.get_ptr_mut(rule.slot)) else {
         return u64::from(verdict::FAILED);
     };
     if in_lease == 0 {
@@ -248,10 +301,10 @@ fn decide_one(rule: &Rule, state: *mut RuleState, n: u64, elapsed: u64) -> Optio
 }
 
 #[inline(always)]
-fn counters(rule: u32) -> Option<&'static mut Counters> {
+fn counters(slot: u32) -> Option<&'static mut Counters> {
     // SAFETY: the element is this CPU's own, and programs of one CPU that
     // interrupt each other at worst lose a count.
     COUNTERS
-        .get_ptr_mut(rule)
+        .get_ptr_mut(slot)
         .map(|counters| unsafe { &mut *counters })
 }

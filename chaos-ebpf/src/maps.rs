@@ -6,27 +6,32 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use chaos_common::counters::Counters;
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::target::{FileId, Named, Process};
-use chaos_common::{MAX_RULES, control, dims, ops};
+use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target};
 
 /// Slots of [`control`].
 #[map]
-pub static CONTROL: Array<u64> = Array::with_max_entries(control::SLOTS, 0);
+pub static CONTROL: Array<u64> = Array::with_max_entries(bank::BANKS * control::SLOTS, 0);
 
 /// Operation → rules that name it.
 #[map]
-pub static OPS: Array<u64> = Array::with_max_entries(ops::COUNT, 0);
+pub static OPS: Array<u64> = Array::with_max_entries(bank::BANKS * ops::COUNT, 0);
 
 /// The rules, by their bit.
 #[map]
-pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
+pub static RULES: Array<Rule> = Array::with_max_entries(bank::BANKS * MAX_RULES, 0);
 
-/// What the rules remember.
+/// Class of targets → rules that target it.
 #[map]
-pub static STATES: Array<RuleState> = Array::with_max_entries(MAX_RULES, 0);
+pub static CLASSES: Array<u64> = Array::with_max_entries(bank::BANKS * target::CLASSES, 0);
 
-/// What became of the matches.
+/// What the rules remember, by their slot: those of both banks have one each.
 #[map]
-pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_RULES, 0);
+pub static STATES: Array<RuleState> = Array::with_max_entries(bank::BANKS * MAX_RULES, 0);
+
+/// What became of the matches, by slot.
+#[map]
+pub static COUNTERS: PerCpuArray<Counters> =
+    PerCpuArray::with_max_entries(bank::BANKS * MAX_RULES, 0);
 
 /// Thread group → what it is named. One entry unless in use.
 #[map]
@@ -48,30 +53,40 @@ pub static COMMS: HashMap<[u64; 2], Named> = HashMap::with_max_entries(256, 0);
 #[map]
 pub static EXES: HashMap<FileId, Named> = HashMap::with_max_entries(256, 0);
 
-/// Port of the remote end → rules that name it. One entry unless in use.
+/// Port of the remote end → rules that name it. An entry a bank unless in use.
 #[map]
 pub static RPORTS: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Port of the local end → rules that name it. One entry unless in use.
+/// Port of the local end → rules that name it. An entry a bank unless in use.
 #[map]
 pub static LPORTS: Array<u64> = Array::with_max_entries(1, 0);
 
 /// IPv4 address of the remote end → rules that accept it. Each entry holds the
-/// union of the prefixes that cover it; the empty prefix those that do not care.
+/// union of the prefixes that cover it; the empty prefix those that do not care. The
+/// first byte is the bank.
 #[map]
-pub static REMOTE4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(1024, 1);
+pub static REMOTE4: LpmTrie<[u8; 5], u64> = LpmTrie::with_max_entries(1024, 1);
 
 /// The same for IPv6.
 #[map]
-pub static REMOTE6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(1024, 1);
+pub static REMOTE6: LpmTrie<[u8; 17], u64> = LpmTrie::with_max_entries(1024, 1);
 
 /// Transport protocol → rules that name it.
 #[map]
-pub static PROTOS: Array<u64> = Array::with_max_entries(dims::PROTOCOLS, 0);
+pub static PROTOS: Array<u64> = Array::with_max_entries(bank::BANKS * dims::PROTOCOLS, 0);
 
 /// File type (`i_mode >> 12`) → rules that name it.
 #[map]
-pub static FD_KINDS: Array<u64> = Array::with_max_entries(dims::KINDS, 0);
+pub static FD_KINDS: Array<u64> = Array::with_max_entries(bank::BANKS * dims::KINDS, 0);
+
+/// Name of a DNS query, as [`chaos_common::name`] spells it → rules that accept it. Each entry
+/// holds the union of those it continues; the empty one those that do not care. The first byte is the bank.
+#[map]
+pub static NAMES: LpmTrie<[u8; name::SIZE], u64> = LpmTrie::with_max_entries(1024, 1);
+
+/// Slot of a rule → the address it answers with, in network byte order.
+#[map]
+pub static ANSWERS: Array<[u8; 16]> = Array::with_max_entries(MAX_RULES, 0);
 
 /// Decisions, for whoever listens. One page unless somebody does.
 #[map]
@@ -92,14 +107,28 @@ pub fn set_control(slot: u32, value: u64) {
     }
 }
 
+/// One slot of [`CONTROL`] that belongs to the bank in force.
+#[inline(always)]
+pub fn banked(dimensions: u64, slot: u32) -> u64 {
+    control(control::of_bank(slot, bank::of(dimensions)))
+}
+
 /// Rules that accept an IPv4 remote address.
 #[inline(always)]
-pub fn accept_remote4(address: [u8; 4]) -> u64 {
-    REMOTE4.get(Key::new(32, address)).copied().unwrap_or(0)
+pub fn accept_remote4(dimensions: u64, address: [u8; 4]) -> u64 {
+    let mut key = [bank::of(dimensions) as u8; 5];
+    for (i, byte) in address.iter().enumerate() {
+        key[1 + i] = *byte;
+    }
+    REMOTE4.get(Key::new(8 + 32, key)).copied().unwrap_or(0)
 }
 
 /// Rules that accept an IPv6 remote address.
 #[inline(always)]
-pub fn accept_remote6(address: [u8; 16]) -> u64 {
-    REMOTE6.get(Key::new(128, address)).copied().unwrap_or(0)
+pub fn accept_remote6(dimensions: u64, address: [u8; 16]) -> u64 {
+    let mut key = [bank::of(dimensions) as u8; 17];
+    for (i, byte) in address.iter().enumerate() {
+        key[1 + i] = *byte;
+    }
+    REMOTE6.get(Key::new(8 + 128, key)).copied().unwrap_or(0)
 }

@@ -2,7 +2,7 @@
 //!
 //! A task is named in several ways: by its thread group, its cgroups, its user, its
 //! name, the file it executes. Each way that some rule uses is one look-up, which
-//! gives the rules that target it and those that spare it.
+//! gives the classes it is in and those it is excluded from.
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::{
@@ -27,18 +27,21 @@ static TASK_COMM: Global<u32> = Global::new(0);
 /// The host's first process: ids are those of the initial pid namespace.
 const INIT: u32 = 1;
 
-/// Rules that target the current task, wherever the program is attached.
+/// Classes of the current task, wherever the program is attached. In a session of `run`
+/// nobody outside of its cgroup is in any.
 #[inline(always)]
 pub fn of_task(dimensions: u64) -> u64 {
-    of_running(dimensions)
-        | if in_run_cgroup(dimensions) {
-            slot(control::RUN_MASK)
-        } else {
-            0
-        }
+    if dimensions & dims::RUN_CGROUP == 0 {
+        return of_running(dimensions);
+    }
+    if in_run_cgroup() {
+        of_running(dimensions) | slot(control::RUN_MASK)
+    } else {
+        0
+    }
 }
 
-/// Rules that target the current task, for a program that is attached to the
+/// Classes of the current task, for a program that is attached to the
 /// run cgroup itself where there is one: its membership is settled.
 #[inline(always)]
 pub fn of_task_in_cgroup(dimensions: u64) -> u64 {
@@ -58,7 +61,7 @@ fn of_running(dimensions: u64) -> u64 {
     murphy_targets(dimensions)
 }
 
-/// Rules that target the current task by what it is named. Whoever is none pays for the
+/// Classes of the current task by what it is named. Whoever is none pays for the
 /// look-ups of the dimensions in use; exemptions are asked for the others only.
 ///
 /// A global function, which the verifier looks at once for each program.
@@ -87,13 +90,13 @@ pub extern "C" fn murphy_targets(dimensions: u64) -> u64 {
     if dimensions & dims::COMMS != 0 {
         named = named.or(by_name());
     }
-    if named.rules() == 0 || is_exempt(process) {
+    if named.classes() == 0 || is_exempt(process) {
         return 0;
     }
     if dimensions & dims::COMMS == 0 && dimensions & dims::SPARED_COMMS != 0 {
         named = named.or(by_name());
     }
-    named.rules()
+    named.classes()
 }
 
 #[inline(always)]
@@ -168,10 +171,7 @@ fn is_exempt(process: u32) -> bool {
 }
 
 #[inline(always)]
-fn in_run_cgroup(dimensions: u64) -> bool {
-    if dimensions & dims::RUN_CGROUP == 0 {
-        return false;
-    }
+fn in_run_cgroup() -> bool {
     let level = slot(control::RUN_CGROUP_LEVEL) as i32;
     // SAFETY: the helper takes any level and answers 0 for one that is not there.
     let ancestor = unsafe { bpf_get_current_ancestor_cgroup_id(level) };

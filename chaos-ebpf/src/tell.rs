@@ -11,7 +11,7 @@ use chaos_common::event::{Event, kind, verdict};
 
 use crate::atomic;
 use crate::gate::{VERDICT, VERDICT_BITS};
-use crate::maps::{CONTROL, EVENTS, control as slot};
+use crate::maps::{CONTROL, EVENTS, RULES, control as slot};
 
 /// Who does the operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Detail {
 /// of [`crate::gate::murphy_ask`].
 #[inline(always)]
 pub fn tell(by: By, operation: u32, rule: u32, answer: u64, now: u64, detail: &Detail) {
-    // 11 + 6 + 3 + 16 bits, a byte or two each.
+    // 11 + 7 + 3 + 16 bits, a byte or two each.
     let packed = u64::from(operation & 0xffff)
         | u64::from(rule & 0xff) << 16
         | u64::from(detail.kind & 0xff) << 24
@@ -132,14 +132,20 @@ extern "C" fn murphy_tell(packed: u64, answer: u64, now: u64, first: u64, second
 
 #[inline(always)]
 fn unpack(packed: u64, answer: u64, now: u64, first: u64, second: u64) -> Event {
+    // Listeners know a rule by its slot, and its time since it joined the others.
+    let number = (packed >> 16) as u32 & 0xff;
+    let (rule, since) = RULES
+        .get(number)
+        .map_or((number, 0), |rule| (rule.slot, rule.since_ns));
+    let armed = slot(control::ARMED_AT).saturating_add(since);
     Event {
         time_ns: now,
-        elapsed_ns: now.saturating_sub(slot(control::ARMED_AT)),
+        elapsed_ns: now.saturating_sub(armed),
         n: answer >> VERDICT_BITS,
         detail: [first, second],
         pid: 0,
         tid: 0,
-        rule: (packed >> 16) as u32 & 0xff,
+        rule,
         operation: packed as u32 & 0xffff,
         verdict: (answer & VERDICT) as u32,
         kind: (packed >> 24) as u32 & 0xff,

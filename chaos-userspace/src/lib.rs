@@ -2,8 +2,8 @@
 //!
 //! Architecture invariants: [`faults`] knows neither kernel nor machine; [`plan`]
 //! is a value without side effects; [`kernel`] is the only place that imports
-//! aya; [`engine`] owns every guard; [`state`] knows what is active on the machine;
-//! [`cli`] parses, shows, and exits.
+//! aya; [`seccomp`] is pure user space; [`engine`] owns every guard; [`state`] knows what
+//! is active on the machine; [`cli`] parses, shows, and exits.
 
 pub mod audit;
 pub mod cli;
@@ -11,8 +11,14 @@ pub mod convert;
 pub mod engine;
 pub mod experiment;
 pub mod faults;
+mod guard;
+pub mod injector;
 pub mod kernel;
 pub mod plan;
 pub mod policy;
 pub mod report;
+pub mod seccomp;
+pub mod serve;
 pub mod state;
+
+pub use guard::{Guard, Injection, InjectionError, KEEPALIVE, beside_this_program};

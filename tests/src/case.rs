@@ -40,15 +40,6 @@ pub fn case(
     }
 }
 
-impl Case {
-    /// For a test that makes nothing in the kernel: nothing is searched for before and after.
-    #[must_use]
-    pub fn unwatched(mut self) -> Self {
-        self.watched = false;
-        self
-    }
-}
-
 /// Raised by [`skip`].
 #[derive(Debug)]
 struct Skipped(String);

@@ -23,7 +23,10 @@
 pub mod bpf;
 pub mod calls;
 mod case;
+pub mod dns;
 pub mod expect;
+pub mod hosts;
+pub mod http;
 pub mod leftovers;
 mod need;
 pub mod net;

@@ -27,7 +27,12 @@ pub struct Echo {
 impl Echo {
     /// Starts one on a free port of 127.0.0.1.
     pub fn start() -> Result<Self> {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::at("127.0.0.1:0")
+    }
+
+    /// Starts one at another address; port 0 is a free one.
+    pub fn at(address: &str) -> Result<Self> {
+        let tcp = TcpListener::bind(address)?;
         let address = tcp.local_addr()?;
         let udp = UdpSocket::bind(address)?;
         thread::spawn(move || {

@@ -20,6 +20,7 @@ use crate::{Program, program};
 ///
 /// - `connect ADDRESS N`: TCP connections, closed at once
 /// - `udp ADDRESS N`: datagrams of one byte, sent on an unconnected socket
+/// - `ask ADDRESS N`: datagrams of one byte on a connected socket, each answered within two seconds
 /// - `echo ADDRESS N`: one byte there and back on one TCP connection, N times
 /// - `open PATH N`: opens for reading
 /// - `write PATH N`, `read PATH N`: one byte at a time, on one descriptor
@@ -130,6 +131,21 @@ fn step_by_name(step: &str, what: &str) -> Result<Step> {
             };
             let socket = UdpSocket::bind(any)?;
             Box::new(move || socket.send_to(b"x", address).map(drop))
+        }
+        "ask" => {
+            let address: SocketAddr = what.parse()?;
+            let any = if address.is_ipv4() {
+                "0.0.0.0:0"
+            } else {
+                "[::]:0"
+            };
+            let socket = UdpSocket::bind(any)?;
+            socket.connect(address)?;
+            socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+            Box::new(move || {
+                socket.send(b"x")?;
+                socket.recv(&mut [0]).map(drop)
+            })
         }
         "echo" => {
             let mut stream = TcpStream::connect(what.parse::<SocketAddr>()?)?;

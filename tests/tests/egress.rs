@@ -24,6 +24,11 @@ fn main() -> ExitCode {
         case("port, address and protocol narrow it down", net(), filters),
         case("IPv6 is hit too", net(), ipv6),
         case(
+            "a black hole, and a partition from named addresses",
+            net(),
+            cut,
+        ),
+        case(
             "ping's replies agree with the count",
             needs![Root, Cgroup2, Atomics, Tool("ping")],
             ping,
@@ -121,6 +126,23 @@ fn ipv6() -> Outcome {
         "{}",
         hit.victim
     );
+    Ok(())
+}
+
+fn cut() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    for (fault, lost) in [
+        ("net:blackhole", 1),
+        ("egress:partition:dst=127.0.0.1", 1),
+        ("ingress:partition:dst=127.0.0.0/8,10.0.0.1", 1),
+        ("net:partition:dst=10.0.0.0/8,[::1]", 0),
+    ] {
+        let hit = Hit::run(&["-e", fault], &["ask", &address, "1"])?;
+        let seen = if lost == 1 { "EAGAIN" } else { "ok" };
+        ensure!(hit.seen(seen) == 1, "{fault}: {}", hit.victim);
+        ensure!(hit.count(0, "injected") == lost, "{fault}: {}", hit.report);
+    }
     Ok(())
 }
 

@@ -14,13 +14,19 @@ mod experiment {
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tests::{Case, case, needs};
+use anyhow::ensure;
+use tests::{Case, Outcome, case, needs};
 
 use experiment::{compare, native};
 
 fn main() -> ExitCode {
     let injects = || needs![Root, Cgroup2, Atomics];
-    let mut cases: Vec<Case> = vec![
+    let cases: [Case; 9] = [
+        case(
+            "every case comes to the same under chaos run",
+            needs![ChaosToolkit],
+            cases,
+        ),
         case("a fault of an experiment's own", injects(), native::fault),
         case(
             "a fault ends with an interrupted experiment",
@@ -42,23 +48,41 @@ fn main() -> ExitCode {
             native::probes,
         ),
     ];
-    for file in files() {
-        let name = file
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .replace('-', " ");
-        let test = case(
-            format!("as chaos run: {name}"),
-            needs![ChaosToolkit],
-            move || compare::agree(&file),
-        );
-        cases.push(test.unwatched());
-    }
     tests::run(cases)
 }
 
-/// The cases; none in a guest, which has neither these files nor Chaos Toolkit.
+/// All cases, or with `MURPHY_CASE` those whose names contain its value.
+fn cases() -> Outcome {
+    let wanted = std::env::var("MURPHY_CASE").unwrap_or_default();
+    let name = |file: &Path| {
+        file.file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let files: Vec<_> = files()
+        .into_iter()
+        .filter(|file| name(file).contains(&wanted))
+        .collect();
+    ensure!(!files.is_empty(), "no case is called {wanted:?}");
+    let mut wrong = Vec::new();
+    for file in &files {
+        if let Err(error) = compare::agree(file) {
+            wrong.push(format!("=== {}\n{error:#}", name(file)));
+        }
+    }
+    ensure!(
+        wrong.is_empty(),
+        "{} of {} cases differ\n{}",
+        wrong.len(),
+        files.len(),
+        wrong.join("\n")
+    );
+    tests::note(&format!("{} experiments agree with chaos run", files.len()));
+    Ok(())
+}
+
+/// The files of the cases. A guest has neither them nor Chaos Toolkit.
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
     let mut files: Vec<_> = std::fs::read_dir(folder)

@@ -125,7 +125,7 @@ impl Scene {
         murphy(args).env("MURPHY_RUN_DIR", self.state.path())
     }
 
-    /// Connections are refused for 200 ms or so, and half of the packets lost.
+    /// Connections are refused for 400 ms or so, and half of the packets lost.
     fn start(&self, verb: Verb) -> Result<ChildGuard> {
         let faults = ["-e", REFUSED, "-e", "net:loss=50%:proto=udp"];
         match verb {
@@ -142,7 +142,7 @@ impl Scene {
                 ]))
                 .spawn(),
             Verb::Inject => self
-                .murphy(&["inject", "-q", "--for", "200ms"])
+                .murphy(&["inject", "-q", "--for", "400ms"])
                 .args(faults)
                 .args(["--pid", &self.target.pid().to_string()])
                 .spawn(),
@@ -159,7 +159,10 @@ impl Scene {
         let mut murphy = self.start(verb)?;
         let hit = |murphy: &ChildGuard| match verb {
             Verb::Run => murphy.stdout().is_ok_and(|text| !text.is_empty()),
-            Verb::Inject => self.last_of_target().as_deref() == Some("ECONNREFUSED"),
+            Verb::Inject => self
+                .target
+                .stdout()
+                .is_ok_and(|text| text.contains("ECONNREFUSED")),
         };
         wait_until(PATIENCE, || hit(&murphy)).context("it never hits")?;
         let armed = begun.elapsed();

@@ -17,6 +17,11 @@ fn main() -> ExitCode {
             network,
         ),
         case(
+            "of the netem programs",
+            needs![Root, Cgroup2, Atomics, Netem],
+            netem,
+        ),
+        case(
             "of the LSM programs",
             needs![Root, Cgroup2, Atomics, BpfLsm],
             lsm,
@@ -30,6 +35,12 @@ fn network() -> Outcome {
         "connect:error=EPERM:port=1:dst=192.0.2.0/24",
         "-e",
         "net:loss=1%:port=1:sport=1:dst=[2001:db8::]/32:proto=17",
+        "-e",
+        "dns:rcode=REFUSED:name=*.example.com:port=1",
+        "-e",
+        "egress:reset:port=1",
+        "-e",
+        "egress:unreachable=net:port=1",
     ];
     walked(
         &faults,
@@ -38,10 +49,21 @@ fn network() -> Outcome {
             "murphy_connect6",
             "murphy_socket",
             "murphy_egress",
+            "murphy_dns",
+            "murphy_reset",
+            "murphy_unreach",
             "murphy_ingress",
             "murphy_exec",
         ],
     )
+}
+
+fn netem() -> Outcome {
+    let faults = [
+        "-e",
+        "net:delay=1ms:port=1:sport=1:dst=[2001:db8::]/32:proto=17",
+    ];
+    walked(&faults, &["murphy_hold_out", "murphy_hold_in"])
 }
 
 fn lsm() -> Outcome {

@@ -3,6 +3,8 @@
 //! A kernel in the cache is a folder with `vmlinuz`, `release` (what `uname -r` says), `boot/NN-x.ko`
 //! (the modules that reach the root file system, in loading order) and `modules.sqfs` (all of them).
 
+pub(crate) mod build;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -227,7 +229,7 @@ fn stem(file: &str) -> &str {
 pub(crate) fn find(cache: &Cache, name: &str) -> Result<Kernel> {
     let path = Path::new(name);
     let is_suite = SUITES.iter().any(|s| s.name == name);
-    let dir = if is_suite || name == "override" {
+    let dir = if is_suite || name == build::NAME {
         cache.kernel(name)
     } else if path.exists() {
         path.to_path_buf()
@@ -249,7 +251,7 @@ pub(crate) fn find(cache: &Cache, name: &str) -> Result<Kernel> {
     }
     let image = dir.join("vmlinuz");
     if !image.is_file() {
-        let remedy = if name == "override" {
+        let remedy = if name == build::NAME {
             "cargo xtask kernel override"
         } else {
             "cargo xtask setup --only vm"

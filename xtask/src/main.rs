@@ -25,6 +25,7 @@ use clap::Parser as _;
 enum Cli {
     Setup(setup::Args),
     Ebpf(ebpf::Args),
+    Kernel(kernels::build::Args),
     Vm(vm::Args),
     Test(test::Args),
     Bench(bench::Args),
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let done = sh::catch_interrupts().and_then(|()| match cli {
         Cli::Setup(args) => setup::run(&args).map(|()| 0),
         Cli::Ebpf(args) => ebpf::run(args).map(|()| 0),
+        Cli::Kernel(args) => kernels::build::run(&args).map(|()| 0),
         Cli::Vm(args) => Ok(vm::run(&args)),
         Cli::Test(args) => Ok(test::run(&args)),
         Cli::Bench(args) => bench::run(&args).map(|()| 0),

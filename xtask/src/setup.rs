@@ -22,7 +22,9 @@ const VM_PACKAGES: [&str; 8] = [
 ];
 
 /// Packages that tests on this machine call.
-const TEST_PACKAGES: [&str; 10] = [
+const TEST_PACKAGES: [&str; 12] = [
+    "dnsmasq-base",
+    "dnsutils",
     "iproute2",
     "iputils-ping",
     "kmod",

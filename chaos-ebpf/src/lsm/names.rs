@@ -14,8 +14,8 @@ use aya_ebpf::macros::{lsm, map};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{HashMap, LpmTrie};
 use aya_ebpf::programs::LsmContext;
-use chaos_common::lsm::{NAME, NAME_KEY, TREE_DEPTH};
-use chaos_common::{control, dims};
+use chaos_common::lsm::{NAME, NAME_KEY, TREE_DEPTH, folder};
+use chaos_common::{bank, control, dims};
 use chaos_ebpf::maps::{control as slot, set_control};
 
 use crate::subject::{FILE_INODE, dentry_inode, read};
@@ -27,14 +27,14 @@ static DENTRY_PARENT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static DENTRY_NAME: Global<u32> = Global::new(0);
 
-/// Directory, then the name of an entry with the 0 that ends it, or the beginning of one without → rules that mean it. Each
+/// [`folder`], then the name of an entry with the 0 that ends it, or the beginning of one without → rules that mean it. Each
 /// entry holds the union of those that cover it.
 #[map]
-static NAMES: LpmTrie<[u8; NAME_KEY], u64> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+static ENTRIES: LpmTrie<[u8; NAME_KEY], u64> = LpmTrie::with_max_entries(2048, BPF_F_NO_PREALLOC);
 
-/// Directory → rules that mean everything below it.
+/// [`folder`] → rules that mean everything below it.
 #[map]
-static TREES: HashMap<u64, u64> = HashMap::with_max_entries(1024, 0);
+static TREES: HashMap<u64, u64> = HashMap::with_max_entries(2048, 0);
 
 #[repr(C)]
 struct Entry {
@@ -54,7 +54,7 @@ pub(crate) extern "C" fn murphy_named(entry: u64, dimensions: u64) -> u64 {
         return 0;
     };
     let mut key = Entry {
-        directory: dentry_inode(parent).map_or(0, |inode| inode as u64),
+        directory: key_of(parent, dimensions),
         name: [0; NAME],
     };
     if let Some(name) = read::<*const c_void>(entry, DENTRY_NAME.load()) {
@@ -63,7 +63,7 @@ pub(crate) extern "C" fn murphy_named(entry: u64, dimensions: u64) -> u64 {
     }
     // SAFETY: as many bytes, without padding.
     let bytes: [u8; NAME_KEY] = unsafe { core::mem::transmute(key) };
-    let rules = NAMES.get(Key::new(NAME_KEY as u32 * 8, bytes));
+    let rules = ENTRIES.get(Key::new(NAME_KEY as u32 * 8, bytes));
     let mut rules = rules.copied().unwrap_or(0);
     if dimensions & dims::TREES == 0 {
         return rules;
@@ -73,7 +73,7 @@ pub(crate) extern "C" fn murphy_named(entry: u64, dimensions: u64) -> u64 {
         let Some(parent) = read::<*const c_void>(at, DENTRY_PARENT.load()) else {
             break;
         };
-        let directory = dentry_inode(parent).map_or(0, |inode| inode as u64);
+        let directory = key_of(parent, dimensions);
         // SAFETY: values are u64s that user space replaces one entry at a time.
         rules |= unsafe { TREES.get(directory) }.copied().unwrap_or(0);
         if parent == at {
@@ -82,6 +82,13 @@ pub(crate) extern "C" fn murphy_named(entry: u64, dimensions: u64) -> u64 {
         at = parent;
     }
     rules
+}
+
+/// How a folder stands in the keys of the bank in force; nothing stands there for one without an inode.
+#[inline(always)]
+fn key_of(directory: *const c_void, dimensions: u64) -> u64 {
+    let inode = dentry_inode(directory).map_or(0, |inode| inode as u64);
+    folder(inode, bank::of(dimensions))
 }
 
 /// Tells user space by which inode the kernel knows a directory that it opens.

@@ -6,7 +6,7 @@ use aya_ebpf::Global;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use chaos_common::{control, dims};
 use chaos_ebpf::gate;
-use chaos_ebpf::maps::control as slot;
+use chaos_ebpf::maps::banked;
 use chaos_ebpf::tell::Detail;
 
 use crate::names::murphy_named;
@@ -72,12 +72,12 @@ impl Subject {
         let mut rules = u64::MAX;
         if dimensions & dims::FD_KIND != 0 {
             rules &= match self.mode() {
-                Some(mode) => gate::accept_file_mode(mode),
-                None => gate::accept_no_file(),
+                Some(mode) => gate::accept_file_mode(dimensions, mode),
+                None => gate::accept_no_file(dimensions),
             };
         }
         if dimensions & dims::PATH != 0 {
-            rules &= slot(control::ANY_PATH)
+            rules &= banked(dimensions, control::ANY_PATH)
                 | murphy_named(self.dentry() as u64, dimensions)
                 | murphy_named(self.second, dimensions);
         }
@@ -98,10 +98,8 @@ impl Subject {
     /// `i_mode`; `None` if there is no file.
     #[inline(always)]
     fn mode(&self) -> Option<u16> {
-        if self.is(Shape::Socket) {
-            return Some(SOCKET);
-        }
-        read(self.inode()?, INODE_MODE.load())
+        let mode = murphy_mode(self.shape, self.first as u64);
+        (mode != NO_MODE).then_some(mode as u16)
     }
 
     #[inline(always)]
@@ -131,6 +129,24 @@ impl Subject {
         };
         found.unwrap_or(core::ptr::null())
     }
+}
+
+/// [`murphy_mode`] of what is no file.
+const NO_MODE: u64 = u64::MAX;
+
+/// `i_mode` of what a hook is handed. A global function, which the verifier looks at once and not on each way that
+/// leads through [`gate::pass`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn murphy_mode(shape: u64, first: u64) -> u64 {
+    let subject = Subject::new(shape, first, 0);
+    if subject.is(Shape::Socket) {
+        return u64::from(SOCKET);
+    }
+    let mode = subject
+        .inode()
+        .and_then(|inode| read::<u16>(inode, INODE_MODE.load()));
+    mode.map_or(NO_MODE, u64::from)
 }
 
 /// The inode of an entry of a directory, if it has one.

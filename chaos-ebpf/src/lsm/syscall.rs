@@ -11,7 +11,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap};
 use aya_ebpf::programs::LsmContext;
 use aya_ebpf::{EbpfContext as _, Global};
-use chaos_common::lsm::{Place, REPEATED};
+use chaos_common::lsm::{Place, REPEATED, THREADS};
 use chaos_common::{control, ops};
 use chaos_ebpf::maps::control as slot;
 use chaos_ebpf::tell::By;
@@ -40,9 +40,9 @@ static TASK_REAL_CRED: Global<u32> = Global::new(0);
 static CALLS: Array<u32> = Array::with_max_entries(ops::SYSCALLS, 0);
 
 /// Thread → what was decided about the [`REPEATED`] call it is in: 0 or a negative
-/// errno. One entry unless in use.
+/// errno.
 #[map]
-static DECIDED: LruHashMap<u32, i64> = LruHashMap::with_max_entries(1, 0);
+static DECIDED: LruHashMap<u32, i64> = LruHashMap::with_max_entries(THREADS, 0);
 
 /// Where [`murphy_call`] finds the place and the shape in its first argument.
 const SHAPE_SHIFT: u32 = 16;
@@ -61,8 +61,8 @@ pub(crate) fn ask(
     first: usize,
     second: Option<usize>,
 ) -> i32 {
-    let rules = target::of_task(slot(control::DIMS));
-    if rules == 0 {
+    let classes = target::of_task(slot(control::DIMS));
+    if classes == 0 {
         return 0;
     }
     let what = u64::from(place.number()) | (shape as u64) << SHAPE_SHIFT;
@@ -71,7 +71,7 @@ pub(crate) fn ask(
         _ => argument(ctx, first),
     };
     let second = second.map_or(0, |second| argument(ctx, second));
-    gate::errno(murphy_call(what, rules, first, second) as i64)
+    gate::errno(murphy_call(what, classes, first, second) as i64)
 }
 
 /// An argument of the hook as a plain number, which a global function takes; as the
@@ -87,7 +87,7 @@ fn argument(ctx: &LsmContext, number: usize) -> u64 {
 /// A global function, which keeps the programs small; it takes numbers only.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn murphy_call(what: u64, rules: u64, first: u64, second: u64) -> u64 {
+extern "C" fn murphy_call(what: u64, classes: u64, first: u64, second: u64) -> u64 {
     let Some(number) = native_call() else {
         return 0;
     };
@@ -105,19 +105,17 @@ extern "C" fn murphy_call(what: u64, rules: u64, first: u64, second: u64) -> u64
         return 0;
     }
     let subject = Subject::new(what >> SHAPE_SHIFT, first, second);
-    let mut matched = false;
-    let injection = gate::pass(
+    let mut asked = false;
+    let injection = gate::pass_noting(
         number,
-        |_| rules,
+        |_| classes,
         |dimensions| subject.accept(dimensions),
         By::Task,
-        || {
-            matched = true;
-            subject.detail()
-        },
+        || subject.detail(),
+        || asked = true,
     );
     let answer = injection.map_or(0, |injection| i64::from(injection.errno()));
-    if matched && call & REPEATED != 0 {
+    if asked && call & REPEATED != 0 {
         // A full map forgets another thread's call: that one may be decided about twice.
         let _ = DECIDED.insert(thread, answer, 0);
     }

@@ -21,7 +21,7 @@ const REFUSE: i32 = 0;
 pub(crate) fn murphy_connect4(ctx: SockAddrContext) -> i32 {
     try_connect(
         &ctx,
-        |ctx| accept_remote4(address4(ctx).to_ne_bytes()),
+        |ctx, dimensions| accept_remote4(dimensions, address4(ctx).to_ne_bytes()),
         |ctx| Detail::remote4(address4(ctx), port(ctx)),
     )
 }
@@ -30,9 +30,10 @@ pub(crate) fn murphy_connect4(ctx: SockAddrContext) -> i32 {
 pub(crate) fn murphy_connect6(ctx: SockAddrContext) -> i32 {
     try_connect(
         &ctx,
-        |ctx| {
+        |ctx, dimensions| {
             // SAFETY: 16 bytes into 16 bytes.
-            accept_remote6(unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address6(ctx)) })
+            let address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address6(ctx)) };
+            accept_remote6(dimensions, address)
         },
         |ctx| Detail::remote6(address6(ctx), port(ctx)),
     )
@@ -67,14 +68,14 @@ fn port(ctx: &SockAddrContext) -> u16 {
 #[inline(always)]
 fn try_connect(
     ctx: &SockAddrContext,
-    accept_address: impl FnOnce(&SockAddrContext) -> u64,
+    accept_address: impl FnOnce(&SockAddrContext, u64) -> u64,
     detail: impl FnOnce(&SockAddrContext) -> Detail,
 ) -> i32 {
     socket::own_by_task(ctx);
     let accept = |dimensions| {
         let mut mask = gate::accept_remote_port(dimensions, port(ctx));
         if dimensions & dims::REMOTE != 0 {
-            mask &= accept_address(ctx);
+            mask &= accept_address(ctx, dimensions);
         }
         mask
     };

@@ -7,12 +7,12 @@
 
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use chaos_common::ops;
+use chaos_common::{mark as marks, ops};
 use chaos_ebpf::gate;
 use chaos_ebpf::tell::By;
 
 use crate::packet::{self, Direction};
-use crate::socket;
+use crate::{mark, socket};
 
 const PROCEED: i32 = 1;
 const DROP: i32 = 0;
@@ -20,10 +20,19 @@ const DROP: i32 = 0;
 #[cgroup_skb(ingress)]
 pub(crate) fn murphy_ingress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
+    // Over the loopback interface: rules for both directions were asked when it left.
+    let asked = mark::of(skb) & marks::LOSS != 0;
     let injection = gate::pass(
         ops::INGRESS,
-        |_| socket::rules_of(skb),
-        |dimensions| packet::accept(skb, dimensions, Direction::Ingress),
+        |_| socket::classes_of(skb),
+        |dimensions| {
+            let accepted = packet::accept(skb, dimensions, Direction::Ingress);
+            if asked {
+                accepted & !gate::named_by(dimensions, ops::EGRESS)
+            } else {
+                accepted
+            }
+        },
         By::Unknown,
         || packet::detail(skb),
     );

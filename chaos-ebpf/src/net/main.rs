@@ -4,12 +4,17 @@
 #![no_main]
 
 mod connect;
+mod craft;
+mod dns;
 mod egress;
 mod ingress;
 mod mark;
 mod netem;
 mod owner;
 mod packet;
+mod query;
+mod reset;
 mod socket;
+mod unreachable;
 
 chaos_ebpf::provenance!();

@@ -14,9 +14,9 @@
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use chaos_common::{mark as marks, ops};
+use chaos_common::{control, mark as marks, ops};
 use chaos_ebpf::gate;
-use chaos_ebpf::maps::OPS;
+use chaos_ebpf::maps::control as slot;
 use chaos_ebpf::tell::By;
 
 use crate::packet::{self, Direction};
@@ -71,25 +71,21 @@ fn leaving(skb: *mut __sk_buff, mine: u32) -> u32 {
     if seen & marks::NETEM != 0 {
         return NOBODY;
     }
-    let rules = socket::rules_of(skb) & OPS.get(ops::EGRESS_NETEM).copied().unwrap_or(0);
-    if rules == 0 {
+    let classes = socket::classes_of(skb);
+    if classes == 0 {
+        return NOBODY;
+    }
+    let dimensions = slot(control::DIMS);
+    if gate::murphy_rules(dimensions, classes) & gate::named_by(dimensions, ops::EGRESS_NETEM) == 0
+    {
         return NOBODY;
     }
     mark::set(skb, seen | marks::NETEM);
-    let injection = gate::pass(
-        ops::EGRESS_NETEM,
-        |_| rules,
-        |dimensions| packet::accept(skb, dimensions, Direction::Egress),
-        By::Unknown,
-        || packet::detail(skb),
-    );
-    match injection {
-        Some(injection) => {
-            mark::set(skb, seen | marks::NETEM | marks::AWAY);
-            injection.rule + 1
-        }
-        None => NOBODY,
+    let rule = murphy_hold(skb, classes, LEAVES);
+    if rule != 0 {
+        mark::set(skb, seen | marks::NETEM | marks::AWAY);
     }
+    rule as u32
 }
 
 /// The same for one on its way in. The kernel does not classify it again when it is back.
@@ -100,21 +96,50 @@ fn arriving(skb: *mut __sk_buff, _: u32) -> u32 {
         return NOBODY;
     }
     // Over the loopback interface: rules for both directions were asked when it left.
-    let asked = if seen & marks::NETEM != 0 {
-        OPS.get(ops::EGRESS_NETEM).copied().unwrap_or(0)
+    let way = if seen & marks::NETEM != 0 {
+        ASKED
     } else {
-        0
+        ARRIVES
+    };
+    let classes = owner::murphy_owner(skb);
+    mark::set(skb, seen | marks::ARRIVED);
+    murphy_hold(skb, classes, way) as u32
+}
+
+/// What [`murphy_hold`] is told of a packet: it leaves,
+const LEAVES: u64 = 0;
+/// it arrives,
+const ARRIVES: u64 = 1;
+/// or it arrives, and the rules for both directions were asked when it left.
+const ASKED: u64 = 2;
+
+/// Asks the rules; the number, counted from 1, of the one that hits, or [`NOBODY`].
+///
+/// A global function, which the verifier looks at once, whatever marks led there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn murphy_hold(skb: *mut __sk_buff, classes: u64, way: u64) -> u64 {
+    let (operation, direction) = if way == LEAVES {
+        (ops::EGRESS_NETEM, Direction::Egress)
+    } else {
+        (ops::INGRESS_NETEM, Direction::Ingress)
     };
     let injection = gate::pass(
-        ops::INGRESS_NETEM,
-        |_| owner::of_arriving(skb) & !asked,
-        |dimensions| packet::accept(skb, dimensions, Direction::Ingress),
+        operation,
+        |_| classes,
+        |dimensions| {
+            let accepted = packet::accept(skb, dimensions, direction);
+            if way == ASKED {
+                accepted & !gate::named_by(dimensions, ops::EGRESS_NETEM)
+            } else {
+                accepted
+            }
+        },
         By::Unknown,
         || packet::detail(skb),
     );
-    mark::set(skb, seen | marks::ARRIVED);
     match injection {
-        Some(injection) => injection.rule + 1,
-        None => NOBODY,
+        Some(injection) => u64::from(injection.rule) + 1,
+        None => u64::from(NOBODY),
     }
 }

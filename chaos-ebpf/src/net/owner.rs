@@ -14,9 +14,12 @@ use crate::socket;
 /// The namespace of the interface (`BPF_F_CURRENT_NETNS`).
 const CURRENT_NETNS: u64 = u64::MAX;
 
-/// Rules that target the owner of the socket that a packet will arrive at.
-#[inline(always)]
-pub(crate) fn of_arriving(skb: *mut __sk_buff) -> u64 {
+/// Classes of the owner of the socket that a packet will arrive at.
+///
+/// A global function, as [`packet::accept`] is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn murphy_owner(skb: *mut __sk_buff) -> u64 {
     let Some((ends, tcp)) = packet::ends(skb) else {
         return 0;
     };
@@ -24,10 +27,10 @@ pub(crate) fn of_arriving(skb: *mut __sk_buff) -> u64 {
     if socket.is_null() {
         return 0;
     }
-    let rules = socket::rules(socket);
+    let classes = socket::classes(socket);
     // SAFETY: a socket that the look-up gave, tested for null.
     unsafe { bpf_sk_release(socket.cast()) };
-    rules
+    classes
 }
 
 #[inline(always)]

@@ -10,10 +10,10 @@ use chaos_ebpf::gate;
 use chaos_ebpf::maps::{accept_remote4, accept_remote6};
 use chaos_ebpf::tell::Detail;
 
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(crate) const ETH_P_IP: u16 = 0x0800;
+pub(crate) const ETH_P_IPV6: u16 = 0x86dd;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 const DCCP: u8 = 33;
 const SCTP: u8 = 132;
 const UDPLITE: u8 = 136;
@@ -24,8 +24,8 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const OPTIONS: u8 = 60;
-/// How many of them are looked behind: RFC 8200 has each but the options once, those twice.
-const EXTENSIONS: usize = 6;
+/// How many of them are looked behind; more than two are seldom seen.
+const EXTENSIONS: usize = 4;
 
 /// Which way a packet goes: it decides which end is the remote one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,21 @@ pub(crate) fn accept(skb: *mut __sk_buff, dimensions: u64, direction: Direction)
     if dimensions & dims::PACKET == 0 {
         return u64::MAX;
     }
+    murphy_accept(skb, dimensions, u64::from(direction == Direction::Egress))
+}
+
+/// The part of [`accept`] that looks into the packet.
+///
+/// A global function, which the verifier looks at once, whatever led there; and with a stack
+/// of its own: 512 bytes is all there is for what is called in a row.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn murphy_accept(skb: *mut __sk_buff, dimensions: u64, leaves: u64) -> u64 {
+    let direction = if leaves != 0 {
+        Direction::Egress
+    } else {
+        Direction::Ingress
+    };
     // SAFETY: the context is valid for the program's whole run.
     match u16::from_be(unsafe { (*skb).protocol } as u16) {
         ETH_P_IP => accept4(skb, dimensions, direction),
@@ -85,41 +100,22 @@ impl Transport {
         }
     }
 
-    /// Behind the extension headers of RFC 8200, as many as [`EXTENSIONS`]. Encrypted ones
-    /// (ESP) end the walk: nobody can look behind them.
+    /// Behind the extension headers of RFC 8200.
     #[inline(always)]
     fn behind6(skb: *mut __sk_buff, next: u8) -> Self {
-        let mut at = Self {
-            protocol: next,
-            offset: 40,
-            headless: false,
-        };
-        for _ in 0..EXTENSIONS {
-            if !matches!(
-                at.protocol,
-                HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | OPTIONS
-            ) {
-                break;
-            }
-            // Next header, length, and of a fragment its place in the packet.
-            let Some(header) = load::<[u8; 4]>(skb, at.offset) else {
-                break;
+        if !is_extension(next) {
+            return Self {
+                protocol: next,
+                offset: 40,
+                headless: false,
             };
-            at.offset += match at.protocol {
-                FRAGMENT => {
-                    at.headless = u16::from_be_bytes([header[2], header[3]]) & 0xfff8 != 0;
-                    8
-                }
-                // RFC 4302: in units of four bytes, less two.
-                AUTHENTICATION => (u32::from(header[1]) + 2) * 4,
-                _ => (u32::from(header[1]) + 1) * 8,
-            };
-            at.protocol = header[0];
-            if at.headless {
-                break;
-            }
         }
-        at
+        let packed = behind_extensions(skb, u64::from(next));
+        Self {
+            protocol: packed as u8,
+            offset: (packed >> 8) as u32 & 0xffff,
+            headless: packed >> 32 != 0,
+        }
     }
 
     /// Source and destination port, in network byte order, of what has them.
@@ -130,6 +126,47 @@ impl Transport {
         }
         load::<[u8; 4]>(skb, self.offset)
     }
+}
+
+#[inline(always)]
+fn is_extension(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | OPTIONS
+    )
+}
+
+/// Walks behind the extension headers of RFC 8200, as many as [`EXTENSIONS`]: a byte of the
+/// protocol, two of the offset, then whether the transport header is in another fragment.
+/// Encrypted headers (ESP) end the walk: nobody can look behind them.
+///
+/// Not inlined: it is rare, and would be there three times.
+#[inline(never)]
+fn behind_extensions(skb: *mut __sk_buff, next: u64) -> u64 {
+    let mut protocol = next as u8;
+    let mut offset = 40;
+    let mut headless = 0;
+    for _ in 0..EXTENSIONS {
+        if !is_extension(protocol) || headless != 0 {
+            break;
+        }
+        // Next header, length, and of a fragment its place in the packet.
+        let Some(header) = load::<[u8; 4]>(skb, offset) else {
+            break;
+        };
+        let units = u32::from(header[1]);
+        offset += match protocol {
+            FRAGMENT => {
+                headless = u64::from(u16::from_be_bytes([header[2], header[3]]) & 0xfff8 != 0);
+                8
+            }
+            // RFC 4302: in units of four bytes, less two.
+            AUTHENTICATION => (units + 2) * 4,
+            _ => (units + 1) * 8,
+        };
+        protocol = header[0];
+    }
+    u64::from(protocol) | u64::from(offset & 0xffff) << 8 | headless << 32
 }
 
 /// Both ends of a connection, as `struct bpf_sock_tuple` has them: source and destination
@@ -199,7 +236,7 @@ fn accept4(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
             Direction::Egress => [bytes[16], bytes[17], bytes[18], bytes[19]],
             Direction::Ingress => [bytes[12], bytes[13], bytes[14], bytes[15]],
         };
-        mask &= accept_remote4(remote);
+        mask &= accept_remote4(dimensions, remote);
     }
     if dimensions & PORTS == 0 {
         return mask;
@@ -240,7 +277,7 @@ fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
         for (i, byte) in remote.iter_mut().enumerate() {
             *byte = bytes[start + i];
         }
-        mask &= accept_remote6(remote);
+        mask &= accept_remote6(dimensions, remote);
     }
     if dimensions & PORTS == 0 {
         return mask;
@@ -278,7 +315,7 @@ fn accept_ports(dimensions: u64, direction: Direction, ports: [u8; 4]) -> u64 {
 
 /// Loads bytes counted from the network header, whatever link layer is before it.
 #[inline(always)]
-fn load<T: Copy + Zero>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+pub(crate) fn load<T: Copy + Zero>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     let mut value = T::ZERO;
     fill(skb, offset, &mut value).then_some(value)
 }
@@ -300,7 +337,7 @@ fn fill<T>(skb: *mut __sk_buff, offset: u32, value: &mut T) -> bool {
 }
 
 /// Byte arrays that [`load`] fills without a slice.
-trait Zero {
+pub(crate) trait Zero {
     const ZERO: Self;
 }
 

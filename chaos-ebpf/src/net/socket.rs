@@ -1,6 +1,6 @@
 //! Who owns a socket, so that a packet can be tied to a process.
 //!
-//! A socket's storage holds the rules that target its owner. It is written when
+//! A socket's storage holds the classes of its owner. It is written when
 //! a target creates the socket or connects it, inherited by accepted sockets,
 //! and filled by user space for sockets that existed before.
 //!
@@ -22,7 +22,7 @@ use chaos_ebpf::target;
 
 const PROCEED: i32 = 1;
 
-/// Socket → rules that target its owner.
+/// Socket → classes of its owner.
 #[btf_map]
 static SOCKETS: SocketStorage = SocketStorage::new();
 
@@ -71,9 +71,9 @@ impl SocketStorage {
 
 #[cgroup_sock(sock_create)]
 pub(crate) fn murphy_socket(ctx: SockContext) -> i32 {
-    let rules = target::of_task_in_cgroup(slot(control::DIMS));
-    if rules != 0 {
-        own(ctx.sock, rules);
+    let classes = target::of_task_in_cgroup(slot(control::DIMS));
+    if classes != 0 {
+        own(ctx.sock, classes);
     }
     PROCEED
 }
@@ -81,29 +81,29 @@ pub(crate) fn murphy_socket(ctx: SockContext) -> i32 {
 /// The task that connects a socket owns it, whoever created it.
 #[inline(always)]
 pub(crate) fn own_by_task(ctx: &SockAddrContext) {
-    let rules = target::of_task_in_cgroup(slot(control::DIMS));
-    if rules == 0 {
+    let classes = target::of_task_in_cgroup(slot(control::DIMS));
+    if classes == 0 {
         return;
     }
     // SAFETY: the context is valid for the program's whole run.
     let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
     if !socket.is_null() {
-        own(socket, rules);
+        own(socket, classes);
     }
 }
 
 #[inline(always)]
-fn own(socket: *mut bpf_sock, rules: u64) {
+fn own(socket: *mut bpf_sock, classes: u64) {
     if let Some(value) = SOCKETS.get(socket, BPF_SK_STORAGE_GET_F_CREATE) {
         // SAFETY: live storage of this socket; the store is one u64.
-        unsafe { value.write_volatile(rules) }
+        unsafe { value.write_volatile(classes) }
     }
 }
 
-/// Rules that target the owner of a packet's socket. Packets without one — of
+/// Classes of the owner of a packet's socket. Packets without one — of
 /// the kernel's own, TIME_WAIT, some resets — have none.
 #[inline(always)]
-pub(crate) fn rules_of(skb: *mut __sk_buff) -> u64 {
+pub(crate) fn classes_of(skb: *mut __sk_buff) -> u64 {
     // SAFETY: the context is valid for the program's whole run.
     let socket = unsafe { (*skb).__bindgen_anon_2.sk };
     if socket.is_null() {
@@ -114,12 +114,12 @@ pub(crate) fn rules_of(skb: *mut __sk_buff) -> u64 {
     if socket.is_null() {
         return 0;
     }
-    rules(socket)
+    classes(socket)
 }
 
-/// Rules that target the owner of a socket, which is a full one.
+/// Classes of the owner of a socket, which is a full one.
 #[inline(always)]
-pub(crate) fn rules(socket: *mut bpf_sock) -> u64 {
+pub(crate) fn classes(socket: *mut bpf_sock) -> u64 {
     SOCKETS
         .get(socket, 0)
         // SAFETY: live storage of this socket.

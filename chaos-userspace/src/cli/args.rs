@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::plan::{Backend, Choice};
+
 /// Make things go wrong for the processes you name, and nobody else.
 #[derive(Debug, Parser)]
 #[command(
@@ -45,6 +47,8 @@ pub enum Command {
     Panic(PanicArgs),
     /// Allow injections again after `murphy panic`
     Resume(ResumeArgs),
+    /// Serve faults over HTTP at a Unix socket, and metrics; what clients do not renew ends
+    Serve(super::serve::ServeArgs),
     /// Say what this kernel can do, what serves each fault, and what is missing
     Doctor(DoctorArgs),
     /// Run, check and list experiments in Chaos Toolkit's format
@@ -146,6 +150,9 @@ pub struct RunArgs {
     /// Run the command as this user: a name or an id
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
+    /// What carries the faults out; auto takes the first that can, fault by fault
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto, value_name = "WHAT")]
+    pub backend: BackendArg,
     /// Spare the dynamic loader: arm when the command reaches its entry point, not at its exec
     #[arg(long)]
     pub skip_loader: bool,
@@ -155,6 +162,27 @@ pub struct RunArgs {
     /// The command and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// What carries faults out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+    /// bpf where this machine has it and it has the fault, else seccomp
+    Auto,
+    /// Programs in the kernel; needs root
+    Bpf,
+    /// A filter and a supervisor; any user, system calls only
+    Seccomp,
+}
+
+impl From<BackendArg> for Choice {
+    fn from(said: BackendArg) -> Self {
+        match said {
+            BackendArg::Auto => Self::Auto,
+            BackendArg::Bpf => Self::Only(Backend::Bpf),
+            BackendArg::Seccomp => Self::Only(Backend::Seccomp),
+        }
+    }
 }
 
 /// What becomes of processes that outlive the command of `run`.

@@ -1,7 +1,6 @@
 //! The command of `run`: found, started in its cgroup, as its user.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -12,6 +11,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
 use super::failure::Failure;
+use crate::engine::Entry;
 
 /// Whom the command runs as.
 #[derive(Clone, Debug)]
@@ -112,14 +112,14 @@ pub(super) fn find(command: &OsStr) -> Result<PathBuf, Failure> {
     Err(failed)
 }
 
-/// Starts the command inside the cgroup whose `cgroup.procs` is given.
+/// Starts the command in the cgroup and under the filter of `entry`.
 ///
 /// It stays in murphy's process group: the terminal's signals reach it as ever.
 /// `signals` are those that shall be blocked in it.
 pub(super) fn start(
     command: &[OsString],
     program: &Path,
-    procs: &File,
+    entry: Entry,
     identity: Option<&Identity>,
     signals: SigSet,
 ) -> Result<Child, Failure> {
@@ -129,13 +129,18 @@ pub(super) fn start(
         source: io::ErrorKind::InvalidInput.into(),
     })?;
     start.arg0(name).args(arguments);
-    let procs = procs.as_raw_fd();
     let identity = identity.cloned();
     let join = move || {
-        // SAFETY: write(2) is async-signal-safe, and the descriptor is open until exec.
-        let written = unsafe { libc::write(procs, c"0".as_ptr().cast(), 1) };
-        if written != 1 {
-            return Err(io::Error::last_os_error());
+        if let Some(procs) = &entry.procs {
+            // SAFETY: write(2) is async-signal-safe, and the descriptor is open until exec.
+            let written = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
+            if written != 1 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        // While it has murphy's privileges: then `sudo` and the like work in it as ever.
+        if let Some(filter) = &entry.filter {
+            filter.enter()?;
         }
         signals.thread_set_mask()?;
         identity.as_ref().map_or(Ok(()), Identity::assume)

@@ -11,8 +11,9 @@ use super::failure::Failure;
 use super::run::faults;
 use super::status;
 use crate::engine::probe::{Findings, HookReport, Machine, Service, State, examine};
+use crate::faults::{Key, Op};
 use crate::kernel::probe::youngest;
-use crate::plan::{Options, Plan, Target};
+use crate::plan::{Backend, Options, Plan, Target};
 
 /// What was found, for scripts.
 #[derive(Debug, Serialize)]
@@ -119,6 +120,13 @@ fn page(findings: &Findings, services: &[Service], marks: &Marks) -> String {
     for service in services {
         fault(&mut text, service, width, &findings.machine, marks);
     }
+    let _ = writeln!(text, "\n{on}Backends{off}");
+    for backend in Backend::ALL {
+        let (whom, effects, filters) = matrix(backend);
+        let _ = writeln!(text, "  {:<9} {whom}", backend.name());
+        let _ = writeln!(text, "            effects: {effects}");
+        let _ = writeln!(text, "            filters: {filters}");
+    }
     if !findings.machine.privileged() {
         let _ = writeln!(
             text,
@@ -126,6 +134,30 @@ fn page(findings: &Findings, services: &[Service], marks: &Marks) -> String {
         );
     }
     text
+}
+
+/// Whom a backend serves, with which effects and filters on some operation.
+fn matrix(backend: Backend) -> (&'static str, String, String) {
+    let whom = match backend {
+        Backend::Bpf => "run and inject, by root; packets, and calls that have a hook",
+        Backend::Seccomp => "run, by anybody; every system call",
+    };
+    let of = |has: &dyn Fn(Key, Op) -> bool| {
+        let keys = Key::ALL.into_iter();
+        let had = keys.filter(|key| Op::all().any(|op| key.fits(op) && has(*key, op)));
+        had.map(Key::name).collect::<Vec<_>>().join(" ")
+    };
+    let effects = of(&|key, op| match key {
+        Key::Effect(effect) => backend.effects(op).contains(&effect),
+        _ => false,
+    });
+    let filters = of(&|key, op| match key {
+        Key::Filter(filter) => {
+            !backend.effects(op).is_empty() && backend.filters(op).contains(&filter)
+        }
+        _ => false,
+    });
+    (whom, effects, filters)
 }
 
 fn machine(machine: &Machine) -> Vec<(&'static str, String)> {
@@ -171,6 +203,13 @@ fn machine(machine: &Machine) -> Vec<(&'static str, String)> {
                 crate::kernel::btf::VMLINUX.to_owned()
             } else {
                 format!("none: no {}", crate::kernel::btf::VMLINUX)
+            },
+        ),
+        (
+            "supervising",
+            match &machine.seccomp_refused {
+                None => "by seccomp user notification".to_owned(),
+                Some(error) => format!("refused: {error}"),
             },
         ),
         (
@@ -238,6 +277,10 @@ fn fault(text: &mut String, service: &Service, width: usize, machine: &Machine, 
             _ => String::new(),
         };
         let _ = writeln!(text, "  {} {name:<width$}  {backend}{only}", marks.good);
+        if !service.inject_lacks.is_empty() {
+            let lacks = service.inject_lacks.join(", ");
+            let _ = writeln!(text, "       {:<width$} inject lacks: {lacks}", "");
+        }
         return;
     }
     let missing = service.missing.join(", ");

@@ -11,6 +11,7 @@ use crate::engine::replay::ReplayError;
 use crate::faults::ParseError;
 use crate::plan::PlanError;
 use crate::policy::{PolicyError, Refusal};
+use crate::serve::ServeError;
 use crate::state::StateError;
 
 /// Why a command ended without having done its work.
@@ -37,6 +38,10 @@ pub(super) enum Failure {
     /// Exclusions alone.
     #[error("this says whom to spare, but not whom to hit")]
     NobodyHit,
+    #[error("{0}")]
+    Serve(#[from] ServeError),
+    #[error("no group is called {0}")]
+    NoGroup(String),
     #[error("no user is called {0}")]
     NoUser(String),
     #[error("writing {path}: {source}")]
@@ -76,6 +81,8 @@ impl Failure {
             Self::Parse(_)
             | Self::Plan(_)
             | Self::NoUser(_)
+            | Self::NoGroup(_)
+            | Self::Serve(ServeError::Token { .. })
             | Self::Input { .. }
             | Self::Replay { .. }
             | Self::NobodyHit
@@ -92,7 +99,11 @@ impl Failure {
             Self::Engine(EngineError::Kernel(error)) if error.is_missing_feature() => {
                 status::MISSING
             }
+            Self::Engine(EngineError::Seccomp(error)) if error.is_missing_feature() => {
+                status::MISSING
+            }
             Self::Engine(EngineError::PidNamespace) | Self::Policy(_) => status::MISSING,
+            Self::Serve(ServeError::Busy(_)) => status::BUSY,
             Self::Engine(EngineError::State(error)) | Self::State(error) if error.is_busy() => {
                 status::BUSY
             }
@@ -101,7 +112,8 @@ impl Failure {
                 _ => status::NOT_EXECUTABLE,
             },
             Self::Experiment(failure) => failure.status(),
-            Self::Engine(_)
+            Self::Serve(_)
+            | Self::Engine(_)
             | Self::State(_)
             | Self::PolicyFile(_)
             | Self::Audit(_)
@@ -134,6 +146,11 @@ impl Failure {
             Self::Experiment(failure) => failure.remedy()?,
             Self::NobodyHit => "--all hits everybody else",
             Self::Replay { .. } => "name a file that run or inject wrote with --events",
+            Self::NoGroup(_) => "a name or a number that `getent group` lists",
+            Self::Serve(ServeError::Token { .. }) => {
+                "head -c 24 /dev/urandom | base64 > FILE, and chmod 600 FILE"
+            }
+            Self::Serve(ServeError::Busy(_)) => "stop that one, or choose another --socket",
             Self::NoUser(_) => "a name or a number that `getent passwd` lists",
             _ => return None,
         };

@@ -138,8 +138,8 @@ fn carry_out(
     privileges::drop_for(session.plan());
     runtime()?.block_on(async {
         let mut control = Control::start(&mut session, Some(args.limit), args.keepalive)?;
-        let mut listener =
-            Listener::new(&mut session, sinks).map_err(Failure::io("listening to events"))?;
+        let mut listener = Listener::new(session.take_events(), None, sinks)
+            .map_err(Failure::io("listening to events"))?;
         let stop = watch(&mut session, &mut listener, &mut control, args).await;
         let report = session.end();
         let stop = stop?;

@@ -4,14 +4,16 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
+use chaos_common::event::Event;
 use tokio::io::unix::AsyncFd;
 
 use super::args::FaultArgs;
 use super::failure::Failure;
 use super::signals::register;
-use crate::engine::{End, Header, Line, Match, Report, Session, Verdict};
+use crate::engine::{End, Header, Line, Match, Report, Verdict};
 use crate::kernel::{Events, Listen};
 use crate::plan::Plan;
+use crate::seccomp::Told;
 
 /// How many events are read at a time, so that neither lease nor signals wait.
 const AT_ONCE: usize = 1024;
@@ -141,32 +143,34 @@ impl Sinks {
 /// Reads events and writes them down.
 pub(super) struct Listener {
     events: Option<AsyncFd<Events>>,
+    told: Option<AsyncFd<Told>>,
     sinks: Sinks,
 }
 
 impl Listener {
-    /// Listens to a session, inside a tokio runtime.
-    pub(super) fn new(session: &mut Session, sinks: Sinks) -> io::Result<Self> {
-        let events = session.take_events().map(register).transpose()?;
-        Ok(Self { events, sinks })
+    /// Listens to kernel programs and to a supervisor, inside a tokio runtime.
+    pub(super) fn new(
+        events: Option<Events>,
+        told: Option<Told>,
+        sinks: Sinks,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            events: events.map(register).transpose()?,
+            told: told.map(register).transpose()?,
+            sinks,
+        })
     }
 
     /// Waits for events and writes some down; for ever where nobody is to listen.
     pub(super) async fn next(&mut self) -> io::Result<()> {
-        let Some(events) = &mut self.events else {
-            return std::future::pending().await;
+        let batch = tokio::select! {
+            batch = some(&mut self.events, Events::take) => batch?,
+            batch = some(&mut self.told, Told::take) => batch?,
         };
-        let mut ready = events.readable_mut().await?;
-        let mut left = AT_ONCE;
-        while left > 0 {
-            let Some(event) = ready.get_inner_mut().take() else {
-                ready.clear_ready();
-                break;
-            };
-            self.sinks.write(Match::new(&event));
-            left -= 1;
+        for event in &batch {
+            self.sinks.write(Match::new(event));
         }
-        if left > 0 {
+        if batch.len() < AT_ONCE {
             // Caught up: who follows the trace sees it now.
             self.sinks.flush();
         }
@@ -181,6 +185,11 @@ impl Listener {
     pub(super) fn finish(mut self, ended: &str, report: &Report) -> Result<(), Failure> {
         if let Some(events) = &mut self.events {
             while let Some(event) = events.get_mut().take() {
+                self.sinks.write(Match::new(&event));
+            }
+        }
+        if let Some(told) = &mut self.told {
+            while let Some(event) = told.get_mut().take() {
                 self.sinks.write(Match::new(&event));
             }
         }
@@ -211,4 +220,29 @@ impl Listener {
         }
         Ok(())
     }
+}
+
+/// Waits for events of one source, and takes as many as there are, within bounds; for ever where there is no source.
+async fn some<T: std::os::fd::AsRawFd>(
+    source: &mut Option<AsyncFd<T>>,
+    take: impl Fn(&mut T) -> Option<Event>,
+) -> io::Result<Vec<Event>> {
+    let Some(events) = source else {
+        return std::future::pending().await;
+    };
+    let mut ready = events.readable_mut().await?;
+    let over = ready.ready().is_read_closed();
+    let mut batch = Vec::new();
+    while batch.len() < AT_ONCE {
+        let Some(event) = take(ready.get_inner_mut()) else {
+            ready.clear_ready();
+            break;
+        };
+        batch.push(event);
+    }
+    if over && batch.is_empty() {
+        // Its writer has ended. It would be ready for ever, and nothing else would ever be waited for.
+        *source = None;
+    }
+    Ok(batch)
 }

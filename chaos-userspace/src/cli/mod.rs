@@ -17,6 +17,7 @@ mod permit;
 mod replay;
 mod report;
 mod run;
+mod serve;
 mod signals;
 mod targets;
 
@@ -74,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Recover(args) => (lifecycle::recover(&args), None),
         Command::Panic(args) => (halt::panic(&args), None),
         Command::Resume(args) => (halt::resume(&args), None),
+        Command::Serve(args) => (serve::serve(&args), None),
         Command::Doctor(args) => (doctor::doctor(&args), None),
         Command::Experiment(args) => (experiment::experiment(&args), None),
         Command::Report(args) => (report::report(&args), None),

@@ -95,6 +95,7 @@ fn table(outcome: &Outcome<'_>) -> String {
         "SUPPRESSED",
         "EXPIRED",
         "FAILED",
+        "BACKEND",
     ]);
     for fault in &report.faults {
         table.add_row([
@@ -104,6 +105,7 @@ fn table(outcome: &Outcome<'_>) -> String {
             fault.suppressed.total().to_string(),
             fault.expired.to_string(),
             fault.failed.to_string(),
+            fault.backend.to_string(),
         ]);
     }
     for column in table.column_iter_mut().skip(1) {

@@ -17,11 +17,12 @@ use super::output::{self, Outcome};
 use super::permit::{self, Permit};
 use super::signals::{Arrived, Signals, pidfd};
 use super::{runtime, seed};
-use crate::engine::{Session, Settings};
+use crate::engine::{Here, Session, Settings};
 use crate::faults::Fault;
 use crate::kernel::privileges;
 use crate::plan::{Options, Plan, Target};
 use crate::policy::Command;
+use crate::seccomp::Health;
 use crate::state::{About, Claim};
 
 /// Runs the command; gives the status to exit with.
@@ -34,7 +35,9 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
         seed,
         skip_loader: args.skip_loader,
     };
-    let plan = Plan::new(faults, Target::Command, &options)?;
+    let choice = args.backend.into();
+    let here = Here::default();
+    let plan = Plan::with(faults, Target::Command, &options, choice, Some(&here))?;
     let identity = args.user.as_deref().map(Identity::of).transpose()?;
     let program = child::find(args.command.first().map(AsRef::as_ref).unwrap_or_default())?;
     let target = Command {
@@ -91,20 +94,26 @@ fn carry_out(
     };
 
     let mut session = Session::for_command(plan, &command.program, settings, Some(claim))?;
-    let procs = session.procs()?;
+    let entrance = session.entrance()?;
     runtime()?.block_on(async {
         let signals = Signals::catch().map_err(Failure::io("catching signals"))?;
         let mut control = Control::start(&mut session, args.limit, None)?;
-        let mut listener =
-            Listener::new(&mut session, sinks).map_err(Failure::io("listening to events"))?;
-        let mut child = child::start(
+        let mut listener = Listener::new(session.take_events(), session.take_told(), sinks)
+            .map_err(Failure::io("listening to events"))?;
+        let started = child::start(
             &args.command,
             &command.program,
-            &procs,
+            entrance,
             command.identity.as_ref(),
             signals.before(),
-        )?;
-        drop(procs);
+        );
+        // What kept it from being executed may have been the filter.
+        let mut child = started
+            .map_err(|failure| session.refusal().map_or_else(Failure::from, |()| failure))?;
+        if let Err(error) = session.started(child.id()) {
+            let _ = child.wait();
+            return Err(error.into());
+        }
         privileges::drop_for(session.plan());
         let watched = watch(
             &mut session,
@@ -119,7 +128,8 @@ fn carry_out(
             // murphy cannot go on: neither can the command under faults that nobody counts.
             let _ = child.kill();
         }
-        let Watched { status, stop } = watched.map_err(Failure::io("waiting for the command"))?;
+        let Watched { status, stop, .. } =
+            watched.map_err(Failure::io("waiting for the command"))?;
         if stop.is_none() {
             left_over(&session, args).await;
         }
@@ -162,6 +172,8 @@ struct Watched {
     status: Option<u8>,
     /// Somebody wants the faults to end.
     stop: Option<Stop>,
+    /// How the command's supervisor was when last looked at.
+    health: Health,
 }
 
 /// What becomes of processes that outlive the command, and is said of it.
@@ -226,6 +238,10 @@ async fn watch(
             _ = renewal.tick() => {
                 session.renew().map_err(io::Error::other)?;
                 watched.stop = Control::halted(session);
+                if session.health() != watched.health {
+                    watched.health = session.health();
+                    supervised(session, watched.health).await?;
+                }
                 if watched.stop.is_some()
                     || watched.status.is_some() && session.members().is_empty() {
                     break;
@@ -262,7 +278,26 @@ async fn watch(
     Ok(watched)
 }
 
-/// Kills what is left in the run cgroup: again and again, since it may fork.
+/// Says what became of the supervisor. Without anybody to answer, the command's system calls fail or hang: it is ended.
+async fn supervised(session: &Session, health: Health) -> io::Result<()> {
+    match health {
+        Health::Well => Ok(()),
+        Health::Unsupervised => {
+            output::tell(
+                "murphy: its supervisor was killed; the command goes on without the faults of seccomp",
+            );
+            Ok(())
+        }
+        Health::Abandoned => {
+            end(session).await;
+            Err(io::Error::other(
+                "supervisor and holder were killed, and nobody answers its system calls: it was ended",
+            ))
+        }
+    }
+}
+
+/// Kills what is left of the command: again and again, since it may fork.
 async fn end(session: &Session) {
     for _ in 0..100 {
         let members = session.members();

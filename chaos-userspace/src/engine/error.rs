@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::kernel::KernelError;
+use crate::plan::PlanError;
+use crate::seccomp::SeccompError;
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +13,17 @@ pub enum EngineError {
     /// The kernel does not do what the plan needs.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// Other rules do not make a plan with those in force.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Interfaces are made for it, at the beginning.
+    #[error(
+        "{0} cannot join rules in force: the kernel's netem is set up when an injection begins; end this one and begin another"
+    )]
+    Fixed(String),
+    /// The command cannot be supervised.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
     /// The injection could not be noted, or may not begin.
     #[error(transparent)]
     State(#[from] crate::state::StateError),
@@ -85,6 +98,7 @@ impl EngineError {
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {
             Self::Kernel(error) => return error.remedy(),
+            Self::Seccomp(error) => return error.remedy().map(str::to_owned),
             Self::State(error) => return error.remedy(),
             Self::Thread { process, .. } => {
                 return Some(format!(

@@ -6,9 +6,11 @@
 
 mod cgroup;
 mod clock;
+mod descendants;
 mod error;
 pub mod guardian;
 mod interfaces;
+mod machine;
 mod netem;
 pub mod probe;
 mod processes;
@@ -16,14 +18,17 @@ mod record;
 pub mod replay;
 mod report;
 mod session;
+mod supervised;
 mod survey;
 mod targets;
 pub mod undo;
 
 pub use clock::boot_ns;
 pub use error::EngineError;
+pub use machine::Here;
 pub(crate) use processes::user as process_user;
 pub use record::{End, FORMAT, Header, HeaderFault, Line, Match, Verdict};
 pub use report::{FaultReport, Report, Suppressed};
 pub use session::{Session, Settings};
+pub use supervised::Entry;
 pub use survey::{Process, Survey};

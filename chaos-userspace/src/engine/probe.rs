@@ -263,9 +263,9 @@ fn attach(
             };
             kernel.attach(hook, place).map_err(words)
         }
-        Hook::Egress => {
+        Hook::Egress | Hook::Dns | Hook::Reset | Hook::Unreachable => {
             netns.clone()?;
-            attach_egress(kernel, report)
+            attach_classifier(kernel, report)
         }
         Hook::EgressNetem | Hook::IngressNetem => {
             netns.clone()?;
@@ -304,9 +304,10 @@ fn attach_netem(kernel: &mut Kernel, hook: Hook) -> Result<(), KernelError> {
 }
 
 /// Both ways, since a session takes the first that works.
-fn attach_egress(kernel: &mut Kernel, report: &mut HookReport) -> Result<(), String> {
+fn attach_classifier(kernel: &mut Kernel, report: &mut HookReport) -> Result<(), String> {
+    let hook = report.hook;
     let name = netns::LOOPBACK;
-    let by_link = kernel.attach(Hook::Egress, At::Interface { name });
+    let by_link = kernel.attach(hook, At::Interface { name });
     if by_link.is_ok() {
         report.by.push("tcx");
     }
@@ -315,7 +316,7 @@ fn attach_egress(kernel: &mut Kernel, report: &mut HookReport) -> Result<(), Str
         .map_err(KernelError::io("adding a clsact qdisc"))
         .and_then(|_| {
             let priority = PRIORITY;
-            kernel.attach(Hook::Egress, At::Filter { name, priority })
+            kernel.attach(hook, At::Filter { name, priority })
         });
     if by_filter.is_ok() {
         report.by.push("clsact");

@@ -7,7 +7,7 @@ use chaos_common::event::{Event, kind, verdict};
 use serde::{Deserialize, Serialize};
 
 use super::report::Report;
-use crate::faults::{Effect, FdKind};
+use crate::faults::{CallEffect, Effect, Errno, FdKind, Nanos};
 use crate::plan::{Plan, kind_of_type, operation_of};
 
 /// The version of the events file that this program writes and reads.
@@ -301,6 +301,10 @@ impl fmt::Display for Trace<'_> {
                 let text = nix::errno::Errno::from_raw(i32::from(errno.get())).desc();
                 write!(f, " = -1 {errno} ({text})")?;
             }
+            (Verdict::Injected, Some(Effect::Call(call))) => {
+                let seed = self.plan.rules[line.rule as usize].wire.seed;
+                happened(f, call, seed, line.n)?;
+            }
             (Verdict::Injected, Some(Effect::Loss(_))) => f.write_str(" lost")?,
             (Verdict::Injected, Some(Effect::Netem(netem))) => write!(f, " {netem}")?,
             _ => {}
@@ -312,6 +316,28 @@ impl fmt::Display for Trace<'_> {
             Verdict::Injected => f.write_str(" (INJECTED)"),
             other => write!(f, " (let be: {})", other.reason()),
         }
+    }
+}
+
+/// What happened to a system call, after strace's manner.
+fn happened(f: &mut fmt::Formatter<'_>, call: &CallEffect, seed: u64, n: u64) -> fmt::Result {
+    match call.answer(seed, n) {
+        Some(value @ -4095..=-1) => {
+            let number = i32::try_from(-value).unwrap_or_default();
+            let errno = u16::try_from(number).ok().and_then(Errno::new);
+            let text = nix::errno::Errno::from_raw(number).desc();
+            let name = errno.map_or_else(|| number.to_string(), |errno| errno.to_string());
+            write!(f, " = -1 {name} ({text})")?;
+        }
+        Some(value) => write!(f, " = {value}")?,
+        None => {}
+    }
+    if let Some(signal) = call.signal {
+        write!(f, " ({signal})")?;
+    }
+    match call.delay(seed, n) {
+        Nanos(0) => Ok(()),
+        delay => write!(f, " (DELAYED {delay})"),
     }
 }
 

@@ -10,7 +10,7 @@ use chaos_common::decide::{Verdict as Decision, decide, needs_state};
 
 use super::record::{Header, Line, Match, Verdict};
 use super::report::FaultReport;
-use crate::faults::Fault;
+use crate::faults::{Count, Fault};
 use crate::plan::{Options, Plan, Target};
 
 /// What came of repeating.
@@ -126,7 +126,10 @@ pub fn replay(text: &str) -> Result<Replay, ReplayError> {
                     replay.differences.push((number, after));
                 }
                 *told.entry((line.rule, line.verdict)).or_default() += 1;
-                if line.n != 0 && !seen.insert((line.rule, line.n)) {
+                let counts = plan.rules.get(line.rule as usize);
+                let counts = counts.and_then(|rule| rule.fault.trigger.count);
+                let thread = line.tid.filter(|_| counts == Some(Count::Thread));
+                if line.n != 0 && !seen.insert((line.rule, thread, line.n)) {
                     let twice = format!("match {} of fault {} twice", line.n, line.rule);
                     replay.differences.push((number, twice));
                 }

@@ -3,6 +3,8 @@
 use chaos_common::counters::Counters;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Backend;
+
 /// Matches that a trigger left alone, by trigger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suppressed {
@@ -32,6 +34,9 @@ impl Suppressed {
 pub struct FaultReport {
     /// The fault as an expression.
     pub fault: String,
+    /// What carried it out.
+    #[serde(default)]
+    pub backend: Backend,
     /// Seed that repeats its decisions.
     pub seed: u64,
     /// Operations of a target that its filters accept.
@@ -50,6 +55,7 @@ impl FaultReport {
     pub(super) fn new(fault: String, seed: u64, counters: &Counters) -> Self {
         Self {
             fault,
+            backend: Backend::Bpf,
             seed,
             matched: counters.matched(),
             injected: counters.injected,
@@ -64,6 +70,11 @@ impl FaultReport {
             expired: counters.expired,
             failed: counters.failed,
         }
+    }
+
+    /// The same, carried out by that backend.
+    pub(super) fn by(self, backend: Backend) -> Self {
+        Self { backend, ..self }
     }
 }
 

@@ -1,24 +1,31 @@
 //! One injection from its beginning to its end.
 
+mod replace;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chaos_common::control;
+use chaos_common::counters::Counters;
 
 use super::cgroup::RunCgroup;
 use super::guardian::Guardian;
 use super::interfaces::{self, Interface, Netns};
 use super::netem::{self, Detours};
 use super::report::{FaultReport, Report};
-use super::targets::Targets;
+use super::targets::{Class, Targets};
 use super::undo::Undo;
-use super::{EngineError, boot_ns, processes};
+use super::{EngineError, boot_ns, descendants, processes};
 use crate::kernel::host::Cgroup2;
 use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point, privileges};
-use crate::plan::{Hook, Plan, Target};
+use crate::plan::{Backend, Hook, Plan, Planned};
+use crate::seccomp::Supervision;
 use crate::state::{Claim, Entry, Live};
+
+/// The class of the command of `run`: the plan's first.
+const COMMAND: u64 = 1;
 
 /// What holds for a session as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +47,14 @@ impl Default for Settings {
 
 /// A plan in force. Dropping it reverts everything.
 pub struct Session {
-    plan: Plan,
+    pub(super) plan: Plan,
     settings: Settings,
-    /// `None` once reverted.
+    /// `None` once reverted, and where no fault needs it.
     kernel: Option<Kernel>,
+    /// Carries out what kernel programs do not.
+    pub(super) supervision: Option<Supervision>,
+    /// The command's process, once it is started.
+    pub(super) command: Option<u32>,
     guardian: Option<Guardian>,
     /// Newest last.
     undo: Vec<Undo>,
@@ -55,8 +66,12 @@ pub struct Session {
     netns: Vec<Option<Netns>>,
     cgroup: Option<RunCgroup>,
     targets: Option<Targets>,
-    /// Interfaces that have the egress classifier: network namespace and number.
-    egress: BTreeSet<(Option<PathBuf>, u32)>,
+    /// Rules that another plan did without, and whose counters are yet to be read.
+    leaving: Vec<Planned>,
+    /// What came of the rules that have left.
+    left: Vec<FaultReport>,
+    /// Interfaces that have a classifier: which, network namespace and number.
+    classified: BTreeSet<(Hook, Option<PathBuf>, u32)>,
     /// The ways through netem.
     netem: Detours,
     armed_at: u64,
@@ -64,7 +79,7 @@ pub struct Session {
 
 impl Session {
     /// Puts a plan against the command of `run` in force, for `program` to be
-    /// started by [`Session::procs`]. Rules arm themselves when the command runs.
+    /// started by [`Session::entrance`]. Rules arm themselves when the command runs.
     ///
     /// # Errors
     ///
@@ -75,6 +90,18 @@ impl Session {
         settings: Settings,
         claim: Option<Claim>,
     ) -> Result<Self, EngineError> {
+        // First: it forks, and what is loaded later is none of its business.
+        let supervision = match plan.uses(Backend::Seccomp) {
+            true => Some(Supervision::start(&plan, settings.lease, settings.listen)?),
+            false => None,
+        };
+        if !plan.uses(Backend::Bpf) {
+            // Without a cgroup, this is how the command's orphans are found.
+            descendants::adopt().map_err(EngineError::io("adopting orphans"))?;
+            let mut session = Self::load(plan, settings, claim)?;
+            session.supervision = supervision;
+            return Ok(session);
+        }
         privileges::check(&plan)?;
         let entry = if plan.hooks.contains(&Hook::Entry) {
             Some(
@@ -88,14 +115,14 @@ impl Session {
         };
         let cgroup2 = cgroup2()?;
         let mut session = Self::load(plan, settings, claim)?;
+        session.supervision = supervision;
         let cgroup = RunCgroup::below(&cgroup2);
         session.journal(cgroup.undo())?;
         cgroup.make()?;
         let directory = cgroup.open()?;
-        let rules = session.plan.masks.rules;
         let kernel = session.kernel()?;
         kernel.set_control(control::RUN_CGROUP, cgroup.id()?)?;
-        kernel.set_control(control::RUN_MASK, rules)?;
+        kernel.set_control(control::RUN_MASK, COMMAND)?;
         let by = if entry.is_some() {
             control::ARM_BY_ENTRY
         } else {
@@ -120,18 +147,19 @@ impl Session {
         settings: Settings,
         claim: Option<Claim>,
     ) -> Result<Self, EngineError> {
-        let Target::Running(who) = &plan.target else {
+        let classes = Class::of(&plan.classes);
+        if classes.len() != plan.classes.len() {
             return Err(EngineError::Io {
                 doing: "attaching to processes",
                 source: std::io::ErrorKind::InvalidInput.into(),
             });
-        };
+        }
         // First: without privileges other processes cannot even be looked at.
         privileges::check(&plan)?;
         let cgroup2 = cgroup2()?;
         let root =
             File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;
-        let targets = Targets::resolve(who.clone(), plan.masks.rules, cgroup2)?;
+        let targets = Targets::resolve(classes, cgroup2)?;
         let netns = Self::namespaces(&targets, &[])?;
         let mut session = Self::load(plan, settings, claim)?;
         let attached = session.attach(&root, None, &netns);
@@ -218,6 +246,8 @@ impl Session {
             plan,
             settings,
             kernel: None,
+            supervision: None,
+            command: None,
             guardian: Some(guardian),
             undo: Vec::new(),
             entry: None,
@@ -225,13 +255,18 @@ impl Session {
             netns: Vec::new(),
             cgroup: None,
             targets: None,
-            egress: BTreeSet::new(),
+            leaving: Vec::new(),
+            left: Vec::new(),
+            classified: BTreeSet::new(),
             netem: Detours::default(),
             armed_at: 0,
         };
         if let Some(claim) = claim {
             session.journal(claim.undo())?;
             session.entry = Some(claim.enter(guardian_pid)?);
+        }
+        if !session.plan.uses(Backend::Bpf) {
+            return Ok(session);
         }
         let kernel = session
             .kernel
@@ -265,11 +300,21 @@ impl Session {
         entry: Option<(&Path, u64)>,
         netns: &[Option<Netns>],
     ) -> Result<(), EngineError> {
+        self.attach_hooks(self.plan.hooks.clone(), cgroup, entry, netns)
+    }
+
+    fn attach_hooks(
+        &mut self,
+        hooks: impl IntoIterator<Item = Hook>,
+        cgroup: &File,
+        entry: Option<(&Path, u64)>,
+        netns: &[Option<Netns>],
+    ) -> Result<(), EngineError> {
         // First, as this kernel may lack what it takes.
         for netns in netns {
             self.cover(netns.as_ref())?;
         }
-        for hook in self.plan.hooks.clone() {
+        for hook in hooks {
             match hook {
                 Hook::Connect | Hook::Socket | Hook::Ingress => {
                     self.kernel()?.attach(hook, Place::Cgroup(cgroup))?;
@@ -282,7 +327,13 @@ impl Session {
                         self.kernel()?.attach(hook, Place::Code { file, offset })?;
                     }
                 }
-                Hook::Egress | Hook::EgressNetem | Hook::IngressNetem => {}
+                // Attached interface by interface, below.
+                Hook::Egress
+                | Hook::Dns
+                | Hook::Reset
+                | Hook::Unreachable
+                | Hook::EgressNetem
+                | Hook::IngressNetem => {}
             }
         }
         Ok(())
@@ -291,8 +342,9 @@ impl Session {
     /// Attaches what belongs to interfaces to every one that is up in a network namespace, and was not before.
     fn cover(&mut self, netns: Option<&Netns>) -> Result<(), EngineError> {
         self.detour(|detours, session| detours.cover(session, netns))?;
-        if self.plan.hooks.contains(&Hook::Egress) {
-            self.attach_egress(netns)?;
+        let hooks: Vec<_> = self.plan.hooks.iter().copied().collect();
+        for hook in hooks.into_iter().filter(|hook| hook.is_classifier()) {
+            self.attach_classifier(hook, netns)?;
         }
         Ok(())
     }
@@ -308,8 +360,8 @@ impl Session {
         done
     }
 
-    /// Attaches the egress classifier to every interface that is up.
-    fn attach_egress(&mut self, netns: Option<&Netns>) -> Result<(), EngineError> {
+    /// Attaches a classifier to every interface that is up.
+    fn attach_classifier(&mut self, hook: Hook, netns: Option<&Netns>) -> Result<(), EngineError> {
         // Below the priorities that the kernel hands out itself (from 49152 down),
         // and unlike that of another injector.
         let priority = (std::process::id() % 49_000 + 1) as u16;
@@ -317,14 +369,14 @@ impl Session {
             .and_then(|list| list)
             .map_err(EngineError::io("listing network interfaces"))?;
         for Interface { name, index } in interfaces {
-            let covered = (netns.map(|netns| netns.identity().to_owned()), index);
-            if self.egress.contains(&covered) {
+            let covered = (hook, netns.map(|netns| netns.identity().to_owned()), index);
+            if self.classified.contains(&covered) {
                 continue;
             }
-            self.egress.insert(covered);
+            self.classified.insert(covered);
             let place = Place::Interface { name: &name };
             let kernel = self.kernel()?;
-            let by_link = interfaces::inside(netns, || kernel.attach(Hook::Egress, place))
+            let by_link = interfaces::inside(netns, || kernel.attach(hook, place))
                 .map_err(EngineError::io("entering a network namespace"))?;
             match by_link {
                 Ok(()) => continue,
@@ -347,7 +399,7 @@ impl Session {
                 clsact::ensure(index)
                     .map_err(KernelError::io(format!("adding clsact to {name}")))?;
                 kernel.attach(
-                    Hook::Egress,
+                    hook,
                     Place::Filter {
                         name: &name,
                         priority,
@@ -364,19 +416,13 @@ impl Session {
         Ok(())
     }
 
-    /// The file to write 0 to, by the process that is to become the command.
-    ///
-    /// # Errors
-    ///
-    /// The session is not one of a command.
-    pub fn procs(&self) -> Result<File, EngineError> {
-        match &self.cgroup {
-            Some(cgroup) => cgroup.procs(),
-            None => Err(EngineError::Io {
-                doing: "starting a command",
-                source: std::io::ErrorKind::InvalidInput.into(),
-            }),
-        }
+    /// The file to write 0 to, by the process that is to become the command; none where kernel programs do nothing.
+    pub(super) fn procs(&self) -> Result<Option<File>, EngineError> {
+        self.cgroup.as_ref().map(RunCgroup::procs).transpose()
+    }
+
+    pub(super) fn guardian_pid(&self) -> Option<u32> {
+        self.guardian.as_ref().map(Guardian::pid)
     }
 
     /// Lets injections go on for another lease, and looks after the targets.
@@ -387,7 +433,12 @@ impl Session {
     pub fn renew(&mut self) -> Result<(), EngineError> {
         let until =
             boot_ns() + u64::try_from(self.settings.lease.as_nanos()).unwrap_or(u64::MAX / 2);
-        self.kernel()?.lease_until(until)?;
+        if let Some(supervision) = &self.supervision {
+            supervision.renew();
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.lease_until(until)?;
+        }
         self.follow()
     }
 
@@ -401,7 +452,7 @@ impl Session {
         match (&self.cgroup, &self.targets) {
             (Some(cgroup), _) => cgroup.members(),
             (None, Some(targets)) => targets.members().collect(),
-            (None, None) => Vec::new(),
+            (None, None) => self.descendants(),
         }
     }
 
@@ -419,13 +470,17 @@ impl Session {
     ///
     /// The counters could not be read.
     pub fn report(&mut self) -> Result<Report, EngineError> {
-        let kernel = self.kernel()?;
-        let armed_at = kernel.control(control::ARMED_AT)?;
-        let counters: Vec<_> = (0..self.plan.rules.len() as u32)
-            .map(|rule| self.kernel()?.counters(rule).map_err(EngineError::from))
-            .collect::<Result<_, _>>()?;
-        if armed_at != 0 {
-            self.armed_at = armed_at;
+        let mut lost = 0;
+        let mut counters = vec![Counters::default(); self.plan.rules.len()];
+        if let Some(kernel) = &mut self.kernel {
+            let armed_at = kernel.control(control::ARMED_AT)?;
+            for (rule, counters) in self.plan.rules.iter().zip(&mut counters) {
+                *counters = kernel.counters(rule.wire.slot)?;
+            }
+            if armed_at != 0 {
+                self.armed_at = armed_at;
+            }
+            lost = kernel.control(control::EVENTS_LOST)?;
         }
         let faults = self
             .plan
@@ -437,8 +492,7 @@ impl Session {
             })
             .collect();
         let listens = self.settings.listen != Listen::Nothing;
-        let lost = self.kernel()?.control(control::EVENTS_LOST)?;
-        Ok(Report {
+        let mut report = Report {
             events_lost: listens.then_some(lost),
             armed_at_ns: self.armed_at,
             armed: self.armed_at != 0,
@@ -448,7 +502,9 @@ impl Session {
                 at => boot_ns().saturating_sub(at) as f64 / 1e9,
             },
             faults,
-        })
+        };
+        self.add_supervised(&mut report);
+        Ok(report)
     }
 
     /// The record of this injection, where it is noted.
@@ -468,7 +524,11 @@ impl Session {
             let armed = Duration::from_nanos(boot_ns().saturating_sub(report.armed_at_ns));
             limit.saturating_sub(armed).as_secs_f64()
         });
-        let until = self.kernel()?.control(control::LEASE_UNTIL)?;
+        let until = match (&mut self.kernel, &self.supervision) {
+            (Some(kernel), _) => kernel.control(control::LEASE_UNTIL)?,
+            (None, Some(supervision)) => supervision.lease_until(),
+            (None, None) => 0,
+        };
         Ok(Live {
             record,
             report,
@@ -495,6 +555,9 @@ impl Session {
     ///
     /// The counters could not be read. Everything is undone all the same.
     pub fn end(mut self) -> Result<Report, EngineError> {
+        if let Some(supervision) = &mut self.supervision {
+            supervision.end();
+        }
         let disarmed = self.disarm();
         // Nothing is counted and told any more when the counters are read: they agree.
         self.revert();
@@ -505,7 +568,9 @@ impl Session {
 
     /// Nothing matches from here on, so that the counters stand still while they are read.
     fn disarm(&mut self) -> Result<(), EngineError> {
-        let kernel = self.kernel()?;
+        let Some(kernel) = &mut self.kernel else {
+            return Ok(());
+        };
         // What has not armed yet must not do so any more.
         kernel.set_control(control::ARM_BY, 0)?;
         let armed_at = kernel.control(control::ARMED_AT)?;

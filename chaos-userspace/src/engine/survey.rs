@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::targets::{Targets, cgroup_of, container_of};
+use super::targets::{Class, Targets, cgroup_of, container_of};
 use super::{EngineError, interfaces, processes};
 use crate::kernel::host::Cgroup2;
 use crate::plan::Target;
@@ -54,22 +54,22 @@ impl fmt::Display for Process {
 }
 
 impl Survey {
-    /// Looks at the machine.
+    /// Looks at the machine, for the classes of a plan.
     ///
     /// # Errors
     ///
     /// A target means nothing, or what is never hit.
-    pub fn of(target: &Target) -> Result<Self, EngineError> {
+    pub fn of(classes: &[Target]) -> Result<Self, EngineError> {
         let all = processes::all();
-        let hit = match target {
-            Target::Command => Vec::new(),
-            Target::Running(who) => {
-                let cgroup2 = Cgroup2::find()
-                    .map_err(EngineError::io("looking for the cgroup2 hierarchy"))?
-                    .ok_or(EngineError::Kernel(crate::kernel::KernelError::NoCgroup2))?;
-                let targets = Targets::resolve(who.clone(), 1, cgroup2)?;
-                targets.members().map(|pid| process(pid, &all)).collect()
-            }
+        let classes = Class::of(classes);
+        let hit = if classes.is_empty() {
+            Vec::new()
+        } else {
+            let cgroup2 = Cgroup2::find()
+                .map_err(EngineError::io("looking for the cgroup2 hierarchy"))?
+                .ok_or(EngineError::Kernel(crate::kernel::KernelError::NoCgroup2))?;
+            let targets = Targets::resolve(classes, cgroup2)?;
+            targets.members().map(|pid| process(pid, &all)).collect()
         };
         let users = |stat: &&processes::Stat| stat.flags & chaos_common::target::KERNEL_THREAD == 0;
         Ok(Self {

@@ -20,11 +20,18 @@ pub struct Seen<'a> {
     pub measured: &'a Measured,
 }
 
-/// The score and its parts, each 0 to 100.
+/// The score and its parts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Score {
     /// 0.4 availability + 0.3 recovery + 0.2 blast radius + 0.1 degradation.
     pub total: f64,
+    /// What it is made of.
+    pub parts: Parts,
+}
+
+/// The parts of a score, each 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Parts {
     /// Good answers under the fault, in percent.
     pub availability: f64,
     /// By the time to recover: below 10 s 100, up to 30 s 80, up to 60 s 60, else 40; 0 if it did not.
@@ -81,10 +88,12 @@ pub fn score(all: &Measured, probes: &[Seen<'_>]) -> Option<Score> {
     };
     Some(Score {
         total: 0.4 * availability + 0.3 * recovery + 0.2 * blast_radius + 0.1 * degradation,
-        availability,
-        recovery,
-        blast_radius,
-        degradation,
+        parts: Parts {
+            availability,
+            recovery,
+            blast_radius,
+            degradation,
+        },
     })
 }
 
@@ -240,21 +249,25 @@ mod tests {
         let got = score(&down, &seen(&down)).unwrap();
         assert_eq!(
             (
-                got.availability,
-                got.recovery,
-                got.blast_radius,
-                got.degradation
+                got.parts.availability,
+                got.parts.recovery,
+                got.parts.blast_radius,
+                got.parts.degradation
             ),
             (0.0, 100.0, 80.0, 0.0)
         );
         assert_eq!(got.total, 46.0);
         let dead = measured(&[true], &[false; 10], &[false; 3]);
-        assert_eq!(score(&dead, &seen(&dead)).unwrap().recovery, 0.0);
+        assert_eq!(score(&dead, &seen(&dead)).unwrap().parts.recovery, 0.0);
         let slow: Vec<bool> = (0..40).map(|i| i > 20).collect();
         let slow = measured(&[true], &[true, false], &slow);
         let got = score(&slow, &seen(&slow)).unwrap();
         assert_eq!(
-            (got.availability, got.recovery, got.degradation),
+            (
+                got.parts.availability,
+                got.parts.recovery,
+                got.parts.degradation
+            ),
             (50.0, 80.0, 50.0)
         );
         let nothing = measured(&[true], &[], &[true]);

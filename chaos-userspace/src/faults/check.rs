@@ -5,6 +5,7 @@ use chaos_common::decide::MAX_TIMES;
 use super::model::{Effect, Fault, Op, Trigger};
 use super::registry::{EffectKey, FilterKey, Key, TriggerKey};
 use super::values::Nanos;
+use super::wire::Wire;
 
 /// Why the parts of a fault do not go together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +48,9 @@ pub(super) fn wrong_key(key: Key, op: &str) -> String {
             | EffectKey::DelayExit,
         )
         | Key::Trigger(TriggerKey::Count) => "a system call",
+        Key::Effect(EffectKey::Reset | EffectKey::Unreachable) => "packets that leave: egress",
+        Key::Effect(EffectKey::Rcode | EffectKey::Answer | EffectKey::Drop)
+        | Key::Filter(FilterKey::Name) => "DNS queries: dns",
         Key::Effect(EffectKey::Jitter) => "a delay: of a system call, or of packets",
         Key::Effect(_) | Key::Filter(FilterKey::Sport | FilterKey::Proto) => {
             "packets: egress, ingress or net"
@@ -105,6 +109,12 @@ impl Fault {
                     problem,
                 });
             }
+        }
+        if self.effect == Effect::Wire(Wire::Partition) && self.filter.dst.is_empty() {
+            return Err(Mismatch::Value {
+                key: Key::Effect(EffectKey::Partition),
+                problem: "say from whom, with `dst`; `blackhole` is from everybody",
+            });
         }
         if let Effect::Netem(netem) = &self.effect
             && let Some((key, problem)) = netem.problem()
@@ -187,6 +197,7 @@ impl super::model::Filter {
             (FilterKey::On, self.on.is_empty()),
             (FilterKey::Fd, self.fd.is_empty()),
             (FilterKey::Path, self.path.is_empty()),
+            (FilterKey::Name, self.name.is_empty()),
         ]
         .into_iter()
         .filter_map(|(key, empty)| (!empty).then_some(key))

@@ -7,6 +7,7 @@ mod arch;
 mod call;
 mod check;
 mod connect;
+pub(crate) mod dns;
 mod effect;
 mod egress;
 pub mod expr;
@@ -16,6 +17,7 @@ mod ipc;
 mod memory;
 mod metadata;
 pub mod model;
+pub mod name;
 pub mod netem;
 mod open;
 mod path;
@@ -27,14 +29,17 @@ mod syscall;
 pub mod syscalls;
 mod system;
 pub mod values;
+pub mod wire;
 
 pub use call::{Count, Glob, Signal};
 pub use check::Mismatch;
 pub use effect::CallEffect;
 pub use expr::{Mistake, ParseError};
 pub use model::{Effect, Fault, Filter, Op, Trigger};
+pub use name::NameGlob;
 pub use netem::Netem;
 pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TriggerKey};
 pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,
 };
+pub use wire::{Rcode, Unreachable, Wire};

@@ -9,12 +9,14 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use syscalls::Sysno;
 
-use super::arch;
 use super::call::{Count, Glob};
 use super::check::Mismatch;
 use super::effect::CallEffect;
+use super::name::NameGlob;
 use super::netem::Netem;
 use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
+use super::wire::Wire;
+use super::{arch, dns};
 
 /// One fault: which operations, which of them, when, and what happens to them.
 ///
@@ -74,13 +76,15 @@ pub enum Op {
     Egress,
     /// Packets that arrive, IPv4 and IPv6.
     Ingress,
+    /// DNS queries.
+    Dns,
     /// A system call of the architecture this program is built for.
     Call(Sysno),
 }
 
 impl Op {
     /// The operations that are no system calls.
-    pub const NOUNS: [Self; 2] = [Self::Egress, Self::Ingress];
+    pub const NOUNS: [Self; 3] = [Self::Egress, Self::Ingress, Self::Dns];
 
     /// Every operation: the nouns, then the system calls by number.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -97,6 +101,7 @@ impl Op {
         match self {
             Self::Egress => "egress",
             Self::Ingress => "ingress",
+            Self::Dns => "dns",
             Self::Call(call) => call.name(),
         }
     }
@@ -111,7 +116,7 @@ impl Op {
     pub const fn call(self) -> Option<Sysno> {
         match self {
             Self::Call(call) => Some(call),
-            Self::Egress | Self::Ingress => None,
+            Self::Egress | Self::Ingress | Self::Dns => None,
         }
     }
 
@@ -158,6 +163,8 @@ pub enum Effect {
     Netem(Box<Netem>),
     /// Anything else that can happen to a system call. Never one error alone: that is [`Effect::Error`].
     Call(CallEffect),
+    /// What else BPF alone does to packets.
+    Wire(Wire),
 }
 
 impl Effect {
@@ -198,6 +205,9 @@ pub struct Filter {
     /// The path of the file that the call names or that is behind its descriptor.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub path: Vec<Glob>,
+    /// Names that DNS queries ask for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub name: Vec<NameGlob>,
 }
 
 /// When an operation that matches is hit. All conditions must hold; none given means always.
@@ -235,6 +245,14 @@ pub struct Trigger {
 }
 
 impl Fault {
+    /// The remote ports that the fault is about; none is all. DNS has one of its own.
+    pub(crate) fn remote_ports(&self) -> Vec<RangeInclusive<u16>> {
+        if self.filter.port.is_empty() && self.ops.contains(&Op::Dns) {
+            return vec![dns::PORT..=dns::PORT];
+        }
+        self.filter.port.clone()
+    }
+
     /// The probability with which an operation is hit that all other conditions let through: the trigger's `p`, for a loss
     /// times the loss.
     ///
@@ -242,7 +260,7 @@ impl Fault {
     pub fn probability(&self) -> Ppm {
         let p = self.trigger.p.unwrap_or(Ppm::ALWAYS);
         match self.effect {
-            Effect::Error(_) | Effect::Netem(_) | Effect::Call(_) => p,
+            Effect::Error(_) | Effect::Netem(_) | Effect::Call(_) | Effect::Wire(_) => p,
             Effect::Loss(loss) => p.times(loss),
         }
     }

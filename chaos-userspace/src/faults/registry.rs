@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::model::{Effect, Op};
 use super::syscall::{CALL_EFFECTS, CALL_FILTERS};
 use super::{
-    connect, egress, file, ingress, ipc, memory, metadata, open, path, process, read_write, socket,
-    syscall, syscalls, system,
+    connect, dns, egress, file, ingress, ipc, memory, metadata, open, path, process, read_write,
+    socket, syscall, syscalls, system,
 };
 
 /// Which kernel object serves a fault: one ELF file per family of hooks.
@@ -49,6 +49,20 @@ pub enum EffectKey {
     Error,
     /// `loss=P[,CORRELATION]`
     Loss,
+    /// `blackhole`
+    Blackhole,
+    /// `partition`
+    Partition,
+    /// `reset`
+    Reset,
+    /// `unreachable=WHAT`
+    Unreachable,
+    /// `rcode=CODE`
+    Rcode,
+    /// `answer=ADDRESS`
+    Answer,
+    /// `drop`
+    Drop,
     /// `retval=N`
     Retval,
     /// `signal=NAME|N`
@@ -98,6 +112,29 @@ pub(super) const PACKET_EFFECTS: &[EffectKey] = &[
     EffectKey::Rate,
     EffectKey::Slot,
     EffectKey::Limit,
+    EffectKey::Blackhole,
+    EffectKey::Partition,
+];
+
+/// What can be done to a packet that leaves.
+pub(super) const EGRESS_EFFECTS: &[EffectKey] = &[
+    EffectKey::Loss,
+    EffectKey::Delay,
+    EffectKey::Jitter,
+    EffectKey::Correlation,
+    EffectKey::Distribution,
+    EffectKey::Gemodel,
+    EffectKey::State,
+    EffectKey::Duplicate,
+    EffectKey::Corrupt,
+    EffectKey::Reorder,
+    EffectKey::Rate,
+    EffectKey::Slot,
+    EffectKey::Limit,
+    EffectKey::Blackhole,
+    EffectKey::Partition,
+    EffectKey::Reset,
+    EffectKey::Unreachable,
 ];
 
 /// A filter's key in an expression.
@@ -118,6 +155,8 @@ pub enum FilterKey {
     Fd,
     /// `path=GLOB,…`
     Path,
+    /// `name=NAME,…`
+    Name,
 }
 
 /// A trigger's key in an expression; every operation takes them all, but `count` is for system calls.
@@ -157,9 +196,16 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 42] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
+        Self::Effect(EffectKey::Blackhole),
+        Self::Effect(EffectKey::Partition),
+        Self::Effect(EffectKey::Reset),
+        Self::Effect(EffectKey::Unreachable),
+        Self::Effect(EffectKey::Rcode),
+        Self::Effect(EffectKey::Answer),
+        Self::Effect(EffectKey::Drop),
         Self::Effect(EffectKey::Retval),
         Self::Effect(EffectKey::Signal),
         Self::Effect(EffectKey::DelayEnter),
@@ -183,6 +229,7 @@ impl Key {
         Self::Filter(FilterKey::On),
         Self::Filter(FilterKey::Fd),
         Self::Filter(FilterKey::Path),
+        Self::Filter(FilterKey::Name),
         Self::Trigger(TriggerKey::P),
         Self::Trigger(TriggerKey::When),
         Self::Trigger(TriggerKey::Times),
@@ -199,6 +246,13 @@ impl Key {
         match self {
             Self::Effect(EffectKey::Error) => "error",
             Self::Effect(EffectKey::Loss) => "loss",
+            Self::Effect(EffectKey::Blackhole) => "blackhole",
+            Self::Effect(EffectKey::Partition) => "partition",
+            Self::Effect(EffectKey::Reset) => "reset",
+            Self::Effect(EffectKey::Unreachable) => "unreachable",
+            Self::Effect(EffectKey::Rcode) => "rcode",
+            Self::Effect(EffectKey::Answer) => "answer",
+            Self::Effect(EffectKey::Drop) => "drop",
             Self::Effect(EffectKey::Retval) => "retval",
             Self::Effect(EffectKey::Signal) => "signal",
             Self::Effect(EffectKey::DelayEnter) => "delay_enter",
@@ -222,6 +276,7 @@ impl Key {
             Self::Filter(FilterKey::On) => "on",
             Self::Filter(FilterKey::Fd) => "fd",
             Self::Filter(FilterKey::Path) => "path",
+            Self::Filter(FilterKey::Name) => "name",
             Self::Trigger(TriggerKey::P) => "p",
             Self::Trigger(TriggerKey::When) => "when",
             Self::Trigger(TriggerKey::Times) => "times",
@@ -283,8 +338,9 @@ pub struct FaultKind {
 }
 
 /// Every row.
-pub const FAULTS: [&FaultKind; 13] = [
+pub const FAULTS: [&FaultKind; 15] = [
     &connect::KIND,
+    &dns::KIND,
     &egress::KIND,
     &ingress::KIND,
     &open::KIND,
@@ -297,6 +353,7 @@ pub const FAULTS: [&FaultKind; 13] = [
     &socket::KIND,
     &ipc::KIND,
     &system::KIND,
+    &syscall::KIND,
 ];
 
 /// The noun for both directions of the network, short for `egress,ingress`.
@@ -329,6 +386,7 @@ impl Effect {
             Self::Error(_) => vec![EffectKey::Error],
             Self::Loss(_) => vec![EffectKey::Loss],
             Self::Call(call) => call.keys().collect(),
+            Self::Wire(wire) => vec![wire.key()],
             Self::Netem(netem) => netem.keys().collect(),
         }
     }

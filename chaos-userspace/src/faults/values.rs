@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct OutOfRange(pub(super) &'static str);
 
 impl OutOfRange {
-    pub(super) const fn new(allowed: &'static str) -> Self {
+    /// What is allowed.
+    pub(crate) const fn new(allowed: &'static str) -> Self {
         Self(allowed)
     }
 }
@@ -408,6 +409,11 @@ impl Net {
     /// Length of the prefix in bits.
     pub const fn prefix(self) -> u8 {
         self.prefix
+    }
+
+    /// Whether an address is in it; never one of the other kind.
+    pub fn contains(self, addr: IpAddr) -> bool {
+        addr.is_ipv4() == self.addr.is_ipv4() && Self::masked(addr, self.prefix) == self.addr
     }
 
     /// Length in bits of an address of this kind.

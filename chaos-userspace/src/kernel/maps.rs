@@ -2,29 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 
 use aya::Pod;
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use chaos_common::counters::Counters;
-use chaos_common::rule::{Rule, RuleState};
 use chaos_common::target::{COMM, FileId, Named, Process};
-use chaos_common::{control, dims};
+use chaos_common::{bank, control, dims};
 
 use super::events::{Events, Listen};
-use crate::plan::{Dense, Masks, Plan};
+use rustix::thread::{MembarrierCommand, membarrier};
+
+use super::banks::Banks;
+use crate::plan::{Masks, Plan};
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 20] = [
-    "CONTROL", "OPS", "CALLS", "NAMES", "TREES", "RULES", "STATES", "COUNTERS", "PIDS", "CGROUPS",
-    "UIDS", "COMMS", "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS",
-    "EVENTS",
+pub(super) const SHARED: [&str; 23] = [
+    "CONTROL", "OPS", "RULES", "CLASSES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS",
+    "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS", "NAMES",
+    "ANSWERS", "CALLS", "ENTRIES", "TREES",
 ];
 
 /// What the maps of targets hold beside `PIDS`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
-    /// Rules that target every process.
+    /// Classes that every process is in.
     pub all: u64,
     /// Id of a cgroup → what it and all below it are named.
     pub cgroups: BTreeMap<u64, Named>,
@@ -42,10 +44,10 @@ pub struct Names {
 const EVENTS_SIZE: u32 = 1 << 20;
 
 /// How many entries the maps need whose size depends on the plan.
-pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 5] {
+pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 4] {
     let size = |dimension, size| {
         if masks.dimensions & dimension == 0 {
-            1
+            bank::BANKS
         } else {
             size
         }
@@ -56,27 +58,21 @@ pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 5] {
         Listen::Injections | Listen::Matches => EVENTS_SIZE,
     };
     [
-        ("RPORTS", size(dims::RPORT, dims::PORTS)),
-        ("LPORTS", size(dims::LPORT, dims::PORTS)),
+        ("RPORTS", size(dims::RPORT, bank::BANKS * dims::PORTS)),
+        ("LPORTS", size(dims::LPORT, bank::BANKS * dims::PORTS)),
         ("PIDS", size(dims::PIDS, dims::PROCESSES)),
         ("EVENTS", events),
-        ("DECIDED", size(dims::REPEATED, dims::THREADS)),
-    ]
-}
-
-/// The dimensions that are arrays: map, content, slot of the rules that do not care.
-fn dense(masks: &Masks) -> [(&'static str, &Dense, u32); 4] {
-    [
-        ("RPORTS", &masks.remote_ports, control::ANY_RPORT),
-        ("LPORTS", &masks.local_ports, control::ANY_LPORT),
-        ("PROTOS", &masks.protocols, control::ANY_PROTO),
-        ("FD_KINDS", &masks.fd_kinds, control::ANY_FD_KIND),
     ]
 }
 
 /// Handles of the shared maps. A map that no loaded program uses does not exist
 /// and need not be written.
 pub(super) struct Maps {
+    banks: Banks,
+    /// The bank in force.
+    bank: u32,
+    /// Waits until no program reads the other bank.
+    grace: Option<JoinHandle<()>>,
     control: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
     pids: Option<HashMap<MapData, u32, Process>>,
@@ -85,6 +81,15 @@ pub(super) struct Maps {
     comms: Option<HashMap<MapData, [u8; COMM], Named>>,
     exes: Option<HashMap<MapData, FileId, Named>>,
     events: Option<Events>,
+}
+
+/// Waits until every program that runs now has ended: BPF programs are RCU readers, and
+/// this is a grace period of RCU (`MEMBARRIER_CMD_GLOBAL`, 4.3). Some milliseconds.
+fn grace_period() {
+    if membarrier(MembarrierCommand::Global).is_err() {
+        // Not on this kernel (nohz_full): no program runs as long as this.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
 }
 
 /// A map that no program uses does not exist.
@@ -121,42 +126,10 @@ impl Maps {
     ) -> Result<Self, MapError> {
         let open = |name: &str| MapData::from_pin(pin(name)).ok();
         let array = |name: &str| MapData::from_pin(pin(name)).map(Map::Array);
-        let mut ops: Array<_, u64> = array("OPS")?.try_into()?;
-        let mut rules: Array<_, Rule> = array("RULES")?.try_into()?;
-        let mut states: Array<_, RuleState> = array("STATES")?.try_into()?;
-        for (&operation, &mask) in &plan.masks.ops {
-            ops.set(operation, mask, 0)?;
-        }
-        if let Some(map) = open("CALLS") {
-            let mut calls: Array<_, u32> = Map::Array(map).try_into()?;
-            for (&call, &entry) in &plan.masks.calls {
-                calls.set(call, entry, 0)?;
-            }
-        }
-        for (index, rule) in (0..).zip(&plan.rules) {
-            rules.set(index, rule.wire, 0)?;
-            states.set(index, RuleState::default(), 0)?;
-        }
-        for (name, dense, _) in dense(&plan.masks) {
-            let Some(map) = open(name) else { continue };
-            let mut map: Array<_, u64> = Map::Array(map).try_into()?;
-            for (&value, &mask) in &dense.named {
-                map.set(value, mask, 0)?;
-            }
-        }
-        if let Some(map) = open("REMOTE4") {
-            let mut map: LpmTrie<_, [u8; 4], u64> = Map::LpmTrie(map).try_into()?;
-            for (net, mask) in &plan.masks.remote4 {
-                map.insert(&Key::new(u32::from(net.prefix), net.address), mask, 0)?;
-            }
-        }
-        if let Some(map) = open("REMOTE6") {
-            let mut map: LpmTrie<_, [u8; 16], u64> = Map::LpmTrie(map).try_into()?;
-            for (net, mask) in &plan.masks.remote6 {
-                map.insert(&Key::new(u32::from(net.prefix), net.address), mask, 0)?;
-            }
-        }
         let mut maps = Self {
+            banks: Banks::open(|name| pin(name).into())?,
+            bank: 0,
+            grace: None,
             control: array("CONTROL")?.try_into()?,
             counters: Map::PerCpuArray(MapData::from_pin(pin("COUNTERS"))?).try_into()?,
             pids: hash(open("PIDS"))?,
@@ -169,14 +142,55 @@ impl Maps {
                 _ => Some(Events::new(MapData::from_pin(pin("EVENTS"))?)?),
             },
         };
-        for (_, dense, slot) in dense(&plan.masks) {
-            maps.set(slot, dense.any)?;
-        }
-        maps.set(control::ANY_PATH, plan.masks.any_path)?;
         maps.set(control::LISTEN, listen.wire())?;
-        maps.set(control::DIMS, plan.masks.dimensions)?;
         maps.set(control::EXEMPT_TGID, u64::from(std::process::id()))?;
+        maps.flip(plan, 0, &[])?;
         Ok(maps)
+    }
+
+    /// Puts another plan in force, in one write. Rules whose slot is `fresh` begin anew.
+    /// Who is in its classes must be known by now.
+    pub(super) fn replace(&mut self, plan: &Plan, fresh: &[u32]) -> Result<(), MapError> {
+        self.settle();
+        self.flip(plan, self.other_bank(), fresh)?;
+        self.grace = Some(std::thread::spawn(grace_period));
+        Ok(())
+    }
+
+    /// The bank in force.
+    pub(super) fn bank(&self) -> u32 {
+        self.bank
+    }
+
+    /// The bank that the next plan is written into.
+    pub(super) fn other_bank(&self) -> u32 {
+        (self.bank + 1) % bank::BANKS
+    }
+
+    /// Waits until no program reads the bank that is not in force.
+    pub(super) fn settle(&mut self) {
+        if let Some(grace) = self.grace.take() {
+            let _ = grace.join();
+        }
+    }
+
+    /// Opens what did not exist before.
+    pub(super) fn open_more(&mut self, pin: impl Fn(&str) -> PathBuf) -> Result<(), MapError> {
+        let open = |name: &str| MapData::from_pin(pin(name)).ok();
+        self.pids = hash(open("PIDS"))?;
+        self.cgroups = hash(open("CGROUPS"))?;
+        self.uids = hash(open("UIDS"))?;
+        self.comms = hash(open("COMMS"))?;
+        self.exes = hash(open("EXES"))?;
+        self.banks.open_more(|name| pin(name).into())
+    }
+
+    fn flip(&mut self, plan: &Plan, bank: u32, fresh: &[u32]) -> Result<(), MapError> {
+        self.banks
+            .write(bank, plan, &mut self.control, fresh, &mut self.counters)?;
+        self.set(control::DIMS, bank::with(plan.masks.dimensions, bank))?;
+        self.bank = bank;
+        Ok(())
     }
 
     /// Sets one control slot.
@@ -189,9 +203,9 @@ impl Maps {
         self.control.get(&slot, 0)
     }
 
-    /// What became of a rule's matches, over all CPUs.
-    pub(super) fn counters(&self, rule: u32) -> Result<Counters, MapError> {
-        let values = self.counters.get(&rule, 0)?;
+    /// What became of the matches of the rule in a slot, over all CPUs.
+    pub(super) fn counters(&self, slot: u32) -> Result<Counters, MapError> {
+        let values = self.counters.get(&slot, 0)?;
         Ok(values.iter().fold(Counters::default(), Counters::plus))
     }
 

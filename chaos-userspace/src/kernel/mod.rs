@@ -5,6 +5,7 @@
 //! tcx, is journalled with the guardian by the engine.
 
 mod attributes;
+mod banks;
 mod bpffs;
 pub mod btf;
 pub mod clsact;
@@ -22,7 +23,7 @@ pub mod privileges;
 pub mod probe;
 mod sockets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
@@ -105,8 +106,10 @@ pub struct Kernel {
     btf: Option<aya::Btf>,
     /// Places of [`lsm::OPTIONAL`] that this kernel does not have.
     missing: Vec<&'static str>,
+    /// Hooks whose programs are loaded.
+    hooks: BTreeSet<Hook>,
     /// Holds the pins of the shared maps.
-    _bpffs: Bpffs,
+    bpffs: Bpffs,
 }
 
 impl Kernel {
@@ -115,8 +118,9 @@ impl Kernel {
         let mut kernel = Self::prepare(plan, listen)?;
         for &hook in &plan.hooks {
             kernel.load_programs(hook)?;
+            kernel.hooks.insert(hook);
         }
-        kernel.learn(plan)?;
+        kernel.learn(plan, kernel.maps.bank())?;
         Ok(kernel)
     }
 
@@ -142,23 +146,26 @@ impl Kernel {
             folders: Folders::default(),
             btf: None,
             missing: offsets.missing,
-            _bpffs: bpffs,
+            hooks: BTreeSet::new(),
+            bpffs,
         })
     }
 
-    /// Learns which directories the rules mean, if they mean some.
-    fn learn(&mut self, plan: &Plan) -> Result<(), KernelError> {
+    /// Learns which folders the rules of a plan mean, and writes them into a bank that no program reads, or none by yet.
+    fn learn(&mut self, plan: &Plan, bank: u32) -> Result<(), KernelError> {
         if plan.masks.paths.is_empty() {
-            return Ok(());
+            return Ok(self.folders.clear(bank)?);
         }
         let teller = Hook::Lsm(lsm::Place::Learn);
         self.load_programs(teller)?;
         self.attach(teller, Place::Everywhere)?;
-        let map = |name| aya::maps::MapData::from_pin(self._bpffs.path(name));
-        let (names, trees) = (map("NAMES")?, map("TREES")?);
-        let learnt = self
-            .folders
-            .fill(&mut self.maps, names, trees, &plan.masks.paths);
+        let bpffs = &self.bpffs;
+        let learnt = self.folders.fill(
+            &mut self.maps,
+            |name| bpffs.path(name),
+            &plan.masks.paths,
+            bank,
+        );
         // Others pay for what is attached.
         for &(name, _) in teller.programs() {
             if let aya::programs::Program::Lsm(program) = self.program(teller, name)? {
@@ -271,9 +278,45 @@ impl Kernel {
         self.set_control(control::LEASE_UNTIL, boot_ns)
     }
 
-    /// What became of a rule's matches so far.
-    pub fn counters(&self, rule: u32) -> Result<Counters, KernelError> {
-        Ok(self.maps.counters(rule)?)
+    /// What became of the matches so far, of the rule in this slot.
+    pub fn counters(&self, slot: u32) -> Result<Counters, KernelError> {
+        Ok(self.maps.counters(slot)?)
+    }
+
+    /// Loads what another plan needs beside what is loaded; gives its hooks, which are to be attached.
+    pub fn extend(&mut self, plan: &Plan, listen: Listen) -> Result<Vec<Hook>, KernelError> {
+        let hooks: Vec<_> = plan.hooks.difference(&self.hooks).copied().collect();
+        if hooks.is_empty() {
+            return Ok(hooks);
+        }
+        let offsets = Offsets::needed(plan)?;
+        self.missing.extend_from_slice(&offsets.missing);
+        for family in plan.families() {
+            if !self.objects.contains_key(&family) {
+                let object = load_object(family, plan, listen, &self.bpffs, &offsets)?;
+                self.objects.insert(family, object);
+            }
+        }
+        let bpffs = &self.bpffs;
+        self.maps.open_more(|name| bpffs.path(name))?;
+        for &hook in &hooks {
+            self.load_programs(hook)?;
+            self.hooks.insert(hook);
+        }
+        Ok(hooks)
+    }
+
+    /// Puts another plan in force, in one write; see [`Plan::succeed`].
+    pub(crate) fn replace(&mut self, plan: &Plan, fresh: &[u32]) -> Result<(), KernelError> {
+        // Nearly always this has been over for long.
+        self.settle();
+        self.learn(plan, self.maps.other_bank())?;
+        Ok(self.maps.replace(plan, fresh)?)
+    }
+
+    /// Waits until no program judges by the plan before this one any more.
+    pub fn settle(&mut self) {
+        self.maps.settle();
     }
 
     /// Detaches and unloads every program. The maps, and what they counted, stay.
@@ -395,8 +438,8 @@ impl Offsets {
                 *offset += inner;
             }
         }
-        if plan.hooks.contains(&Hook::Lsm(lsm::Place::Setattr))
-            && let Some(index) = btf.parameter("bpf_lsm_inode_setattr", "dentry")?
+        // A later plan may need it of the object that is loaded now.
+        if lsm && let Some(index) = btf.parameter("bpf_lsm_inode_setattr", "dentry")?
         {
             offsets.push((Family::Lsm, "SETATTR_DENTRY", index));
         }

@@ -8,9 +8,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap, MapData};
-use chaos_common::control;
-use chaos_common::lsm::{NAME, NAME_KEY};
+use aya::maps::{HashMap, Map, MapData, MapError};
+use chaos_common::lsm::{NAME, NAME_KEY, folder};
+use chaos_common::{bank, control};
 
 use super::KernelError;
 use super::maps::Maps;
@@ -23,14 +23,33 @@ struct Meant {
     name: Vec<u8>,
 }
 
-/// Folders that have been learnt, and are held open.
+/// What a bank of the maps holds of paths.
 #[derive(Default)]
-pub(super) struct Folders {
-    known: BTreeMap<PathBuf, u64>,
-    held: Vec<File>,
+struct Held {
+    named: BTreeMap<Meant, u64>,
+    below: BTreeMap<u64, u64>,
+    /// Folders, held open.
+    _files: Vec<File>,
 }
 
-impl Folders {
+/// The maps of paths, and what they hold.
+#[derive(Default)]
+pub(super) struct Folders {
+    maps: Option<(
+        LpmTrie<MapData, [u8; NAME_KEY], u64>,
+        HashMap<MapData, u64, u64>,
+    )>,
+    held: [Held; bank::BANKS as usize],
+}
+
+/// Folders that are learnt for one plan.
+#[derive(Default)]
+struct Learnt {
+    known: BTreeMap<PathBuf, u64>,
+    files: Vec<File>,
+}
+
+impl Learnt {
     /// The inode by which the kernel knows a folder. The program that tells must be attached.
     fn learn(&mut self, maps: &mut Maps, folder: &Path) -> Result<u64, KernelError> {
         if let Some(inode) = self.known.get(folder) {
@@ -50,72 +69,122 @@ impl Folders {
             let problem = std::io::Error::other("the kernel program did not see it opened");
             return Err(KernelError::io(about("learning"))(problem));
         }
-        self.held.push(file);
+        self.files.push(file);
         self.known.insert(folder.to_owned(), inode);
         Ok(inode)
     }
+}
 
-    /// Learns what patterns mean, and writes it into the maps.
-    pub(super) fn fill(
-        &mut self,
-        maps: &mut Maps,
-        names: MapData,
-        trees: MapData,
-        patterns: &BTreeMap<Pattern, u64>,
-    ) -> Result<(), KernelError> {
-        let mut named: BTreeMap<Meant, u64> = BTreeMap::new();
-        let mut below: BTreeMap<u64, u64> = BTreeMap::new();
-        for (pattern, &rules) in patterns {
-            let folder = &pattern.folder;
-            let directory = self.learn(maps, folder)?;
-            let mut mean = |directory, name: &[u8]| {
-                let name = name.to_vec();
-                *named.entry(Meant { directory, name }).or_default() |= rules;
-            };
-            match &pattern.entry {
-                Entry::Begins(beginning) => mean(directory, beginning.as_bytes()),
-                Entry::Named(name) => {
-                    mean(directory, &ended(name));
-                    let path = folder.join(name);
-                    // Whoever opens a link opens what it leads to.
-                    if let Ok(target) = fs::canonicalize(&path)
-                        && fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink())
-                        && let (Some(folder), Some(name)) = (target.parent(), target.file_name())
-                    {
-                        let name = name.to_string_lossy();
-                        mean(self.learn(maps, folder)?, &ended(&name));
-                    }
-                    // Where something is mounted it is the root of that, and has no other name.
-                    if is_mount_point(folder, &path) {
-                        mean(self.learn(maps, &path)?, &ended("/"));
-                    }
+/// What patterns mean now.
+fn look_up(maps: &mut Maps, patterns: &BTreeMap<Pattern, u64>) -> Result<Held, KernelError> {
+    let mut learnt = Learnt::default();
+    let mut named: BTreeMap<Meant, u64> = BTreeMap::new();
+    let mut below: BTreeMap<u64, u64> = BTreeMap::new();
+    for (pattern, &rules) in patterns {
+        let folder = &pattern.folder;
+        let directory = learnt.learn(maps, folder)?;
+        let mut mean = |directory, name: &[u8]| {
+            let name = name.to_vec();
+            *named.entry(Meant { directory, name }).or_default() |= rules;
+        };
+        match &pattern.entry {
+            Entry::Begins(beginning) => mean(directory, beginning.as_bytes()),
+            Entry::Named(name) => {
+                mean(directory, &ended(name));
+                let path = folder.join(name);
+                // Whoever opens a link opens what it leads to.
+                if let Ok(target) = fs::canonicalize(&path)
+                    && fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink())
+                    && let (Some(folder), Some(name)) = (target.parent(), target.file_name())
+                {
+                    let name = name.to_string_lossy();
+                    mean(learnt.learn(maps, folder)?, &ended(&name));
                 }
-                Entry::Below => {
-                    *below.entry(directory).or_default() |= rules;
-                    for mount in mounts_below(folder) {
-                        // One that this process may not look into is none of what it can mean.
-                        if let Ok(root) = self.learn(maps, &mount) {
-                            *below.entry(root).or_default() |= rules;
-                        }
+                // Where something is mounted it is the root of that, and has no other name.
+                if is_mount_point(folder, &path) {
+                    mean(learnt.learn(maps, &path)?, &ended("/"));
+                }
+            }
+            Entry::Below => {
+                *below.entry(directory).or_default() |= rules;
+                for mount in mounts_below(folder) {
+                    // One that this process may not look into is none of what it can mean.
+                    if let Ok(root) = learnt.learn(maps, &mount) {
+                        *below.entry(root).or_default() |= rules;
                     }
                 }
             }
         }
-        let map = aya::maps::Map::LpmTrie(names);
-        let mut map: LpmTrie<_, [u8; NAME_KEY], u64> = map.try_into()?;
-        for meant in named.keys() {
+    }
+    Ok(Held {
+        named,
+        below,
+        _files: learnt.files,
+    })
+}
+
+impl Folders {
+    /// Learns what patterns mean, and writes it into a bank that no program reads.
+    pub(super) fn fill(
+        &mut self,
+        maps: &mut Maps,
+        pin: impl Fn(&str) -> PathBuf,
+        patterns: &BTreeMap<Pattern, u64>,
+        bank: u32,
+    ) -> Result<(), KernelError> {
+        let new = look_up(maps, patterns)?;
+        self.clear(bank)?;
+        if self.maps.is_none() {
+            let names = Map::LpmTrie(MapData::from_pin(pin("ENTRIES"))?).try_into()?;
+            let trees = Map::HashMap(MapData::from_pin(pin("TREES"))?).try_into()?;
+            self.maps = Some((names, trees));
+        }
+        let (Some((names, trees)), Some(held)) = (&mut self.maps, self.held.get_mut(bank as usize))
+        else {
+            return Ok(());
+        };
+        let held = &mut *held;
+        *held = new;
+        for meant in held.named.keys() {
             // A trie answers with the longest entry that fits, so each holds those that it goes beyond.
-            let covering = named.iter().filter(|(shorter, _)| {
+            let covering = held.named.iter().filter(|(shorter, _)| {
                 shorter.directory == meant.directory && meant.name.starts_with(&shorter.name)
             });
             let rules = covering.fold(0, |rules, (_, more)| rules | more);
-            map.insert(&key(meant), rules, 0)?;
+            names.insert(&key(meant, bank), rules, 0)?;
         }
-        let mut map: HashMap<_, u64, u64> = aya::maps::Map::HashMap(trees).try_into()?;
-        for (directory, rules) in below {
-            map.insert(directory, rules, 0)?;
+        for (&directory, &rules) in &held.below {
+            trees.insert(folder(directory, bank), rules, 0)?;
         }
         Ok(())
+    }
+
+    /// Empties a bank that no program reads, and lets its folders go.
+    pub(super) fn clear(&mut self, bank: u32) -> Result<(), MapError> {
+        let old = std::mem::take(&mut self.held[bank as usize]);
+        let Some((names, trees)) = &mut self.maps else {
+            return Ok(());
+        };
+        for meant in old.named.keys() {
+            gone(names.remove(&key(meant, bank)))?;
+        }
+        for &directory in old.below.keys() {
+            gone(trees.remove(&folder(directory, bank)))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a write that failed left out is not there to be removed.
+fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        other => other,
     }
 }
 
@@ -124,9 +193,9 @@ fn ended(name: &str) -> Vec<u8> {
     [name.as_bytes(), b"\0"].concat()
 }
 
-fn key(meant: &Meant) -> Key<[u8; NAME_KEY]> {
+fn key(meant: &Meant, bank: u32) -> Key<[u8; NAME_KEY]> {
     let mut bytes = [0; NAME_KEY];
-    bytes[..8].copy_from_slice(&meant.directory.to_ne_bytes());
+    bytes[..8].copy_from_slice(&folder(meant.directory, bank).to_ne_bytes());
     let length = meant.name.len().min(NAME);
     bytes[8..8 + length].copy_from_slice(&meant.name[..length]);
     // At most 576 bits.
@@ -173,10 +242,11 @@ mod tests {
     #[test]
     fn a_whole_name_is_compared_with_its_end_and_a_beginning_without() {
         let key = |name: &[u8]| {
-            let key = key(&Meant {
-                directory: 1,
+            let meant = Meant {
+                directory: 8,
                 name: name.to_vec(),
-            });
+            };
+            let key = key(&meant, 1);
             (key.prefix_len(), key.data()[8..12].to_vec())
         };
         assert_eq!(key(&ended("ab")), (88, b"ab\0\0".to_vec()));

@@ -69,6 +69,20 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
                 Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
             ),
         ],
+        Hook::Dns | Hook::Reset | Hook::Unreachable => &[
+            ("tc classifier", "4.5", None),
+            GATE,
+            (
+                "bpf_skb_change_tail",
+                "4.9",
+                Some((SchedClassifier, BpfHelper::BPF_FUNC_skb_change_tail)),
+            ),
+            (
+                "bpf_sk_storage_get",
+                "5.2",
+                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
+            ),
+        ],
         Hook::Ingress => &[
             ("cgroup_skb/ingress", "4.10", None),
             GATE,

@@ -2,12 +2,13 @@
 //!
 //! A fault is one rule with one count, so one backend serves all of it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use chaos_common::lsm::Place;
 use serde::{Deserialize, Serialize};
 
-use super::{Hook, Pattern, Target};
+use super::{Hook, Options, Pattern, PlanError, Target};
 use crate::faults::{EffectKey, Fault, FilterKey, Op};
 
 /// What carries a fault out.
@@ -80,6 +81,86 @@ impl Backend {
             Self::Bpf => by_bpf(fault),
             Self::Seccomp => by_seccomp(fault),
         }
+    }
+}
+
+/// What a machine has, as far as a choice depends on it.
+pub trait Machine {
+    /// Whether kernel programs can be attached to these hooks.
+    fn has(&self, hooks: &BTreeSet<Hook>) -> bool;
+
+    /// Whether a command can be supervised.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    fn supervises(&self) -> Result<(), String>;
+}
+
+/// Which backend is to carry faults out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The first that can.
+    #[default]
+    Auto,
+    /// This one.
+    Only(Backend),
+}
+
+impl Choice {
+    /// The backend for a fault.
+    ///
+    /// # Errors
+    ///
+    /// None can carry it out. That a kernel lacks what `bpf` needs is no error here if `bpf` is all that is left: loading its
+    /// programs says more about it.
+    pub(super) fn of(
+        self,
+        fault: &Fault,
+        target: &Target,
+        options: &Options,
+        machine: Option<&dyn Machine>,
+    ) -> Result<Backend, PlanError> {
+        let mut reasons = Vec::new();
+        let mut rather = None;
+        for backend in Backend::ALL {
+            if matches!(self, Self::Only(only) if only != backend) {
+                continue;
+            }
+            let refusal = match backend.refusal(fault, target) {
+                None if backend == Backend::Seccomp && options.skip_loader => Some(
+                    "it arms at exec and cannot spare the loader: leave out --skip-loader"
+                        .to_owned(),
+                ),
+                other => other,
+            };
+            if let Some(reason) = refusal {
+                reasons.push(format!("{backend}: {reason}"));
+                continue;
+            }
+            let there = match (backend, machine) {
+                (_, None) => Ok(()),
+                (Backend::Bpf, Some(machine)) => {
+                    let needed = |op: &Op| Hook::needed(*op, &fault.effect);
+                    let hooks = fault.ops.iter().flat_map(needed);
+                    let hooks = hooks.copied().collect();
+                    rather = Some(backend);
+                    match self == Self::Auto && !machine.has(&hooks) {
+                        true => Err("this kernel or user cannot".to_owned()),
+                        false => Ok(()),
+                    }
+                }
+                (Backend::Seccomp, Some(machine)) => machine.supervises(),
+            };
+            match there {
+                Ok(()) => return Ok(backend),
+                Err(reason) => reasons.push(format!("{backend}: {reason}")),
+            }
+        }
+        rather.ok_or_else(|| PlanError::NotServed {
+            fault: fault.to_string(),
+            reasons: reasons.join("; "),
+        })
     }
 }
 

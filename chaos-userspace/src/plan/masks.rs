@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use chaos_common::dims;
-use chaos_common::lsm::REPEATED;
 
 use super::lsm::call_entry;
 use super::paths::{Entry, Pattern};
 use super::{Hook, Target, operation};
-use crate::faults::{Fault, FdKind, Net};
+use crate::faults::{Fault, FdKind, NameGlob, Net};
 
 /// A prefix as the kernel's LPM trie wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,9 +37,11 @@ pub struct Masks {
     pub dimensions: u64,
     /// Rules there are.
     pub rules: u64,
+    /// Class of targets → rules that target it.
+    pub classes: Vec<u64>,
     /// Operation → rules that name it.
     pub ops: BTreeMap<u32, u64>,
-    /// System call → where LSM hooks decide about it, as the kernel programs' `CALLS` say it.
+    /// System call → where LSM hooks decide about it, as the kernel programs' `CALLS` say it. A call has the same in every plan.
     pub calls: BTreeMap<u32, u32>,
     /// Where files are that rules mean, and which rules.
     pub paths: BTreeMap<Pattern, u64>,
@@ -58,20 +59,37 @@ pub struct Masks {
     pub remote4: BTreeMap<Prefix<4>, u64>,
     /// IPv6 prefix → rules that accept an address whose longest prefix it is.
     pub remote6: BTreeMap<Prefix<16>, u64>,
+    /// What the key of a DNS query's name begins with ([`chaos_common::name`]) → rules that accept a name whose longest
+    /// beginning it is.
+    pub names: BTreeMap<Vec<u8>, u64>,
 }
 
 impl Masks {
-    /// Compiles the filters of faults; the rule's bit is the fault's index.
-    pub(super) fn of(faults: &[Fault], target: &Target) -> Self {
+    /// Compiles the filters of faults; the rule's bit is the fault's index. `class_of` gives
+    /// the class that each fault targets.
+    ///
+    /// A fault that `served` leaves out has its bit, but no operation names it.
+    pub(super) fn of(
+        faults: &[Fault],
+        classes: &[Target],
+        class_of: &[usize],
+        served: impl Fn(usize) -> bool,
+    ) -> Self {
         let mut masks = Self {
-            dimensions: match target {
-                Target::Command => dims::RUN_CGROUP,
-                Target::Running(who) => who.dimensions(),
-            },
+            dimensions: classes.iter().fold(0, |all, class| {
+                all | match class {
+                    Target::Command => dims::RUN_CGROUP,
+                    Target::Running(who) => who.dimensions(),
+                }
+            }),
+            classes: vec![0; classes.len()],
             rules: u64::MAX >> (64 - faults.len().clamp(1, 64)),
             ..Self::default()
         };
-        for (rule, fault) in faults.iter().enumerate() {
+        for (rule, &class) in class_of.iter().enumerate() {
+            masks.classes[class] |= 1 << rule;
+        }
+        for (rule, fault) in faults.iter().enumerate().filter(|(rule, _)| served(*rule)) {
             for op in &fault.ops {
                 let index = operation(*op, &fault.effect);
                 *masks.ops.entry(index).or_default() |= 1 << rule;
@@ -79,12 +97,9 @@ impl Masks {
                 if entry != 0 {
                     masks.calls.insert(index, entry);
                 }
-                if entry & REPEATED != 0 {
-                    masks.dimensions |= dims::REPEATED;
-                }
             }
         }
-        masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.filter.port));
+        masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.remote_ports()));
         masks.local_ports = masks.dense(dims::LPORT, faults, |fault| ports(&fault.filter.sport));
         masks.protocols = masks.dense(dims::PROTO, faults, |fault| {
             fault
@@ -104,7 +119,8 @@ impl Masks {
                 .collect()
         });
         masks.prefixes(faults);
-        masks.places(faults);
+        masks.names(faults);
+        masks.places(faults, served);
         masks
     }
 
@@ -133,14 +149,19 @@ impl Masks {
     }
 
     /// Paths. A pattern that the kernel programs cannot match was refused before.
-    fn places(&mut self, faults: &[Fault]) {
-        let globs = || faults.iter().map(|fault| &fault.filter.path);
-        if globs().all(Vec::is_empty) {
+    fn places(&mut self, faults: &[Fault], served: impl Fn(usize) -> bool) {
+        let globs = || {
+            let all = faults.iter().map(|fault| &fault.filter.path).enumerate();
+            all.filter(|(rule, _)| served(*rule))
+        };
+        if globs().all(|(_, globs)| globs.is_empty()) {
             return;
         }
         self.dimensions |= dims::PATH;
-        self.any_path = careless(globs().map(Vec::is_empty));
-        for (rule, globs) in globs().enumerate() {
+        for (rule, globs) in globs() {
+            if globs.is_empty() {
+                self.any_path |= 1 << rule;
+            }
             for pattern in globs.iter().filter_map(|glob| Pattern::new(glob).ok()) {
                 if pattern.entry == Entry::Below {
                     self.dimensions |= dims::TREES;
@@ -207,6 +228,30 @@ impl Masks {
     }
 }
 
+impl Masks {
+    /// Names: as with addresses, each entry holds the union of those it continues.
+    fn names(&mut self, faults: &[Fault]) {
+        let keys: Vec<Vec<_>> = faults
+            .iter()
+            .map(|fault| fault.filter.name.iter().map(NameGlob::key).collect())
+            .collect();
+        if keys.iter().all(Vec::is_empty) {
+            return;
+        }
+        self.dimensions |= dims::NAME;
+        let careless = careless(keys.iter().map(Vec::is_empty));
+        self.names.insert(Vec::new(), careless);
+        for key in keys.iter().flatten() {
+            let continued = keys
+                .iter()
+                .enumerate()
+                .filter(|(_, keys)| keys.iter().any(|begin| key.starts_with(begin)));
+            let mask = continued.fold(careless, |mask, (rule, _)| mask | 1 << rule);
+            self.names.insert(key.clone(), mask);
+        }
+    }
+}
+
 /// Bits of the faults that do not care about a dimension.
 fn careless(cares_not: impl Iterator<Item = bool>) -> u64 {
     cares_not
@@ -226,7 +271,7 @@ fn ports(ranges: &[RangeInclusive<u16>]) -> Vec<u32> {
 }
 
 /// The values of `i_mode >> 12` (stat.h, `S_IFMT`) that a kind stands for.
-fn file_types(kind: FdKind) -> &'static [u32] {
+pub(crate) fn file_types(kind: FdKind) -> &'static [u32] {
     match kind {
         FdKind::Pipe => &[0x1],
         FdKind::Chr => &[0x2],
@@ -264,7 +309,9 @@ mod tests {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        Masks::of(&faults, &Target::Command)
+        Masks::of(&faults, &[Target::Command], &vec![0; faults.len()], |_| {
+            true
+        })
     }
 
     /// What a trie answers: the entry of the longest prefix that covers an address.

@@ -2,6 +2,7 @@
 //! side effects, which `--dry-run` prints and [`crate::engine`] carries out.
 
 mod backend;
+mod drawn;
 mod lsm;
 mod masks;
 mod paths;
@@ -13,15 +14,15 @@ use std::time::Duration;
 use chaos_common::decide::mix;
 use chaos_common::lsm::{Begin, Place};
 use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
-use chaos_common::{MAX_RULES, dims, ops};
+use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::{Serialize, Serializer};
 
-use crate::faults::{Effect, Family, Fault, Op, Trigger, When};
+use crate::faults::{Effect, Family, Fault, Op, Trigger, When, Wire};
 use syscalls::Sysno;
 
-pub use backend::Backend;
-pub(crate) use masks::kind_of_type;
+pub use backend::{Backend, Choice, Machine};
 pub use masks::{Dense, Masks, Prefix};
+pub(crate) use masks::{file_types, kind_of_type};
 pub use paths::{Entry, Pattern};
 pub use who::{EXEMPT, Selector, Who};
 
@@ -31,6 +32,12 @@ pub enum PlanError {
     /// Rules are the bits of one mask.
     #[error("{0} faults, but at most {MAX_RULES} can be active at once")]
     TooMany(usize),
+    /// Sets of targets are the bits of one mask.
+    #[error(
+        "more than {} different sets of targets since this injection began: end it and begin another",
+        target::CLASSES
+    )]
+    TooManyTargets,
     /// No fault at all.
     #[error("no fault given: say one with -e, for example -e connect:error=ECONNREFUSED:port=5432")]
     Empty,
@@ -70,6 +77,12 @@ pub enum Hook {
     EgressNetem,
     /// The same on the ingress side.
     IngressNetem,
+    /// tc egress, for DNS queries.
+    Dns,
+    /// tc egress, for resetting connections.
+    Reset,
+    /// tc egress, for ICMP errors.
+    Unreachable,
     /// `sched_process_exec`: arms.
     Exec,
     /// `sched_process_fork`, `…_exec` and `…_exit`: follows children and executables.
@@ -86,13 +99,16 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook that is none of the families of [`Place`] and [`Begin`].
-    pub(crate) const SINGLE: [Self; 9] = [
+    pub(crate) const SINGLE: [Self; 12] = [
         Self::Connect,
         Self::Socket,
         Self::Egress,
         Self::Ingress,
         Self::EgressNetem,
         Self::IngressNetem,
+        Self::Dns,
+        Self::Reset,
+        Self::Unreachable,
         Self::Exec,
         Self::Follow,
         Self::Entry,
@@ -107,7 +123,7 @@ impl Hook {
 
     /// Whether its programs are attached to each interface.
     pub const fn is_of_interfaces(self) -> bool {
-        matches!(self, Self::Egress | Self::EgressNetem | Self::IngressNetem)
+        self.is_classifier() || matches!(self, Self::EgressNetem | Self::IngressNetem)
     }
 
     /// The object that holds its programs.
@@ -118,7 +134,10 @@ impl Hook {
             | Self::Egress
             | Self::Ingress
             | Self::EgressNetem
-            | Self::IngressNetem => Family::Net,
+            | Self::IngressNetem
+            | Self::Dns
+            | Self::Reset
+            | Self::Unreachable => Family::Net,
             Self::Lsm(_) | Self::Begin(_) => Family::Lsm,
             Self::Exec | Self::Follow => Family::Trace,
             Self::Entry => Family::Uprobe,
@@ -137,6 +156,9 @@ impl Hook {
             Self::Ingress => &[("murphy_ingress", "cgroup_skb/ingress")],
             Self::EgressNetem => &[("murphy_hold_out", "tc egress + netem")],
             Self::IngressNetem => &[("murphy_hold_in", "tc ingress + netem")],
+            Self::Dns => &[("murphy_dns", "tc egress")],
+            Self::Reset => &[("murphy_reset", "tc egress")],
+            Self::Unreachable => &[("murphy_unreach", "tc egress")],
             Self::Lsm(place) => place.programs(),
             Self::Begin(begin) => begin.programs(),
             Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
@@ -149,11 +171,23 @@ impl Hook {
         }
     }
 
+    /// Whether its programs are classifiers in direct action, attached to network interfaces.
+    pub const fn is_classifier(self) -> bool {
+        matches!(
+            self,
+            Self::Egress | Self::Dns | Self::Reset | Self::Unreachable
+        )
+    }
+
     /// The hooks that this effect on an operation needs, its own first.
     pub fn needed(op: Op, effect: &Effect) -> &'static [Self] {
         match (op, effect) {
             (Op::Egress, Effect::Netem(_)) => &[Self::EgressNetem, Self::Socket, Self::Connect],
             (Op::Ingress, Effect::Netem(_)) => &[Self::IngressNetem, Self::Socket, Self::Connect],
+            (_, Effect::Wire(Wire::Reset)) => &[Self::Reset, Self::Socket, Self::Connect],
+            (_, Effect::Wire(Wire::Unreachable(_))) => {
+                &[Self::Unreachable, Self::Socket, Self::Connect]
+            }
             _ => Self::of(op),
         }
     }
@@ -164,6 +198,7 @@ impl Hook {
             // A packet is tied to its process by its socket: seen when made and when connected.
             Op::Egress => &[Self::Egress, Self::Socket, Self::Connect],
             Op::Ingress => &[Self::Ingress, Self::Socket, Self::Connect],
+            Op::Dns => &[Self::Dns, Self::Socket, Self::Connect],
             Op::Call(Sysno::connect) => &[Self::Connect],
             Op::Call(call) => lsm::hooks(call.name()),
         }
@@ -199,13 +234,20 @@ pub struct Planned {
     pub fault: Fault,
     /// The rule as the kernel programs read it.
     pub wire: Rule,
+    /// Whom it targets: one of [`Plan::classes`].
+    pub class: usize,
+    /// What carries it out.
+    pub backend: Backend,
 }
 
 /// Faults, compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Who is to be hit.
+    /// Who is to be hit, by faults that do not say it themselves.
     pub target: Target,
+    /// Everybody who is to be hit by some rule, each set of selectors once. Rules and
+    /// sockets know them by their number here.
+    pub classes: Vec<Target>,
     /// One rule a fault, in the order given: the first that injects wins.
     pub rules: Vec<Planned>,
     /// The look-ups that find the rules.
@@ -215,49 +257,114 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Compiles faults.
+    /// Compiles faults, each for the first backend that serves it on some machine.
     pub fn new(faults: Vec<Fault>, target: Target, options: &Options) -> Result<Self, PlanError> {
+        Self::with(faults, target, options, Choice::Auto, None)
+    }
+
+    /// Compiles faults, each for the backend that is chosen, and of which this machine has what it needs, if there is such.
+    pub fn with(
+        faults: Vec<Fault>,
+        target: Target,
+        options: &Options,
+        choice: Choice,
+        machine: Option<&dyn Machine>,
+    ) -> Result<Self, PlanError> {
         if faults.is_empty() {
             return Err(PlanError::Empty);
         }
         if faults.len() > MAX_RULES as usize {
             return Err(PlanError::TooMany(faults.len()));
         }
-        for fault in &faults {
-            if let Some(reason) = Backend::Bpf.refusal(fault, &target) {
-                return Err(PlanError::NotServed {
-                    fault: fault.to_string(),
-                    reasons: reason,
-                });
-            }
-        }
-        let masks = Masks::of(&faults, &target);
+        let backends = faults
+            .iter()
+            .map(|fault| choice.of(fault, &target, options, machine))
+            .collect::<Result<Vec<_>, _>>()?;
+        let by_bpf = |rule: usize| backends.get(rule) == Some(&Backend::Bpf);
+        let (classes, class_of) = classes(&faults, &target);
+        let masks = Masks::of(&faults, &classes, &class_of, by_bpf);
         let mut hooks: BTreeSet<_> = faults
             .iter()
-            .flat_map(|fault| {
+            .enumerate()
+            .filter(|(rule, _)| by_bpf(*rule))
+            .flat_map(|(_, fault)| {
                 let hooks = |&op| Hook::needed(op, &fault.effect);
                 fault.ops.iter().flat_map(hooks)
             })
             .copied()
             .collect();
-        hooks.extend(match &target {
-            Target::Command if options.skip_loader => Some(Hook::Entry),
-            Target::Command => Some(Hook::Exec),
-            Target::Running(who) => (who.dimensions() & dims::PIDS != 0).then_some(Hook::Follow),
-        });
+        if !hooks.is_empty() {
+            hooks.extend(match &target {
+                Target::Command if options.skip_loader => Some(Hook::Entry),
+                Target::Command => Some(Hook::Exec),
+                Target::Running(who) => {
+                    (who.dimensions() & dims::PIDS != 0).then_some(Hook::Follow)
+                }
+            });
+        }
         let rules = (1..)
-            .zip(faults)
-            .map(|(number, fault)| Planned {
+            .zip(faults.into_iter().zip(class_of))
+            .zip(backends)
+            .map(|((number, (fault, class)), backend)| Planned {
                 wire: wire(&fault, options, number),
                 fault,
+                class,
+                backend,
             })
             .collect();
         Ok(Self {
             target,
+            classes,
             rules,
             masks,
             hooks,
         })
+    }
+
+    /// Takes the place of another plan in force: classes keep their numbers, and rules that
+    /// the other has too their slots, with all they remember. Gives the slots of the
+    /// others, which begin `elapsed_ns` after arming.
+    pub(crate) fn succeed(&mut self, old: &Self, elapsed_ns: u64) -> Result<Vec<u32>, PlanError> {
+        let mut classes = old.classes.clone();
+        let number = |class: &Target| {
+            let known = classes.iter().position(|known| known == class);
+            known.unwrap_or_else(|| {
+                classes.push(class.clone());
+                classes.len() - 1
+            })
+        };
+        let numbers: Vec<_> = self.classes.iter().map(number).collect();
+        if classes.len() > target::CLASSES as usize {
+            return Err(PlanError::TooManyTargets);
+        }
+        let mut masks = vec![0; classes.len()];
+        for (&number, mask) in numbers.iter().zip(&self.masks.classes) {
+            masks[number] = *mask;
+        }
+        self.classes = classes;
+        self.masks.classes = masks;
+        let mut heirs: Vec<_> = old.rules.iter().collect();
+        let taken: BTreeSet<_> = old.rules.iter().map(|rule| rule.wire.slot).collect();
+        let mut free = (0..bank::BANKS * MAX_RULES).filter(|slot| !taken.contains(slot));
+        let mut fresh = Vec::new();
+        for rule in &mut self.rules {
+            rule.class = numbers[rule.class];
+            let same = |old: &&Planned| old.fault == rule.fault && old.class == rule.class;
+            if let Some(at) = heirs.iter().position(same) {
+                rule.wire = heirs.swap_remove(at).wire;
+                continue;
+            }
+            // There are twice as many slots as rules.
+            rule.wire.slot = free.next().unwrap_or_default();
+            rule.wire.since_ns = elapsed_ns;
+            fresh.push(rule.wire.slot);
+        }
+        Ok(fresh)
+    }
+
+    /// Whether some fault is carried out by a backend.
+    pub fn uses(&self, backend: Backend) -> bool {
+        self.rules.iter().any(|rule| rule.backend == backend)
     }
 
     /// The families of hooks whose objects have to be loaded.
@@ -266,14 +373,22 @@ impl Plan {
     }
 }
 
+/// The classes of targets, and the one that each fault is for.
+fn classes(faults: &[Fault], target: &Target) -> (Vec<Target>, Vec<usize>) {
+    (vec![target.clone()], vec![0; faults.len()])
+}
+
 /// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
 pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
     match (op, effect) {
         (Op::Call(Sysno::connect), _) => ops::CONNECT,
         (Op::Egress, Effect::Netem(_)) => ops::EGRESS_NETEM,
         (Op::Ingress, Effect::Netem(_)) => ops::INGRESS_NETEM,
+        (Op::Egress, Effect::Wire(Wire::Reset)) => ops::EGRESS_RESET,
+        (Op::Egress, Effect::Wire(Wire::Unreachable(_))) => ops::EGRESS_UNREACHABLE,
         (Op::Egress, _) => ops::EGRESS,
         (Op::Ingress, _) => ops::INGRESS,
+        (Op::Dns, _) => ops::DNS,
         // No architecture numbers its calls beyond the bound; one that did would be looked up in vain.
         (Op::Call(call), _) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
     }
@@ -283,11 +398,17 @@ pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
 pub(crate) fn operation_of(index: u32) -> Option<Op> {
     match index {
         ops::CONNECT => Some(Op::Call(Sysno::connect)),
-        ops::EGRESS | ops::EGRESS_NETEM => Some(Op::Egress),
+        ops::EGRESS | ops::EGRESS_NETEM | ops::EGRESS_RESET | ops::EGRESS_UNREACHABLE => {
+            Some(Op::Egress)
+        }
+        ops::DNS => Some(Op::Dns),
         ops::INGRESS | ops::INGRESS_NETEM => Some(Op::Ingress),
         _ => Sysno::new(usize::try_from(index).ok()?).map(Op::Call),
     }
 }
+
+/// No effect of a kernel program's.
+const EFFECT_NONE: u32 = 0;
 
 fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
     let Trigger {
@@ -304,9 +425,10 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
     let (effect, value) = match &fault.effect {
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
+        Effect::Wire(wire) => wire.rule(),
         Effect::Netem(_) => (EFFECT_NETEM, 0),
         // No kernel program has these.
-        Effect::Call(_) => (0, 0),
+        Effect::Call(_) => (EFFECT_NONE, 0),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
@@ -325,6 +447,9 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         value,
         effect,
         p_ppm: fault.probability().get(),
+        slot: number as u32 - 1,
+        pad: 0,
+        since_ns: 0,
     }
 }
 
@@ -371,6 +496,9 @@ mod tests {
                 value: -28,
                 effect: EFFECT_ERRNO,
                 p_ppm: 50_000,
+                slot: 0,
+                pad: 0,
+                since_ns: 0,
             }
         );
     }
@@ -400,6 +528,40 @@ mod tests {
         assert!(make(64).is_ok());
         assert_eq!(make(65), Err(PlanError::TooMany(65)));
         assert_eq!(make(0), Err(PlanError::Empty));
+    }
+
+    #[test]
+    fn a_rule_that_stays_keeps_what_it_remembers() {
+        let old = plan(&["connect:error=EPERM:times=3", "connect:error=EIO"]);
+        let mut new = plan(&["write:error=EIO", "connect:error=EPERM:times=3"]);
+        assert_eq!(new.succeed(&old, 7), Ok(vec![2]));
+        assert_eq!((new.rules[0].wire.slot, new.rules[0].wire.since_ns), (2, 7));
+        assert_eq!(new.rules[1].wire, old.rules[0].wire);
+        assert_eq!(new.masks.classes, [0b11]);
+    }
+
+    #[test]
+    fn a_class_keeps_its_number() {
+        let fault: Fault = "connect:error=EPERM".parse().unwrap();
+        let of = |user| {
+            let who = Who {
+                hit: vec![Selector::Uid(user)],
+                ..Who::default()
+            };
+            Plan::new(
+                vec![fault.clone()],
+                Target::Running(who),
+                &Options::default(),
+            )
+            .unwrap()
+        };
+        let mut second = of(2);
+        assert_eq!(second.succeed(&of(1), 0), Ok(vec![1]));
+        assert_eq!(second.masks.classes, [0, 1]);
+        let mut first = of(1);
+        assert_eq!(first.succeed(&second, 0), Ok(vec![0]));
+        assert_eq!(first.masks.classes, [1, 0]);
+        assert_eq!(first.rules[0].class, 0);
     }
 
     #[test]

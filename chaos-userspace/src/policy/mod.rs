@@ -80,7 +80,7 @@ impl Policies {
             .collect()
     }
 
-    /// Whether a policy asks for a reason.
+    /// The files that were read.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.policies.iter().map(|policy| policy.path.as_path())
     }

@@ -108,36 +108,18 @@ pub(super) fn of(journal: &Journal, series: &[Series], windows: &[Window]) -> Fi
         recovered: after.last().map(|sample| sample.ok),
         rollback_seconds: (!journal.rollbacks.is_empty()).then_some(back),
     };
-    let own = |keys: &[&str]| {
-        let metrics = ["metrics", "steady_state", "figures"]
-            .iter()
-            .find_map(|key| journal.murphy.get(*key))?;
-        keys.iter().find_map(|key| metrics[*key].as_f64())
-    };
-    let places: [(&mut Option<f64>, &[&str]); 4] = [
-        (&mut figures.availability, &["availability"]),
-        (
-            &mut figures.time_to_detect,
-            &["time_to_detect", "time_to_detect_seconds"],
-        ),
-        (
-            &mut figures.time_to_recover,
-            &[
-                "mttr",
-                "mttr_seconds",
-                "time_to_recover",
-                "time_to_recover_seconds",
-            ],
-        ),
-        (
-            &mut figures.rollback_seconds,
-            &["rollback_seconds", "rollback_time"],
-        ),
-    ];
-    for (place, keys) in places {
-        if let Some(value) = own(keys) {
-            *place = Some(value);
-        }
-    }
+    // The runner saw more than the samples say: when its first action began, and when nothing was injected any more.
+    let all = journal
+        .murphy
+        .get("sampling")
+        .map(|sampling| &sampling["all"]);
+    let own = |key: &str| all.and_then(|all| all[key].as_f64());
+    figures.time_to_detect = own("time_to_detect").or(figures.time_to_detect);
+    figures.time_to_recover = own("time_to_recover").or(figures.time_to_recover);
+    let rolled = journal
+        .murphy
+        .get("rollback_seconds")
+        .and_then(serde_json::Value::as_f64);
+    figures.rollback_seconds = rolled.or(figures.rollback_seconds);
     figures
 }

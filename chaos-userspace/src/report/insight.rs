@@ -29,8 +29,11 @@ pub(super) fn of(story: &Story, journal: &Journal) -> Vec<Insight> {
     injections(story, journal, &mut found);
     counters(story, &mut found);
     hypothesis(story, &mut found);
-    figures(story, &mut found);
-    own(journal, &mut found);
+    // The runner has drawn its own conclusions from the same figures; a plain journal has none.
+    if !own(journal, &mut found) {
+        against_injected(story, &mut found);
+        figures(story, &mut found);
+    }
     found.sort_by_key(|one| match one.tone {
         "bad" => 0,
         "open" => 1,
@@ -116,6 +119,10 @@ fn counters(story: &Story, found: &mut Vec<Insight>) {
             ));
         }
     }
+}
+
+/// What was injected against what was seen.
+fn against_injected(story: &Story, found: &mut Vec<Insight>) {
     // A delay is no error: only what makes operations go wrong can be held against what was seen to go wrong.
     let breaks = |fault: &&Counted| {
         let words = [":error=", ":reset", ":status=", ":rcode=", ":unreachable="];
@@ -242,29 +249,13 @@ fn figures(story: &Story, found: &mut Vec<Insight>) {
     }
 }
 
-/// What the runner has concluded itself.
-fn own(journal: &Journal, found: &mut Vec<Insight>) {
-    let said = ["insights", "recommendations"]
-        .iter()
-        .filter_map(|key| journal.murphy.get(*key)?.as_array());
-    for item in said.flatten() {
-        let text = |key: &str| item[key].as_str().unwrap_or("").to_owned();
-        let finding = match item {
-            Value::String(text) => text.clone(),
-            _ => ["finding", "text", "insight"]
-                .iter()
-                .map(|key| text(key))
-                .find(|t| !t.is_empty())
-                .unwrap_or_default(),
-        };
-        if !finding.is_empty() {
-            let advice = ["advice", "recommendation"]
-                .iter()
-                .map(|key| text(key))
-                .find(|t| !t.is_empty());
-            found.push(insight("open", finding, advice.unwrap_or_default()));
-        }
-    }
+/// What the runner has concluded itself; whether it has.
+fn own(journal: &Journal, found: &mut Vec<Insight>) -> bool {
+    let said = journal.murphy.get("insights").and_then(Value::as_array);
+    let said = said.into_iter().flatten().filter_map(Value::as_str);
+    let before = found.len();
+    found.extend(said.map(|text| insight("open", text, "")));
+    found.len() > before
 }
 
 /// A share for people.

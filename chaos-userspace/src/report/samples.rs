@@ -31,7 +31,9 @@ pub struct Series {
 /// Gathers them.
 pub(super) fn read(journal: &Journal) -> Vec<Series> {
     let mut found = BTreeMap::<String, Vec<Sample>>::new();
-    if let Some(samples) = journal.murphy.get("samples") {
+    if let Some(sampling) = journal.murphy.get("sampling") {
+        sampled(sampling, &mut found);
+    } else if let Some(samples) = journal.murphy.get("samples") {
         native(journal, samples, None, &mut found);
     }
     if found.is_empty() {
@@ -60,6 +62,28 @@ fn of(journal: &Journal, entry: &Entry) -> Sample {
         at: since(journal, entry.start),
         ms: entry.duration * 1000.0,
         ok: entry.status == "succeeded" && entry.tolerance_met != Some(false),
+    }
+}
+
+/// murphy's own: rows of seconds, the place of the probe, seconds that it took, and whether it was good.
+fn sampled(sampling: &Value, found: &mut BTreeMap<String, Vec<Sample>>) {
+    for row in sampling["samples"].as_array().into_iter().flatten() {
+        let (Some(at), Some(took), Some(ok)) = (row[0].as_f64(), row[2].as_f64(), row[3].as_bool())
+        else {
+            continue;
+        };
+        let place = row[1]
+            .as_u64()
+            .and_then(|place| usize::try_from(place).ok())
+            .unwrap_or(0);
+        let name = sampling["probes"][place]["name"]
+            .as_str()
+            .unwrap_or("probe");
+        found.entry(name.to_owned()).or_default().push(Sample {
+            at,
+            ms: took * 1000.0,
+            ok,
+        });
     }
 }
 

@@ -380,6 +380,20 @@ fn windows(journal: &Journal, steps: &[Step]) -> Vec<Window> {
         });
     }
     if windows.is_empty() {
+        let timeline = journal
+            .murphy
+            .get("sampling")
+            .map(|sampling| &sampling["timeline"]);
+        let moment = |key: &str| timeline.and_then(|timeline| timeline[key].as_f64());
+        if let Some(from) = moment("fault_from") {
+            windows.push(Window {
+                name: "method".to_owned(),
+                from,
+                to: moment("fault_to").unwrap_or(end).max(from),
+            });
+        }
+    }
+    if windows.is_empty() {
         let action = steps
             .iter()
             .find(|step| step.phase == "method" && step.kind == "action" && step.ok);
@@ -453,45 +467,24 @@ fn search(value: &Value, found: &mut Vec<Counted>) {
     }
 }
 
-/// `{total | score | value, parts | components: {name: points | {points | score, weight}}}`.
+/// The total and the points of each part, as the runner's score has them.
 fn score(journal: &Journal) -> Option<Score> {
     let score = journal.murphy.get("score")?;
-    let number = |value: &Value, keys: &[&str]| keys.iter().find_map(|key| value[*key].as_f64());
-    let total = score
-        .as_f64()
-        .or_else(|| number(score, &["total", "score", "value"]))?;
-    let parts = ["parts", "components"]
-        .iter()
-        .find_map(|key| score[*key].as_object());
-    let weights = [
+    let parts = [
         ("availability", 40.0),
         ("recovery", 30.0),
         ("blast_radius", 20.0),
         ("degradation", 10.0),
     ];
-    let parts = parts.into_iter().flatten().filter_map(|(name, value)| {
-        let points = value
-            .as_f64()
-            .or_else(|| number(value, &["points", "score", "value"]))?;
-        let usual = weights
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, weight)| *weight);
-        let given = value["weight"].as_f64().map(|weight| {
-            if weight <= 1.0 {
-                weight * 100.0
-            } else {
-                weight
-            }
-        });
+    let parts = parts.into_iter().filter_map(|(name, weight)| {
         Some(Part {
             name: name.replace('_', " "),
-            points,
-            weight: given.or(usual).unwrap_or(0.0),
+            points: score[name].as_f64()?,
+            weight,
         })
     });
     Some(Score {
-        total,
+        total: score["total"].as_f64()?,
         parts: parts.collect(),
     })
 }

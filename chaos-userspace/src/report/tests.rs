@@ -55,7 +55,12 @@ fn journal(deviated: bool) -> Value {
     let samples: Vec<Value> = (0..60)
         .map(|s| {
             let fault = (11..40).contains(&s);
-            json!({"probe": "answers", "at": s, "ms": if fault { 500 } else { 20 }, "ok": !(fault && s % 10 == 0) && s != 41})
+            json!([
+                s,
+                0,
+                if fault { 0.5 } else { 0.02 },
+                !(fault && s % 10 == 0) && s != 41
+            ])
         })
         .collect();
     json!({
@@ -66,7 +71,8 @@ fn journal(deviated: bool) -> Value {
         "run": [entry("inject", "action", 10, 1, inject, json!({"status": 0, "stdout": "", "stderr": ""}))],
         "rollbacks": [entry("stop", "action", 40, 1, process(&["stop", "refused"]),
             json!({"status": 0, "stdout": counters.to_string(), "stderr": ""}))],
-        "murphy": {"samples": samples, "score": {"total": 84.0, "parts": {"availability": 95, "recovery": {"points": 100}}}},
+        "murphy": {"sampling": {"samples": samples, "probes": [{"name": "answers"}]},
+            "score": {"total": 84.0, "availability": 95.0, "recovery": 100.0}},
     })
 }
 
@@ -164,7 +170,7 @@ fn what_makes_a_verdict_worthless_is_said() {
         r#"{"faults":[{"fault":"x","matched":0,"injected":0}]}"#.into();
     assert!(finds(&story(&value), "x matched nothing"));
     let mut value = journal(false);
-    value["murphy"]["breach"] = json!({"limit": "error_rate", "text": "12 % > 5 %"});
+    value["murphy"]["abort"] = json!({"limit": "error_rate", "text": "12 % > 5 %"});
     assert_eq!(
         story(&value).breach.as_deref(),
         Some("error_rate: 12 % > 5 %")

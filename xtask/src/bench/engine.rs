@@ -89,7 +89,7 @@ fn by_kind(rows: &[Row]) -> Vec<Row> {
 }
 
 /// Builds a measuring program, statically: the same runs here and in a VM.
-fn program(name: &str) -> Result<PathBuf> {
+pub(super) fn program(name: &str) -> Result<PathBuf> {
     let mut cargo = static_cargo("build");
     cargo.args(["-p", "tests", "--bench", name]);
     let built = build::artifacts(cargo)?;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures, each printed by the command that measures it.
 
 mod engine;
+mod network;
 mod rows;
 mod start;
 
@@ -25,6 +26,8 @@ enum What {
     },
     /// What the rule engine costs a packet, a socket, a write, by rules and targets
     Engine(engine::Args),
+    /// How near netem faults come to what was asked for, beside plain netem
+    Network(network::Args),
 }
 
 /// What every measurement can be told.
@@ -43,5 +46,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Start { runs } => start::run(*runs),
         What::Engine(args) => engine::run(args),
+        What::Network(args) => network::run(args),
     }
 }

@@ -27,6 +27,8 @@ pub struct Machine {
     pub btf: bool,
     /// Why a private bpffs cannot be mounted; `None` if it can.
     pub bpffs_refused: Option<String>,
+    /// Why no command can be supervised; `None` if one can.
+    pub seccomp_refused: Option<String>,
 }
 
 /// Privileges.
@@ -70,6 +72,7 @@ impl Machine {
             }),
             btf: fs::File::open(Path::new(btf::VMLINUX)).is_ok(),
             bpffs_refused: probe::private_bpffs().err().map(|error| error.to_string()),
+            seccomp_refused: crate::seccomp::available().err(),
         }
     }
 

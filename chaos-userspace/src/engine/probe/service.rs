@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Findings, HookReport, Machine};
 use crate::faults::registry::NET_OPS;
 use crate::faults::{Effect, FAULTS, Family, Fault, Op};
-use crate::plan::Hook;
+use crate::plan::{Backend, Hook, Target};
 
 /// What this machine can do about a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +26,9 @@ pub struct Service {
     pub missing: Vec<String>,
     /// The nearest thing that would work.
     pub r#try: Option<String>,
+    /// Where `run` alone can inject it: what `inject` lacks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inject_lacks: Vec<String>,
 }
 
 impl Service {
@@ -51,29 +54,69 @@ impl Service {
     /// What can be done about every fault of the registry.
     pub fn of_all(findings: &Findings) -> Vec<Self> {
         let rows = FAULTS.iter().map(|row| {
-            let hooks: Vec<_> = row
-                .ops
-                .first()
-                .map(|&op| Hook::of(op))
-                .into_iter()
-                .collect();
-            Self::of(findings, row.stem.to_owned(), row.ops, &hooks)
+            // The first stands for its like.
+            let hooks: Vec<_> = row.ops.iter().take(1).map(|&op| Hook::of(op)).collect();
+            let stem = row.stem.to_owned();
+            match row.family {
+                Some(_) => Self::by_bpf(findings, stem, row.ops, &hooks),
+                None => Self::lacking(stem, row.ops, "a kernel program of murphy's".to_owned()),
+            }
+            .or_supervised(findings, row.ops.iter().all(|op| op.is_syscall()))
         });
         // No row of its own: what it does to packets of the two directions is.
         let whatever = Effect::Netem(Box::default());
         let netem = NET_OPS.map(|op| Hook::needed(op, &whatever));
-        rows.chain([Self::of(findings, "netem".to_owned(), &NET_OPS, &netem)])
+        rows.chain([Self::by_bpf(findings, "netem".to_owned(), &NET_OPS, &netem)])
             .collect()
     }
 
     /// What can be done about a fault.
     pub fn of_fault(findings: &Findings, fault: &Fault) -> Self {
-        let hooks: Vec<_> = own(fault).collect();
-        Self::of(findings, fault.to_string(), &fault.ops, &hooks)
+        let refusal = |backend: Backend| backend.refusal(fault, &Target::Command);
+        let words = fault.to_string();
+        let service = match refusal(Backend::Bpf) {
+            None => {
+                let hooks: Vec<_> = own(fault).collect();
+                Self::by_bpf(findings, words, &fault.ops, &hooks)
+            }
+            Some(lacks) => Self::lacking(words, &fault.ops, lacks),
+        };
+        service.or_supervised(findings, refusal(Backend::Seccomp).is_none())
+    }
+
+    /// What no kernel program serves.
+    fn lacking(fault: String, ops: &[Op], lacks: String) -> Self {
+        Self {
+            fault,
+            ops: ops.to_vec(),
+            served: false,
+            backend: None,
+            commands: Vec::new(),
+            missing: vec![lacks],
+            r#try: None,
+            inject_lacks: Vec::new(),
+        }
+    }
+
+    /// By a supervisor, if kernel programs do not serve it and a supervisor has it.
+    fn or_supervised(mut self, findings: &Findings, supervised: bool) -> Self {
+        if self.served || !supervised {
+            return self;
+        }
+        if let Some(reason) = &findings.machine.seccomp_refused {
+            self.missing.push(reason.clone());
+            return self;
+        }
+        self.served = true;
+        self.backend = Some("seccomp user notification".to_owned());
+        self.commands = vec!["run"];
+        self.inject_lacks = std::mem::take(&mut self.missing);
+        self.r#try = None;
+        self
     }
 
     /// `needed` has the hooks of each operation, its own first.
-    fn of(findings: &Findings, fault: String, ops: &[Op], needed: &[&[Hook]]) -> Self {
+    fn by_bpf(findings: &Findings, fault: String, ops: &[Op], needed: &[&[Hook]]) -> Self {
         let report = |hook: Hook| findings.hooks.iter().find(|report| report.hook == hook);
         let works = |hook: Hook| report(hook).is_some_and(HookReport::works);
         let own: BTreeSet<_> = needed.iter().copied().flatten().copied().collect();
@@ -94,6 +137,7 @@ impl Service {
             commands: Vec::new(),
             missing: Vec::new(),
             r#try: None,
+            inject_lacks: Vec::new(),
         };
         if served {
             let names: Vec<_> = first
@@ -146,8 +190,10 @@ fn own(fault: &Fault) -> impl Iterator<Item = &'static [Hook]> {
 fn backend(report: &HookReport) -> String {
     match report.hook {
         Hook::Connect => "cgroup/connect4 and connect6 + bpf_set_retval".to_owned(),
-        Hook::Egress if report.by.contains(&"tcx") => "tc classifier by tcx".to_owned(),
-        Hook::Egress => "tc classifier by clsact filter".to_owned(),
+        hook if hook.is_classifier() && report.by.contains(&"tcx") => {
+            "tc classifier by tcx".to_owned()
+        }
+        hook if hook.is_classifier() => "tc classifier by clsact filter".to_owned(),
         Hook::EgressNetem | Hook::IngressNetem => {
             format!("{} by mirred and ifb", report.places.join(", "))
         }

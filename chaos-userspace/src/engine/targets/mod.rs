@@ -9,7 +9,7 @@ mod containers;
 mod file;
 mod resolve;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use chaos_common::target::Process;
@@ -17,7 +17,7 @@ use chaos_common::target::Process;
 use super::{EngineError, processes};
 use crate::kernel::Kernel;
 use crate::kernel::host::Cgroup2;
-use crate::plan::{Selector, Who};
+use crate::plan::{Selector, Target, Who};
 use resolve::Resolved;
 
 /// The path of a process's cgroup, from the text of `/proc/PID/cgroup`: that of the second version if it says
@@ -40,19 +40,43 @@ const GONE: Duration = Duration::from_secs(10);
 /// How often the machine is looked at.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Masks of all classes and of none.
+const ALL: u64 = u64::MAX;
+const NONE: u64 = 0;
+
+/// A set of selectors, by the bit that stands for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Class {
+    pub(super) mask: u64,
+    pub(super) who: Who,
+}
+
+impl Class {
+    /// The classes of a plan that are not its command.
+    pub(super) fn of(classes: &[Target]) -> Vec<Self> {
+        let of = |(number, class): (u32, &Target)| match class {
+            Target::Command => None,
+            Target::Running(who) => Some(Self {
+                mask: 1 << number,
+                who: who.clone(),
+            }),
+        };
+        (0..).zip(classes).filter_map(of).collect()
+    }
+}
+
 /// The targets of a session.
 #[derive(Debug)]
 pub(super) struct Targets {
-    who: Who,
-    rules: u64,
+    classes: Vec<Class>,
     cgroup2: Cgroup2,
     resolved: Resolved,
     /// Processes that are named by id or executable, for the kernel's table.
     named: BTreeMap<u32, Process>,
-    /// Processes that are hit, and by which rules.
+    /// Processes that are hit, and the classes they are in.
     members: BTreeMap<u32, u64>,
-    /// Those whose sockets are known to be theirs.
-    owners: BTreeSet<u32>,
+    /// Those whose sockets are known to be theirs, as being in these classes.
+    owners: BTreeMap<u32, u64>,
     looked: Instant,
     /// When a container, unit or cgroup was last there.
     seen: Instant,
@@ -64,18 +88,17 @@ impl Targets {
     /// # Errors
     ///
     /// One of them means nothing, or what is never hit.
-    pub(super) fn resolve(who: Who, rules: u64, cgroup2: Cgroup2) -> Result<Self, EngineError> {
+    pub(super) fn resolve(classes: Vec<Class>, cgroup2: Cgroup2) -> Result<Self, EngineError> {
         // Exemptions are by id too.
         processes::initial_namespace()?;
-        let resolved = Resolved::of(&who, rules, &cgroup2, true)?;
+        let resolved = Resolved::of(&classes, &cgroup2, ALL)?;
         let mut targets = Self {
-            who,
-            rules,
+            classes,
             cgroup2,
             resolved,
             named: BTreeMap::new(),
             members: BTreeMap::new(),
-            owners: BTreeSet::new(),
+            owners: BTreeMap::new(),
             looked: Instant::now(),
             seen: Instant::now(),
         };
@@ -83,14 +106,34 @@ impl Targets {
         Ok(targets)
     }
 
+    /// More classes. Nothing is told to the kernel.
+    ///
+    /// # Errors
+    ///
+    /// One of their selectors means nothing, or what is never hit.
+    pub(super) fn add(&mut self, more: Vec<Class>) -> Result<(), EngineError> {
+        let mut classes: Vec<_> = self.classes.iter().map(without_pids).collect();
+        classes.extend(more.iter().cloned());
+        let new = more.iter().fold(NONE, |mask, class| mask | class.mask);
+        let mut resolved = Resolved::of(&classes, &self.cgroup2, new)?;
+        resolved.keep_roots(&self.resolved);
+        self.resolved = resolved;
+        self.classes.extend(more);
+        Ok(())
+    }
+
     /// Processes that are hit at the moment.
     pub(super) fn members(&self) -> impl Iterator<Item = u32> {
         self.members.keys().copied()
     }
 
+    fn hit(&self) -> impl Iterator<Item = &Selector> {
+        self.classes.iter().flat_map(|class| &class.who.hit)
+    }
+
     /// Whether who comes later may be anywhere, and is hit without being looked for.
     pub(super) fn are_standing(&self) -> bool {
-        self.who.hit.iter().any(Selector::is_standing)
+        self.hit().any(Selector::is_standing)
     }
 
     /// Tells the kernel. `Hook::Follow` is attached by now, so whoever is forked
@@ -112,12 +155,13 @@ impl Targets {
         kernel: &mut Kernel,
         sockets: bool,
     ) -> Result<bool, EngineError> {
-        let who = without_pids(&self.who);
-        if who.hit.is_empty() && who.spare.is_empty() || self.looked.elapsed() < EVERY {
+        let classes: Vec<_> = self.classes.iter().map(without_pids).collect();
+        let selectors = |class: &Class| class.who.hit.len() + class.who.spare.len();
+        if classes.iter().all(|class| selectors(class) == 0) || self.looked.elapsed() < EVERY {
             return Ok(false);
         }
-        let resolved = Resolved::of(&who, self.rules, &self.cgroup2, false)?;
-        if resolved.missing < who.hit.len() {
+        let resolved = Resolved::of(&classes, &self.cgroup2, NONE)?;
+        if resolved.missing < classes.iter().map(|class| class.who.hit.len()).sum() {
             self.seen = Instant::now();
         }
         if resolved.names != self.resolved.names {
@@ -133,9 +177,7 @@ impl Targets {
     /// Whether nobody is left, nor to be expected.
     pub(super) fn have_ended(&self, kernel: &Kernel) -> bool {
         let others = self
-            .who
-            .hit
-            .iter()
+            .hit()
             .any(|selector| !matches!(selector, Selector::Pid(_)));
         let by_id = |process: &Process| process.by_id.hit != 0;
         let expected = self.are_standing() || others && self.seen.elapsed() < GONE;
@@ -157,9 +199,9 @@ impl Targets {
                 by_exe: self.resolved.of_exe(pid),
             };
             let others = self.resolved.of_others(pid, stat, &self.cgroup2);
-            let rules = process.by_id.or(process.by_exe).or(others).rules();
-            if rules != 0 {
-                self.members.insert(pid, rules);
+            let classes = process.by_id.or(process.by_exe).or(others).classes();
+            if classes != 0 {
+                self.members.insert(pid, classes);
             }
             // Who is spared by these is in the table too, and its children with it.
             if process != Process::default() {
@@ -193,34 +235,38 @@ impl Targets {
         if !sockets {
             return Ok(new);
         }
-        for (&pid, &rules) in &self.members {
-            if !self.owners.insert(pid) {
+        for (&pid, &classes) in &self.members {
+            if self.owners.insert(pid, classes) == Some(classes) {
                 continue;
             }
             new = true;
-            match kernel.own_sockets(pid, rules) {
+            match kernel.own_sockets(pid, classes) {
                 Ok(_) => {}
                 // One that ended meanwhile has no sockets either.
                 Err(_) if !processes::runs(pid) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        self.owners.retain(|pid| self.members.contains_key(pid));
+        self.owners.retain(|pid, _| self.members.contains_key(pid));
         Ok(new)
     }
 }
 
 /// Ids are used again by others: processes are resolved once, at the beginning.
-fn without_pids(who: &Who) -> Who {
+fn without_pids(class: &Class) -> Class {
+    let who = &class.who;
     let but = |selectors: &[Selector]| {
         let others = selectors
             .iter()
             .filter(|selector| !matches!(selector, Selector::Pid(_)));
         others.cloned().collect()
     };
-    Who {
-        hit: but(&who.hit),
-        spare: but(&who.spare),
-        exempt: who.exempt,
+    Class {
+        mask: class.mask,
+        who: Who {
+            hit: but(&who.hit),
+            spare: but(&who.spare),
+            exempt: who.exempt,
+        },
     }
 }

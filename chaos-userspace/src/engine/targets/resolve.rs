@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use chaos_common::target::{COMM, Named};
 
 use super::super::processes::{self, Stat};
-use super::{cgroups, containers, file};
+use super::{Class, cgroups, containers, file};
 use crate::engine::EngineError;
 use crate::kernel::Names;
 use crate::kernel::host::Cgroup2;
@@ -37,32 +37,22 @@ struct Present {
 }
 
 impl Resolved {
-    /// Resolves selectors for these rules. What does not exist is an error where
-    /// `strict`, else it is noted.
+    /// Resolves the selectors of classes. What does not exist is an error in
+    /// those of `strict`, else it is noted.
     pub(super) fn of(
-        who: &Who,
-        rules: u64,
+        classes: &[Class],
         cgroup2: &Cgroup2,
-        strict: bool,
+        strict: u64,
     ) -> Result<Self, EngineError> {
         let mut resolved = Self::default();
-        if who.exempt {
+        if classes.iter().any(|class| class.who.exempt) {
             for name in EXEMPT {
                 resolved.names.comms.insert(comm(name), Named::EXEMPT);
             }
         }
         let mut present = None;
-        let hit = Named {
-            hit: rules,
-            spare: 0,
-        };
-        let spare = Named {
-            hit: 0,
-            spare: rules,
-        };
-        let hits = who.hit.iter().map(|selector| (selector, hit));
-        let spares = who.spare.iter().map(|selector| (selector, spare));
-        for (selector, named) in hits.chain(spares) {
+        for (selector, named, who) in classes.iter().flat_map(selectors) {
+            let strict = strict & (named.hit | named.spare) != 0;
             match resolved.add(selector, named, who, cgroup2, &mut present) {
                 Err(error) if strict => return Err(error),
                 Err(_) if named.hit != 0 => resolved.missing += 1,
@@ -73,6 +63,15 @@ impl Resolved {
             }
         }
         Ok(resolved)
+    }
+
+    /// Names processes as they were named before, if they still run.
+    pub(super) fn keep_roots(&mut self, before: &Self) {
+        for (&pid, &named) in &before.roots {
+            if processes::runs(pid) {
+                add(&mut self.roots, pid, named);
+            }
+        }
     }
 
     fn add(
@@ -237,6 +236,21 @@ impl Present {
     }
 }
 
+/// The selectors of a class, and what each means for whom it names.
+fn selectors(class: &Class) -> impl Iterator<Item = (&Selector, Named, &Who)> {
+    let hit = Named {
+        hit: class.mask,
+        spare: 0,
+    };
+    let spare = Named {
+        hit: 0,
+        spare: class.mask,
+    };
+    let hits = class.who.hit.iter().map(move |one| (one, hit, &class.who));
+    let spares = class.who.spare.iter();
+    hits.chain(spares.map(move |one| (one, spare, &class.who)))
+}
+
 /// A name that no process has is more likely a mistake than a process to come.
 fn must_run(selector: &Selector) -> Result<(), EngineError> {
     let Selector::Comm(name) = selector else {
@@ -315,18 +329,19 @@ mod tests {
             own: "/nowhere".into(),
             root: "/".into(),
         };
-        let refused = Resolved::of(&who, 1, &cgroup2, true);
+        let class = |who| [Class { mask: 1, who }];
+        let refused = Resolved::of(&class(who.clone()), &cgroup2, 1);
         assert!(matches!(refused, Err(EngineError::ExemptName(_))));
         let all = Who {
             exempt: false,
             ..who
         };
-        let resolved = Resolved::of(&all, 1, &cgroup2, false).unwrap();
+        let resolved = Resolved::of(&class(all), &cgroup2, 0).unwrap();
         let sshd = Stat {
             parent: 1,
             flags: 0,
             name: "sshd".into(),
         };
-        assert_eq!(resolved.of_others(1, &sshd, &cgroup2).rules(), 1);
+        assert_eq!(resolved.of_others(1, &sshd, &cgroup2).classes(), 1);
     }
 }

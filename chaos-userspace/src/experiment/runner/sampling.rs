@@ -168,18 +168,25 @@ impl Sampling {
                 row
             })
             .collect();
+        let name = |place: usize| {
+            self.plan
+                .probes
+                .get(place)
+                .map(|probe| probe.activity.name())
+        };
         let answers: Vec<Value> = samples
             .iter()
-            .map(|s| json!([s.at, s.probe, s.seconds, s.good]))
+            .map(|s| json!({"probe": name(s.probe), "at": s.at, "duration": s.seconds, "good": s.good}))
             .collect();
         let mut figures = Map::new();
         figures.insert(
             "sampling".to_owned(),
             json!({
                 "interval": self.plan.interval.as_secs_f64(), "timeline": time, "all": all, "probes": probes,
-                "affected_services": score::affected(&seen), "samples": answers,
+                "affected_services": score::affected(&seen)
             }),
         );
+        figures.insert("samples".to_owned(), answers.into());
         figures.insert("score".to_owned(), json!(score::score(&all, &seen)));
         figures.insert(
             "insights".to_owned(),

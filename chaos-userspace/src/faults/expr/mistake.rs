@@ -5,9 +5,10 @@ use crate::faults::call::Signal;
 use crate::faults::check::{Mismatch, wrong_key};
 use crate::faults::model::Op;
 use crate::faults::netem::Distribution;
-use crate::faults::registry::{self, FilterKey, Key};
+use crate::faults::registry::{self, EffectKey, FilterKey, Key};
 use crate::faults::syscalls;
-use crate::faults::values::{Errno, FdKind, Proto};
+use crate::faults::values::{Errno, FdKind, OutOfRange, Proto};
+use crate::faults::wire::{Rcode, Unreachable};
 
 /// What is wrong at one place of an expression.
 ///
@@ -213,6 +214,23 @@ pub enum Mistake {
     /// Not a kind of file.
     #[error("no such kind of file `{}`", visible(.0))]
     UnknownKind(String),
+    /// A value where none is meant.
+    #[error("`{0}` takes no value")]
+    TakesNoValue(Key),
+    /// Not a way for a packet not to arrive.
+    #[error("no such ICMP error `{}`", visible(.0))]
+    UnknownUnreachable(String),
+    /// Neither the name of a DNS response code nor its number.
+    #[error("no such DNS response code `{}`", visible(.0))]
+    UnknownRcode(String),
+    /// Not a name that can be looked up.
+    #[error("`{}` cannot be a name: {reason}", visible(text))]
+    NotName {
+        /// What was typed.
+        text: String,
+        /// What is allowed.
+        reason: OutOfRange,
+    },
     /// The words have no shape; every string has one, so this is not seen.
     #[error("this cannot be read")]
     Shapeless,
@@ -235,9 +253,13 @@ impl Mistake {
                 did_you_mean(&name.to_uppercase(), names, "a name such as SIGTERM, or a number from 1 to 64")
             }
             Self::NotPath(_) => {
-                "`/var/lib/app/**` or `*/wal/*.log`: it begins with `/` or `*`, and `**` is a folder's whole name".to_owned()
+                "`/var/lib/app/**` or `/srv/*/wal/*.log`: it begins with `/` or `*`, and `**` is a folder's whole name".to_owned()
             }
             Self::NotCount(_) => "`thread`: each thread counts for itself; else the fault counts".to_owned(),
+            Self::WrongKey {
+                key: Key::Effect(EffectKey::Delay),
+                operation: "dns",
+            } => "net:delay=200ms:port=53 holds queries and answers".to_owned(),
             Self::WrongKey { operation, .. } => {
                 let takes = registry::operations_named(operation);
                 format!("`{operation}` takes {}", listed(takes_all(&takes)))
@@ -284,6 +306,17 @@ impl Mistake {
             Self::UnknownKind(name) => {
                 let names = FdKind::ALL.map(FdKind::name);
                 did_you_mean(name, names, &format!("there are {}", listed(names)))
+            }
+            Self::UnknownUnreachable(name) => {
+                let names = Unreachable::ALL.map(Unreachable::name);
+                did_you_mean(name, names, &format!("there are {}", listed(names)))
+            }
+            Self::UnknownRcode(name) => {
+                let names = Rcode::NAMED.iter().map(|(name, _)| *name);
+                did_you_mean(&name.to_uppercase(), names, "NXDOMAIN, SERVFAIL, REFUSED, or a number from 0 to 15")
+            }
+            Self::NotName { .. } => {
+                "db.example.com is that name; *.example.com every name below; *example.com every name that ends so".to_owned()
             }
             _ => return None,
         })

@@ -15,6 +15,7 @@ mod suggest;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::str::FromStr;
 

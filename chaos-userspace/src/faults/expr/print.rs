@@ -51,6 +51,7 @@ impl Display for Effect {
         match self {
             Self::Error(errno) => write!(f, "error={errno}"),
             Self::Loss(ppm) => write!(f, "loss={ppm}"),
+            Self::Wire(wire) => wire.fmt(f),
             Self::Netem(netem) => netem.fmt(f),
             // Its first `:` is written before any effect.
             Self::Call(call) => f.write_str(call.to_string().trim_start_matches(':')),
@@ -81,7 +82,8 @@ impl Display for Filter {
         values(f, "proto", &self.proto)?;
         values(f, "on", &self.on)?;
         values(f, "fd", &self.fd)?;
-        values(f, "path", &self.path)
+        values(f, "path", &self.path)?;
+        values(f, "name", &self.name)
     }
 }
 

@@ -10,27 +10,26 @@ use super::number::{
 };
 use super::sets::{Item, operations};
 use super::syntax::{Argument, Flaw, Prefix, Syntax, Word};
+use super::wire;
 use crate::faults::check::Mismatch;
 use crate::faults::effect::CallEffect;
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
 use crate::faults::netem::Netem;
 use crate::faults::registry::{self, EffectKey, FilterKey, Key, TriggerKey};
 use crate::faults::values::Errno;
+use crate::faults::wire::Wire;
 
 /// A mistake and its place, in bytes of the expression.
 pub(super) type Misplaced = (Range<usize>, Mistake);
 
 /// Keys of the design that later versions take. Named so that they are told apart from typing mistakes.
-const LATER_KEYS: [&str; 9] = [
+const LATER_KEYS: [&str; 6] = [
     "src",
     "iface",
-    "name",
     "syscall",
     "poke_enter",
     "poke_exit",
     "short",
-    "reset",
-    "rcode",
 ];
 
 /// Keys that will say who is hit.
@@ -79,6 +78,10 @@ pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
             return Err((end..end, Mistake::NoEffect(effects_of(&ops))));
         }
     };
+    let mut ops = ops;
+    if let Effect::Wire(wire) = effect {
+        wire.operations(&mut ops);
+    }
     let fault = Fault {
         ops,
         effect,
@@ -159,6 +162,10 @@ fn check_fit(
     argument: &Argument,
     key: Key,
 ) -> Result<(), Misplaced> {
+    let mut ops = ops.to_vec();
+    if key == Key::Effect(EffectKey::Reset) {
+        Wire::Reset.operations(&mut ops);
+    }
     let Some(op) = ops.iter().find(|op| !key.fits(**op)) else {
         return Ok(());
     };
@@ -213,6 +220,7 @@ struct Parts {
     /// Whether the operations are packets, and their effects netem's.
     packets: bool,
     netem: Netem,
+    wire: Option<Wire>,
     call: CallEffect,
     filter: Filter,
     trigger: Trigger,
@@ -221,6 +229,9 @@ struct Parts {
 impl Parts {
     /// What is to happen, if that has been said.
     fn effect(&mut self) -> Option<Effect> {
+        if let Some(wire) = self.wire {
+            return Some(Effect::Wire(wire));
+        }
         if self.netem != Netem::default() {
             return Some(Effect::Netem(Box::new(std::mem::take(&mut self.netem))).normal());
         }
@@ -241,8 +252,22 @@ impl Parts {
     fn take_effect(&mut self, effect: EffectKey, argument: &Argument) -> Result<(), Misplaced> {
         let key = Key::Effect(effect);
         // Packets and calls share some words; each operation of a fault has the key, so one tells.
-        if self.packets && netem::take(&mut self.netem, effect, argument)? {
-            return Ok(());
+        if self.packets {
+            // netem's go together with each other, all others with none.
+            let wire = wire::effect(effect, argument)?;
+            let already = match self.wire {
+                Some(already) => Some(already.key()),
+                None if wire.is_some() => self.netem.keys().next(),
+                None => None,
+            };
+            if let Some(already) = already {
+                let already = Key::Effect(already);
+                return Err((argument.key.span.clone(), Mistake::TwoEffects(already)));
+            }
+            self.wire = wire;
+            if wire.is_some() || netem::take(&mut self.netem, effect, argument)? {
+                return Ok(());
+            }
         }
         let answer = match effect {
             EffectKey::Error => self.call.retval.map(|_| EffectKey::Retval),
@@ -260,7 +285,7 @@ impl Parts {
             EffectKey::DelayEnter => self.call.delay_enter = Some(one(key, argument, delay)?),
             EffectKey::DelayExit => self.call.delay_exit = Some(one(key, argument, delay)?),
             EffectKey::Jitter => self.call.jitter = Some(one(key, argument, delay)?),
-            // netem's.
+            // netem's, and those taken above.
             _ => {}
         }
         Ok(())
@@ -276,6 +301,7 @@ impl Parts {
             FilterKey::On => self.filter.on = many(key, argument, kind)?,
             FilterKey::Fd => self.filter.fd = many(key, argument, fd)?,
             FilterKey::Path => self.filter.path = many(key, argument, path)?,
+            FilterKey::Name => self.filter.name = many(key, argument, wire::name)?,
         }
         Ok(())
     }

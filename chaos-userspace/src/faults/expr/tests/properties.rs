@@ -13,7 +13,8 @@ use crate::faults::netem::{Chance, Distribution, Gemodel, Netem, Rate, Reorder, 
 use crate::faults::registry::FaultKind;
 use crate::faults::{
     CallEffect, Count, Effect, EffectKey, Errno, FAULTS, Fault, FdKind, Filter, FilterKey, Glob,
-    Key, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Signal, Trigger, When, syscalls,
+    Key, NameGlob, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Rcode, Signal, Trigger,
+    Unreachable, When, Wire, syscalls,
 };
 
 fn ppm() -> impl Strategy<Value = Ppm> {
@@ -90,7 +91,7 @@ fn values<T: Clone + PartialEq + std::fmt::Debug + 'static>(
 }
 
 fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
-    let own = row.effects != [EffectKey::Loss] && !row.ops.is_empty();
+    let own = !is_packets(row) && !row.ops.is_empty();
     let fits = move |key| match own {
         true => row.ops.iter().all(|op| Key::Filter(key).fits(*op)),
         false => row.filters.contains(&key),
@@ -103,8 +104,9 @@ fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
         values(select(FdKind::ALL.to_vec()), fits(FilterKey::On)),
         values(0..=i32::MAX.cast_unsigned(), fits(FilterKey::Fd)),
         values(glob(), fits(FilterKey::Path)),
+        values(name(), fits(FilterKey::Name)),
     )
-        .prop_map(|(port, sport, dst, proto, on, fd, path)| Filter {
+        .prop_map(|(port, sport, dst, proto, on, fd, path, name)| Filter {
             port,
             sport,
             dst,
@@ -112,7 +114,40 @@ fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
             on,
             fd,
             path,
+            name,
         })
+}
+
+fn name() -> impl Strategy<Value = NameGlob> {
+    r"\*?\.?[a-zA-Z0-9_-]{1,8}(\.[a-z]{1,3}){0,3}"
+        .prop_filter_map("a name", |text| NameGlob::new(&text).ok())
+}
+
+/// Whether a row is about packets.
+fn is_packets(row: &FaultKind) -> bool {
+    row.ops.iter().any(|op| !op.is_syscall())
+}
+
+/// What can happen to packets, as far as the operations have it.
+fn packet_effect(ops: &[Op]) -> BoxedStrategy<Effect> {
+    let wire = prop_oneof![
+        select(Unreachable::ALL.to_vec()).prop_map(Wire::Unreachable),
+        (0..=Rcode::MAX).prop_map(|code| Wire::Rcode(Rcode::try_from(code).expect("in range"))),
+        any::<IpAddr>().prop_map(Wire::Answer),
+        select(vec![Wire::Blackhole, Wire::Reset, Wire::Drop]),
+    ];
+    let ops = ops.to_vec();
+    prop_oneof![
+        ppm().prop_map(Effect::Loss),
+        wire.prop_map(Effect::Wire),
+        netem()
+    ]
+    .prop_filter("an effect of theirs", move |effect| {
+        let keys = effect.keys();
+        let fits = |key: &EffectKey| ops.iter().all(|op| Key::Effect(*key).fits(*op));
+        keys.iter().all(fits)
+    })
+    .boxed()
 }
 
 fn glob() -> impl Strategy<Value = Glob> {
@@ -276,18 +311,24 @@ fn netem() -> impl Strategy<Value = Effect> {
 fn fault() -> impl Strategy<Value = Fault> {
     select(FAULTS.to_vec())
         .prop_flat_map(|row| {
-            let packets = row.effects.contains(&EffectKey::Loss);
-            let ops = match packets {
-                true => select(vec![vec![row.ops[0]], vec![Op::Egress, Op::Ingress]]).boxed(),
-                false => calls(row),
+            let packets = is_packets(row);
+            let ops = match row.ops {
+                [Op::Egress | Op::Ingress] => {
+                    select(vec![row.ops.to_vec(), vec![Op::Egress, Op::Ingress]]).boxed()
+                }
+                _ if packets => Just(row.ops.to_vec()).boxed(),
+                _ => calls(row),
             };
-            let effect = match packets {
-                true => prop_oneof![ppm().prop_map(Effect::Loss), netem()].boxed(),
-                false => call_effect().boxed(),
-            };
-            (ops, effect, filter(row), trigger())
+            let of_ops = ops.prop_flat_map(move |ops| {
+                let effect = match packets {
+                    true => packet_effect(&ops),
+                    false => call_effect().boxed(),
+                };
+                (Just(ops), effect)
+            });
+            (of_ops, filter(row), trigger())
         })
-        .prop_map(|(ops, effect, filter, trigger)| Fault {
+        .prop_map(|((ops, effect), filter, trigger)| Fault {
             ops,
             effect,
             filter,

@@ -1,0 +1,56 @@
+//! What this machine has, as far as the choice of a backend depends on it. Asked of the kernel, never of its version.
+
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+
+use crate::faults::Family;
+use crate::kernel::host::{self, Cgroup2};
+use crate::kernel::{privileges, probe};
+use crate::plan::{Hook, Machine};
+use crate::seccomp;
+
+/// This machine and this user.
+#[derive(Debug, Default)]
+pub struct Here {
+    general: OnceCell<bool>,
+    lsm: OnceCell<bool>,
+}
+
+impl Here {
+    /// What programs of every kind need.
+    fn loads_programs(&self) -> bool {
+        *self.general.get_or_init(|| {
+            privileges::missing().is_empty()
+                && Cgroup2::find().is_ok_and(|found| found.is_some())
+                && probe::private_bpffs().is_ok()
+                && serves(Hook::Exec)
+        })
+    }
+
+    /// Whether LSM programs load, and run.
+    fn has_lsm(&self) -> bool {
+        *self.lsm.get_or_init(|| {
+            let listed = |list: String| list.split(',').any(|module| module.trim() == "bpf");
+            probe::lsm_refusal().is_none() && host::security_modules().is_none_or(listed)
+        })
+    }
+}
+
+impl Machine for Here {
+    fn has(&self, hooks: &BTreeSet<Hook>) -> bool {
+        self.loads_programs()
+            && hooks
+                .iter()
+                .all(|&hook| serves(hook) && (hook.family() != Family::Lsm || self.has_lsm()))
+    }
+
+    fn supervises(&self) -> Result<(), String> {
+        seccomp::available()
+    }
+}
+
+/// Whether nothing that a hook relies on is known to be missing.
+fn serves(hook: Hook) -> bool {
+    let needs = probe::needs(hook, true);
+    needs.iter().all(|need| need.here != Some(false))
+}

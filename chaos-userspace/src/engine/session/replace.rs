@@ -1,0 +1,115 @@
+//! Other rules in a running session.
+
+use std::fs::File;
+
+use chaos_common::control;
+
+use super::super::interfaces::Netns;
+use super::super::targets::Class;
+use super::{FaultReport, Session, cgroup2, not_loaded};
+use crate::engine::{EngineError, boot_ns};
+use crate::faults::Effect;
+use crate::plan::{Hook, Plan, Planned, Target};
+
+impl Session {
+    /// Puts another plan in force. Every operation is judged by the plan before or by this
+    /// one, as a whole. Rules that both have go on with all they remember; for the
+    /// others time begins now.
+    ///
+    /// # Errors
+    ///
+    /// The plan before stays in force.
+    pub fn replace(&mut self, mut plan: Plan) -> Result<(), EngineError> {
+        self.settle()?;
+        let elapsed = match self.kernel()?.control(control::ARMED_AT)? {
+            0 => 0,
+            at => boot_ns().saturating_sub(at),
+        };
+        if !plan.classes.iter().all(|class| self.may_target(class)) {
+            return Err(EngineError::Io {
+                doing: "putting other rules in force: a command's are for itself, others' for others",
+                source: std::io::ErrorKind::InvalidInput.into(),
+            });
+        }
+        let fresh = plan.succeed(&self.plan, elapsed)?;
+        let detour = |rule: &&Planned| matches!(rule.fault.effect, Effect::Netem(_));
+        let is_new = |rule: &&Planned| fresh.contains(&rule.wire.slot);
+        if let Some(rule) = plan.rules.iter().filter(detour).find(is_new) {
+            return Err(EngineError::Fixed(rule.fault.to_string()));
+        }
+        // What arms has done so, and its place is the first plan's business.
+        plan.hooks.remove(&Hook::Exec);
+        plan.hooks.remove(&Hook::Entry);
+        let listen = self.settings.listen;
+        let hooks = self.kernel()?.extend(&plan, listen)?;
+        if let Some(cgroup) = &self.cgroup {
+            let directory = cgroup.open()?;
+            self.attach_hooks(hooks, &directory, None, &[None])?;
+        } else {
+            self.retarget(&plan, &hooks)?;
+        }
+        self.kernel()?.replace(&plan, &fresh)?;
+        let old = std::mem::replace(&mut self.plan, plan);
+        self.plan.hooks.extend(old.hooks);
+        let stays = |slot| self.plan.rules.iter().any(|rule| rule.wire.slot == slot);
+        let leaving = old.rules.into_iter().filter(|rule| !stays(rule.wire.slot));
+        self.leaving = leaving.collect();
+        Ok(())
+    }
+
+    /// What came of the rules that have left, since this was asked last.
+    ///
+    /// # Errors
+    ///
+    /// The counters could not be read.
+    pub fn take_left(&mut self) -> Result<Vec<FaultReport>, EngineError> {
+        self.settle()?;
+        Ok(std::mem::take(&mut self.left))
+    }
+
+    /// Reads the counters of the rules that leave, once nobody counts in them any more.
+    fn settle(&mut self) -> Result<(), EngineError> {
+        if self.leaving.is_empty() {
+            return Ok(());
+        }
+        self.kernel()?.settle();
+        for rule in std::mem::take(&mut self.leaving) {
+            let counters = self.kernel()?.counters(rule.wire.slot)?;
+            let report = FaultReport::new(rule.fault.to_string(), rule.wire.seed, &counters);
+            self.left.push(report);
+        }
+        Ok(())
+    }
+
+    fn may_target(&self, class: &Target) -> bool {
+        matches!(class, Target::Command) == self.cgroup.is_some()
+    }
+
+    /// Attaches hooks, and makes new classes known.
+    fn retarget(&mut self, plan: &Plan, hooks: &[Hook]) -> Result<(), EngineError> {
+        if hooks.is_empty() && plan.classes.len() == self.plan.classes.len() {
+            return Ok(());
+        }
+        let root =
+            File::open(&cgroup2()?.mount).map_err(EngineError::io("opening the cgroup root"))?;
+        let new = Class::of(&plan.classes).split_off(self.plan.classes.len());
+        let known = new.is_empty();
+        let targets = self.targets.as_mut().ok_or_else(not_loaded)?;
+        targets.add(new)?;
+        if !hooks.is_empty() {
+            let netns: Vec<Option<Netns>> = std::mem::take(&mut self.netns);
+            let attached = self.attach_hooks(hooks.iter().copied(), &root, None, &netns);
+            self.netns = netns;
+            attached?;
+        }
+        let sockets = plan.hooks.contains(&Hook::Socket);
+        if known && !hooks.contains(&Hook::Socket) {
+            return Ok(());
+        }
+        let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) else {
+            return Err(not_loaded());
+        };
+        // Interfaces that are new with them are covered when the lease is renewed.
+        targets.apply(kernel, sockets)
+    }
+}

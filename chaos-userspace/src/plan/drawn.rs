@@ -1,0 +1,87 @@
+//! What is drawn at random beyond whether something happens: which of several errors, and how long a delay is.
+//!
+//! Pure functions of the rule's seed and the match's number, as the decision itself is.
+
+use chaos_common::decide::mix;
+
+use crate::faults::{CallEffect, Nanos};
+
+/// Each draw of a match has a sequence of its own; the decision has that of the seed itself.
+const ERROR: u64 = 0x6572_726f_7200_0001;
+const DELAY: u64 = 0x6465_6c61_7900_0001;
+
+impl CallEffect {
+    /// What the `n`th match of a rule gives instead of being done: a value, or a negative errno. `None`: it is done.
+    pub fn answer(&self, seed: u64, n: u64) -> Option<i64> {
+        let errors = u64::try_from(self.error.len()).unwrap_or(1);
+        let drawn = match errors {
+            0 => return self.retval,
+            1 => 0,
+            // By multiplication of the upper half, as `draw_ppm` does.
+            _ => ((mix(seed ^ ERROR, n) >> 32) * errors) >> 32,
+        };
+        let errno = self.error.get(usize::try_from(drawn).ok()?)?;
+        Some(-i64::from(errno.get()))
+    }
+
+    /// How long the thread of the `n`th match sleeps, both delays together.
+    pub fn delay(&self, seed: u64, n: u64) -> Nanos {
+        let delays = [self.delay_enter, self.delay_exit].into_iter().flatten();
+        let sum = (0..).zip(delays).map(|(which, Nanos(delay))| {
+            let Some(Nanos(jitter)) = self.jitter else {
+                return delay;
+            };
+            let drawn = mix(seed ^ DELAY ^ which, n) >> 32;
+            let span = u128::from(2 * jitter + 1);
+            let shift = u64::try_from((u128::from(drawn) * span) >> 32).unwrap_or(jitter);
+            (delay + shift).saturating_sub(jitter)
+        });
+        Nanos(sum.sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::faults::{Effect, Fault};
+
+    fn effect(text: &str) -> CallEffect {
+        let fault: Fault = text.parse().unwrap_or_else(|error| panic!("{error}"));
+        match fault.effect {
+            Effect::Call(call) => call,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn each_error_is_drawn_as_often_as_the_others() {
+        let effect = effect("fsync:error=EIO,ENOSPC,EINTR");
+        let mut counts = [0_u32; 3];
+        for n in 1..=3000 {
+            let answer = effect.answer(7, n).unwrap();
+            counts[[-5, -28, -4].iter().position(|e| *e == answer).unwrap()] += 1;
+        }
+        assert!(
+            counts.iter().all(|count| (900..1100).contains(count)),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn a_value_is_itself_and_nothing_is_nothing() {
+        assert_eq!(effect("fsync:retval=3").answer(1, 1), Some(3));
+        assert_eq!(effect("fsync:signal=9").answer(1, 1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn delays_stay_within_their_jitter(seed: u64, n in 1..u64::MAX) {
+            let Nanos(delay) = effect("fsync:delay_enter=10ms:jitter=3ms").delay(seed, n);
+            prop_assert!((7_000_000..=13_000_000).contains(&delay), "{}", delay);
+            let both = effect("fsync:delay_enter=1ms:delay_exit=2ms:retval=0");
+            prop_assert_eq!(both.delay(seed, n), Nanos(3_000_000));
+        }
+    }
+}

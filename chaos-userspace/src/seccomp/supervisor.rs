@@ -1,0 +1,314 @@
+//! The supervisor: receives the command's system calls, decides, and answers, many threads at a time and none waiting for another.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chaos_common::event::{Event, kind, verdict};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::boot_ns;
+use super::notify::{Answer, Listener, Notification};
+use super::page::{Counter, HELD, Page, SUPERVISOR};
+use super::process::has_ended;
+use super::rules::{Decision, Rules, told_as};
+use super::take::take;
+use super::tell::Teller;
+use super::victim::Victim;
+use super::wait::{Waiting, Wake};
+
+/// What the supervisor is given.
+pub(super) struct Supervisor<'p> {
+    pub(super) page: &'p Page,
+    pub(super) rules: Rules,
+    pub(super) murphy: OwnedFd,
+    /// Rung when the page has something new.
+    pub(super) bell: OwnedFd,
+    pub(super) teller: Option<Teller>,
+    pub(super) lease: Duration,
+}
+
+/// At work: it has the listener.
+struct Work<'p> {
+    given: Supervisor<'p>,
+    listener: Listener,
+    /// Its other end closes when the child executes the command.
+    marker: OwnedFd,
+    waiting: Waiting,
+    /// Free places of [`Page::held`].
+    free: Vec<usize>,
+    /// Nothing is decided any more.
+    passing: bool,
+    /// Whether a signal can be sent to a thread before its answer without interrupting its wait.
+    killable: bool,
+}
+
+impl Supervisor<'_> {
+    /// Supervises until nobody is left under the filter.
+    pub(super) fn run(self) {
+        self.page.alive.store(boot_ns(), Ordering::Release);
+        let Some((listener, marker)) = take(self.page, &self.murphy, SUPERVISOR) else {
+            return;
+        };
+        let mut work = Work {
+            killable: self.page.killable.load(Ordering::Relaxed) != 0,
+            given: self,
+            listener,
+            marker,
+            waiting: Waiting::default(),
+            free: (0..HELD).rev().collect(),
+            passing: false,
+        };
+        while work.turn() {}
+    }
+}
+
+impl Work<'_> {
+    /// One turn of the loop; whether there is to be another.
+    fn turn(&mut self) -> bool {
+        let page = self.given.page;
+        page.alive.store(boot_ns(), Ordering::Release);
+        self.sleep();
+        let now = boot_ns();
+        page.alive.store(now, Ordering::Release);
+        if !self.passing {
+            let disarmed = page.disarmed.load(Ordering::Acquire) != 0;
+            self.passing = disarmed || has_ended(&self.given.murphy);
+        }
+        self.armed(now);
+        let mut left = 64;
+        loop {
+            let (ready, anybody) = self.listener.state();
+            if !ready && !anybody {
+                page.ended.store(1, Ordering::Release);
+                page.settled.store(1, Ordering::Release);
+                return false;
+            }
+            if !ready || left == 0 {
+                break;
+            }
+            left -= 1;
+            match self.listener.receive() {
+                Ok(Some(notification)) => self.handle(&notification),
+                Ok(None) => {}
+                Err(_) => break,
+            }
+        }
+        let over = self.passing || now > page.lease_until.load(Ordering::Acquire);
+        let due = if over { u64::MAX } else { boot_ns() };
+        while let Some(wake) = self.waiting.due(due) {
+            self.wake(&wake);
+        }
+        if self.passing {
+            page.settled.store(1, Ordering::Release);
+        }
+        true
+    }
+
+    /// Until there is something to do, and no longer than others may take us for dead.
+    fn sleep(&self) {
+        let now = boot_ns();
+        let mut longest = (self.given.lease / 8).min(Duration::from_millis(250));
+        if let Some(next) = self.waiting.next() {
+            let lease = self.given.page.lease_until.load(Ordering::Acquire) + 1;
+            longest = longest.min(Duration::from_nanos(next.min(lease).saturating_sub(now)));
+        }
+        let mut events = vec![PollFd::new(&self.listener, PollFlags::IN)];
+        if !self.passing {
+            events.push(PollFd::new(&self.given.murphy, PollFlags::IN));
+            events.push(PollFd::new(&self.given.bell, PollFlags::IN));
+        }
+        if self.given.page.armed_at.load(Ordering::Relaxed) == 0 {
+            events.push(PollFd::from_borrowed_fd(self.marker.as_fd(), PollFlags::IN));
+        }
+        let longest = Timespec::try_from(longest).unwrap_or_default();
+        let _ = poll(&mut events, Some(&longest));
+        // A rung bell need not be read: what it says is in the page, and it is rung once.
+    }
+
+    /// When the faults were armed; arms them if the child has executed the command by now. 0: it has not.
+    fn armed(&self, now: u64) -> u64 {
+        let at = self.given.page.armed_at.load(Ordering::Relaxed);
+        if at != 0 || self.passing || !has_ended(&self.marker) {
+            return at;
+        }
+        self.given.page.armed_at.store(now, Ordering::Release);
+        now
+    }
+
+    fn handle(&mut self, notification: &Notification) {
+        let page = self.given.page;
+        let id = notification.id;
+        page.last.store(id, Ordering::Release);
+        let now = boot_ns();
+        let armed_at = self.armed(now);
+        let Some(place) = self.free.pop() else {
+            self.refuse(notification, now);
+            return;
+        };
+        page.held[place].store(id, Ordering::Release);
+        if self.waiting.resumes(notification, place) {
+            return;
+        }
+        let wake = match armed_at {
+            0 => None,
+            _ if self.passing => None,
+            _ => self.ask(notification, place, armed_at, now),
+        };
+        match wake {
+            None => {
+                let _ = self.listener.answer(id, Answer::Continue);
+                self.release(place);
+            }
+            Some(Step::Over) => self.release(place),
+            Some(Step::Sleeps(wake)) => self.waiting.add(wake),
+        }
+    }
+
+    /// Lets a call go on for which there is no room.
+    fn refuse(&self, notification: &Notification, now: u64) {
+        let mut naming = self.given.rules.naming(notification.number);
+        while naming != 0 && !self.passing {
+            let rule = &self.given.rules.all[naming.trailing_zeros() as usize];
+            naming &= naming - 1;
+            self.conclude(notification, rule.index, FAILED, now);
+        }
+        let _ = self.listener.answer(notification.id, Answer::Continue);
+    }
+
+    fn release(&mut self, place: usize) {
+        self.given.page.held[place].store(0, Ordering::Release);
+        self.free.push(place);
+    }
+
+    /// Asks the rules in their order; the first that injects wins. `None`: the call goes on.
+    fn ask(
+        &mut self,
+        notification: &Notification,
+        place: usize,
+        armed_at: u64,
+        now: u64,
+    ) -> Option<Step> {
+        let page = self.given.page;
+        let in_lease = now <= page.lease_until.load(Ordering::Acquire);
+        let elapsed = now.saturating_sub(armed_at);
+        let mut naming = self.given.rules.naming(notification.number);
+        let victim = Victim::new(notification);
+        while naming != 0 {
+            let at = naming.trailing_zeros() as usize;
+            naming &= naming - 1;
+            let rule = self.given.rules.all.get_mut(at)?;
+            let index = rule.index;
+            let accepted = match &victim {
+                Some(victim) => rule.accepts(victim).ok(),
+                None => None,
+            };
+            if !self.listener.is_valid(notification.id) {
+                return Some(Step::Over);
+            }
+            let decision = match accepted {
+                Some(false) => continue,
+                Some(true) => rule.decide(notification.tid, in_lease, elapsed),
+                None => FAILED,
+            };
+            if decision.verdict != verdict::INJECTED {
+                self.conclude(notification, index, decision, now);
+                continue;
+            }
+            let seed = rule.wire.seed;
+            let wake = Wake {
+                at: now.saturating_add(rule.effect.delay(seed, decision.n).0),
+                id: notification.id,
+                place,
+                call: *notification,
+                answer: rule
+                    .effect
+                    .answer(seed, decision.n)
+                    .map_or(Answer::Continue, Answer::Value),
+                signal: rule.effect.signal.map(|signal| i32::from(signal.get())),
+            };
+            if wake.at > now {
+                self.conclude(notification, index, decision, now);
+                return Some(Step::Sleeps(wake));
+            }
+            let done = match self.act(&wake) {
+                true => decision,
+                // Interrupted in the meantime: it will be called again, and asked again.
+                false => FAILED,
+            };
+            self.conclude(notification, index, done, now);
+            return Some(Step::Over);
+        }
+        None
+    }
+
+    /// Answers, and sends the signal; whether the thread got the answer.
+    fn act(&self, wake: &Wake) -> bool {
+        let signal = || {
+            if let Some(signal) = wake.signal {
+                // SAFETY: numbers only.
+                unsafe { libc::syscall(libc::SYS_tkill, wake.call.tid, signal) };
+            }
+        };
+        if self.killable {
+            signal();
+        }
+        let answered = self.listener.answer(wake.id, wake.answer).is_ok();
+        if !self.killable && answered {
+            signal();
+        }
+        // A signal that kills it does not wait for the answer.
+        answered || (self.killable && wake.signal.is_some())
+    }
+
+    fn wake(&mut self, wake: &Wake) {
+        self.act(wake);
+        self.release(wake.place);
+    }
+
+    /// Counts a match and tells of it.
+    fn conclude(&self, notification: &Notification, rule: usize, decision: Decision, now: u64) {
+        let page = self.given.page;
+        page.count(rule, decision.counter);
+        let Some(teller) = &self.given.teller else {
+            return;
+        };
+        if !teller.hears(decision.verdict) {
+            return;
+        }
+        let (pid, comm) = Victim::new(notification).map_or((0, [0; 16]), |one| one.identity());
+        let told = teller.tell(&Event {
+            time_ns: now,
+            elapsed_ns: now.saturating_sub(page.armed_at.load(Ordering::Relaxed)),
+            n: decision.n,
+            detail: [0; 2],
+            pid,
+            tid: notification.tid,
+            rule: u32::try_from(rule).unwrap_or(u32::MAX),
+            operation: told_as(notification.number),
+            verdict: decision.verdict,
+            kind: kind::NONE,
+            port: 0,
+            pad: 0,
+            comm,
+        });
+        if !told {
+            page.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What became of a call that a rule speaks of.
+enum Step {
+    /// The thread has its answer, or waits no more.
+    Over,
+    /// It is to wait.
+    Sleeps(Wake),
+}
+
+/// Nothing could be decided.
+const FAILED: Decision = Decision {
+    counter: Counter::Failed,
+    verdict: verdict::FAILED,
+    n: 0,
+};

@@ -1,0 +1,139 @@
+//! Threads that are to sleep: a queue in the order of their waking, not a sleep for each.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use super::notify::{Answer, Notification};
+
+/// A thread that is to be answered later.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wake {
+    /// When, as boot time in ns.
+    pub(super) at: u64,
+    /// What waits for the answer.
+    pub(super) id: u64,
+    /// Its place in the page.
+    pub(super) place: usize,
+    /// The call.
+    pub(super) call: Notification,
+    /// The answer.
+    pub(super) answer: Answer,
+    /// A signal that the thread gets with it.
+    pub(super) signal: Option<i32>,
+}
+
+/// A call, told from others of the same thread.
+type Key = (u32, u32, [u64; 6]);
+
+/// The threads that sleep.
+#[derive(Default)]
+pub(super) struct Waiting {
+    queue: BinaryHeap<Reverse<(u64, Key)>>,
+    asleep: HashMap<Key, Wake>,
+    /// Places of calls that were interrupted, for whoever wakes next.
+    interrupted: Vec<Wake>,
+}
+
+fn key(call: &Notification) -> Key {
+    (call.tid, call.number, call.arguments)
+}
+
+impl Waiting {
+    pub(super) fn add(&mut self, wake: Wake) {
+        let key = key(&wake.call);
+        self.queue.push(Reverse((wake.at, key)));
+        if let Some(before) = self.asleep.insert(key, wake) {
+            self.interrupted.push(before);
+        }
+    }
+
+    /// Whether a call is one that sleeps: a signal interrupted it (before 5.19), and the kernel calls again. It
+    /// sleeps on, and is no new match.
+    pub(super) fn resumes(&mut self, call: &Notification, place: usize) -> bool {
+        let Some(wake) = self.asleep.get_mut(&key(call)) else {
+            return false;
+        };
+        let before = *wake;
+        (wake.id, wake.place, wake.call) = (call.id, place, *call);
+        self.interrupted.push(before);
+        true
+    }
+
+    /// When the next is to be woken.
+    pub(super) fn next(&self) -> Option<u64> {
+        match self.interrupted.is_empty() {
+            true => self.queue.peek().map(|Reverse((at, _))| *at),
+            false => Some(0),
+        }
+    }
+
+    /// One that is to be woken by then. Interrupted ones come first: their answer reaches nobody, their place is free.
+    pub(super) fn due(&mut self, now: u64) -> Option<Wake> {
+        if let Some(mut wake) = self.interrupted.pop() {
+            wake.signal = None;
+            return Some(wake);
+        }
+        loop {
+            let Reverse((at, key)) = *self.queue.peek()?;
+            if at > now {
+                return None;
+            }
+            self.queue.pop();
+            // One that was added again has a later entry.
+            if self.asleep.get(&key).is_some_and(|wake| wake.at == at) {
+                return self.asleep.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wake(at: u64, tid: u32, id: u64) -> Wake {
+        Wake {
+            at,
+            id,
+            place: 0,
+            call: Notification {
+                id,
+                tid,
+                number: 74,
+                arguments: [0; 6],
+            },
+            answer: Answer::Continue,
+            signal: None,
+        }
+    }
+
+    #[test]
+    fn they_wake_in_the_order_of_their_time() {
+        let mut waiting = Waiting::default();
+        for (at, tid) in [(30, 1), (10, 2), (20, 3)] {
+            waiting.add(wake(at, tid, u64::from(tid)));
+        }
+        assert_eq!(waiting.next(), Some(10));
+        let mut woken = Vec::new();
+        while let Some(wake) = waiting.due(25) {
+            woken.push(wake.call.tid);
+        }
+        assert_eq!(woken, [2, 3]);
+        assert_eq!(waiting.due(u64::MAX).map(|wake| wake.at), Some(30));
+        assert!(waiting.due(u64::MAX).is_none() && waiting.next().is_none());
+    }
+
+    #[test]
+    fn an_interrupted_call_sleeps_on() {
+        let mut waiting = Waiting::default();
+        waiting.add(wake(50, 1, 7));
+        let again = wake(0, 1, 8).call;
+        assert!(waiting.resumes(&again, 3));
+        assert!(!waiting.resumes(&wake(0, 2, 9).call, 4));
+        // The place of the first is given back at once, the second wakes at the time of the first.
+        assert_eq!(waiting.due(0).map(|wake| wake.id), Some(7));
+        assert!(waiting.due(49).is_none());
+        let woken = waiting.due(50).unwrap();
+        assert_eq!((woken.id, woken.place), (8, 3));
+    }
+}

@@ -1,0 +1,233 @@
+//! What a scraper reads at `/metrics`. Names, labels and units are part of the interface: docs/serve.md lists them.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::engine::FaultReport;
+use crate::faults::{Fault, Key};
+
+/// Every metric of the daemon.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    matched: IntCounterVec,
+    injected: IntCounterVec,
+    suppressed: IntCounterVec,
+    expired: IntCounterVec,
+    failed: IntCounterVec,
+    /// Injections that began.
+    pub(super) started: IntCounter,
+    refused: IntCounterVec,
+    reverts: IntCounterVec,
+    active: IntGauge,
+}
+
+/// What was counted of a fault up to now, so that only what is new is added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    matched: u64,
+    injected: u64,
+    suppressed: [u64; 6],
+    expired: u64,
+    failed: u64,
+}
+
+/// The values of the label `reason` of `murphy_suppressed_total`.
+const SUPPRESSED: [&str; 6] = [
+    "probability",
+    "when",
+    "times",
+    "after",
+    "pulse",
+    "rate_limit",
+];
+
+impl From<&FaultReport> for Counted {
+    fn from(report: &FaultReport) -> Self {
+        let by = report.suppressed;
+        Self {
+            matched: report.matched,
+            injected: report.injected,
+            suppressed: [
+                by.probability,
+                by.when,
+                by.times,
+                by.after,
+                by.pulse,
+                by.rate_limit,
+            ],
+            expired: report.expired,
+            failed: report.failed,
+        }
+    }
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    pub(super) fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let of_fault = ["fault", "effect"];
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help).namespace("murphy"), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let metrics = Self {
+            matched: counter(
+                "matched_total",
+                "Operations of a target that a fault's filters accept.",
+                &of_fault,
+            )?,
+            injected: counter(
+                "injections_total",
+                "Operations that a fault took effect on.",
+                &of_fault,
+            )?,
+            suppressed: counter(
+                "suppressed_total",
+                "Matches that a trigger left alone.",
+                &["fault", "effect", "reason"],
+            )?,
+            expired: counter(
+                "expired_total",
+                "Matches after the fault's time or the lease was over.",
+                &of_fault,
+            )?,
+            failed: counter(
+                "failed_total",
+                "Matches that the kernel program could not carry out.",
+                &of_fault,
+            )?,
+            refused: counter(
+                "refusals_total",
+                "Requests for faults that were refused, by HTTP status.",
+                &["status"],
+            )?,
+            reverts: counter(
+                "reverts_total",
+                "Injections that ended, by reason.",
+                &["reason"],
+            )?,
+            started: IntCounter::with_opts(
+                Opts::new("injections_started_total", "Injections that were armed.")
+                    .namespace("murphy"),
+            )?,
+            active: IntGauge::with_opts(
+                Opts::new("active_faults", "Faults in force.").namespace("murphy"),
+            )?,
+            registry,
+        };
+        let build = IntGaugeVec::new(
+            Opts::new("build_info", "Always 1; the label says which murphy.").namespace("murphy"),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let others: [Box<dyn Collector>; 3] = [
+            Box::new(metrics.started.clone()),
+            Box::new(metrics.active.clone()),
+            Box::new(build),
+        ];
+        for collector in others {
+            metrics.registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+
+    /// Adds what is new in a fault's counters since `before`.
+    pub(super) fn count(&self, fault: &Fault, before: Counted, now: Counted) {
+        let of = labels(fault);
+        for (counter, before, now) in [
+            (&self.matched, before.matched, now.matched),
+            (&self.injected, before.injected, now.injected),
+            (&self.expired, before.expired, now.expired),
+            (&self.failed, before.failed, now.failed),
+        ] {
+            counter
+                .with_label_values(&of)
+                .inc_by(now.saturating_sub(before));
+        }
+        for (at, reason) in SUPPRESSED.into_iter().enumerate() {
+            let new = now.suppressed[at].saturating_sub(before.suppressed[at]);
+            self.suppressed
+                .with_label_values(&[of[0], of[1], reason])
+                .inc_by(new);
+        }
+    }
+
+    /// Counts a refusal.
+    pub(super) fn refused(&self, status: u16) {
+        self.refused
+            .with_label_values(&[status.to_string().as_str()])
+            .inc();
+    }
+
+    /// Counts an end. Its words are free; the label's values are these few.
+    pub(super) fn ended(&self, why: &str) {
+        let reason = match why {
+            "the time is over" => "time",
+            "all targets have ended" => "targets",
+            "nobody renewed it in time" => "lease",
+            _ if why.starts_with("stopped by user") => "request",
+            _ if why.starts_with("stopped") => "operator",
+            _ => "died",
+        };
+        self.reverts.with_label_values(&[reason]).inc();
+    }
+
+    /// The page, with `active` faults in force.
+    pub(super) fn page(&self, active: usize) -> prometheus::Result<Vec<u8>> {
+        self.active.set(i64::try_from(active).unwrap_or(i64::MAX));
+        let mut page = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
+        Ok(page)
+    }
+}
+
+/// The values of `fault` and `effect`: both of a small, fixed set. Of an effect with several keys the first
+/// names it, as in an expression.
+fn labels(fault: &Fault) -> [&'static str; 2] {
+    let stem = fault.ops.first().map_or("none", |op| op.kind().stem);
+    let effect = fault.effect.keys().first().copied();
+    [stem, effect.map_or("none", |key| Key::Effect(key).name())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each is moved by something, and none is missing in the documentation.
+    #[test]
+    fn every_metric_is_used_and_documented() {
+        let metrics = Metrics::new().unwrap();
+        let fault: Fault = "write:error=EIO:p=50%".parse().unwrap();
+        let now = Counted {
+            matched: 6,
+            injected: 2,
+            suppressed: [1; 6],
+            expired: 1,
+            failed: 1,
+        };
+        metrics.count(&fault, Counted::default(), now);
+        metrics.count(&fault, now, now);
+        metrics.started.inc();
+        metrics.refused(422);
+        metrics.ended("the time is over");
+        let page = String::from_utf8(metrics.page(1).unwrap()).unwrap();
+        let documented = include_str!("../../../docs/serve.md");
+        for family in metrics.registry.gather() {
+            let name = family.name();
+            assert!(page.contains(&format!("\n{name}")), "{name} is not used");
+            assert!(
+                documented.contains(&format!("`{name}")),
+                "{name} is not documented"
+            );
+            assert!(!family.help().is_empty(), "{name}");
+        }
+        assert!(
+            page.contains(r#"murphy_injections_total{effect="error",fault="read_write"} 2"#),
+            "{page}"
+        );
+    }
+}

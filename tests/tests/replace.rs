@@ -1,0 +1,207 @@
+//! Rules replaced while they are in force: every operation is judged by one plan or the other, as a whole.
+
+use std::{
+    net::UdpSocket,
+    os::unix::process::CommandExt as _,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use murphy::engine::{Session, Settings};
+use murphy::faults::Fault;
+use murphy::plan::{Options, Plan, Selector, Target, Who};
+use tests::{ChildGuard, Outcome, case, needs, victim, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    tests::run([
+        case(
+            "64 rules under load, again and again",
+            needs![Root, Cgroup2, Atomics],
+            under_load,
+        ),
+        case(
+            "a rule that stays remembers, one that comes begins",
+            needs![Root, Cgroup2, Atomics],
+            remembers,
+        ),
+        case(
+            "another hook and another target",
+            needs![Root, Cgroup2, Atomics],
+            another,
+        ),
+    ])
+}
+
+/// Users that nobody else is: this process's own children are its helpers and never hit
+/// when looked for, but whoever has the user is.
+const USER: u32 = 54_323;
+const OTHER: u32 = 54_324;
+
+fn plan(faults: &[String], user: u32) -> anyhow::Result<Plan> {
+    let faults = faults
+        .iter()
+        .map(|text| text.parse::<Fault>())
+        .collect::<Result<_, _>>()?;
+    let who = Who {
+        hit: vec![Selector::Uid(user)],
+        ..Who::default()
+    };
+    Ok(Plan::new(
+        faults,
+        Target::Running(who),
+        &Options::default(),
+    )?)
+}
+
+fn settings() -> Settings {
+    Settings {
+        lease: Duration::from_secs(600),
+        ..Settings::default()
+    }
+}
+
+fn by<'a>(user: u32, steps: impl IntoIterator<Item = &'a str>) -> anyhow::Result<ChildGuard> {
+    let mut victim = victim::victim(steps);
+    victim.command().uid(user);
+    victim.spawn()
+}
+
+/// Sends datagrams there until it is killed, a line for each.
+fn sender(to: &UdpSocket) -> anyhow::Result<ChildGuard> {
+    let address = to.local_addr()?.to_string();
+    by(USER, ["udp", &address, "1000000000"])
+}
+
+fn sent(by: &ChildGuard) -> anyhow::Result<u64> {
+    Ok(victim::seen(&by.stdout()?, "ok"))
+}
+
+/// Of 64 rules one always loses the packets of one sender, each time another one; no rule
+/// ever speaks of the other sender's.
+fn under_load() -> Outcome {
+    let hit = UdpSocket::bind("127.0.0.1:0")?;
+    let spared = UdpSocket::bind("127.0.0.1:0")?;
+    hit.set_nonblocking(true)?;
+    let (port, other) = (hit.local_addr()?.port(), spared.local_addr()?.port());
+    let rules = |turn: u64| {
+        let decoy = |n: u64| {
+            // A port of neither.
+            let mut port = (1..).filter(|p| ![port, other].contains(p));
+            port.nth((64 * (turn % 500) + n) as usize).unwrap_or(1)
+        };
+        (0..64)
+            .map(|n| match n == turn % 64 {
+                true => format!("egress:loss=100%:port={port}:seed={turn}"),
+                false => format!("egress:loss=100%:port={}", decoy(n)),
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut session = Session::for_running(plan(&rules(0), USER)?, settings(), None)?;
+    let (first, second) = (sender(&hit)?, sender(&spared)?);
+    wait_until(PATIENCE, || sent(&first).is_ok_and(|now| now > 100))?;
+    // A thousand, or as many as there is time for: both senders are busy all along.
+    let begun = Instant::now();
+    let mut turns = 0;
+    while turns < 1000 && (turns < 30 || begun.elapsed() < Duration::from_secs(10)) {
+        turns += 1;
+        session.replace(plan(&rules(turns), USER)?)?;
+    }
+    println!(
+        "    {turns} plans of 64 rules, {:.1} ms each",
+        begun.elapsed().as_secs_f64() * 1e3 / turns as f64
+    );
+    ensure!(
+        hit.recv(&mut [0; 8]).is_err(),
+        "a packet was judged by no plan"
+    );
+    let before = sent(&second)?;
+    wait_until(PATIENCE, || {
+        sent(&second).is_ok_and(|now| now > before + 100)
+    })?;
+    let left = session.take_left()?;
+    let report = session.end()?;
+    let matched: u64 = left
+        .iter()
+        .chain(&report.faults)
+        .map(|fault| fault.matched)
+        .sum();
+    let injected: u64 = left
+        .iter()
+        .chain(&report.faults)
+        .map(|fault| fault.injected)
+        .sum();
+    ensure!(
+        matched == injected && injected > 0,
+        "{matched} matched, {injected} injected"
+    );
+    // It was counted from a moment between the attachment and the first look at the sender.
+    let all = sent(&first)?;
+    ensure!(
+        injected <= all + 1,
+        "{injected} of {all} sent: somebody else was hit"
+    );
+    Ok(())
+}
+
+/// `times` goes on counting, and time begins anew for who comes later.
+fn remembers() -> Outcome {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let port = socket.local_addr()?.port();
+    let stays = format!("egress:loss=100%:port={port}:times=5");
+    let text = |faults: &[&String]| {
+        faults
+            .iter()
+            .map(|fault| (*fault).clone())
+            .collect::<Vec<_>>()
+    };
+    let mut session = Session::for_running(plan(&text(&[&stays]), USER)?, settings(), None)?;
+    let _sender = sender(&socket)?;
+    let injected = |session: &mut Session, fault: usize| {
+        session
+            .report()
+            .map_or(0, |report| report.faults[fault].injected)
+    };
+    wait_until(PATIENCE, || injected(&mut session, 0) == 5)?;
+    let comes = "egress:loss=100%:for=1h:times=3".to_owned();
+    session.replace(plan(&text(&[&comes, &stays]), USER)?)?;
+    wait_until(PATIENCE, || injected(&mut session, 0) == 3)?;
+    ensure!(injected(&mut session, 1) == 5, "it has begun anew");
+    session.replace(plan(&text(&[&stays]), USER)?)?;
+    let left = session.take_left()?;
+    ensure!(left.len() == 1 && left[0].injected == 3, "{left:?}");
+    let report = session.end()?;
+    ensure!(report.faults[0].injected == 5, "{report:?}");
+    Ok(())
+}
+
+/// A plan that needs a hook and names a process that the first did not.
+fn another() -> Outcome {
+    // Nobody accepts: a thread would be in the guardian's way, and the backlog is long enough.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let server = listener.local_addr()?;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let port = socket.local_addr()?.port();
+    let first = format!("egress:loss=100%:port={port}");
+    let mut session = Session::for_running(plan(&[first], USER)?, settings(), None)?;
+    let connecting = by(OTHER, ["connect", &server.to_string(), "1000", "50"])?;
+    wait_until(PATIENCE, || {
+        connecting
+            .stdout()
+            .is_ok_and(|text| victim::seen(&text, "ok") > 3)
+    })?;
+    let second = format!("connect:error=EPERM:port={}", server.port());
+    ensure!(victim::seen(&connecting.stdout()?, "EPERM") == 0);
+    session.replace(plan(&[second], OTHER)?)?;
+    wait_until(PATIENCE, || {
+        connecting
+            .stdout()
+            .is_ok_and(|text| victim::seen(&text, "EPERM") > 3)
+    })
+    .with_context(|| connecting.stderr().unwrap_or_default())?;
+    let report = session.end()?;
+    ensure!(report.faults[0].injected > 3, "{report:?}");
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! Any system call, by seccomp user notification: on each kernel, whatever else it has, for root and for others.
+
+#[path = "syscall/bounds.rs"]
+mod bounds;
+#[path = "syscall/effects.rs"]
+mod effects;
+#[path = "syscall/programs.rs"]
+mod programs;
+#[path = "syscall/who.rs"]
+mod who;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tests::{Finished, case, murphy, needs};
+
+fn main() -> ExitCode {
+    let python = || needs![Root, Tool("python3")];
+    tests::run([
+        // What happens.
+        case(
+            "a full disk, counted, and over when murphy is",
+            needs![Root],
+            effects::full,
+        ),
+        case("a call that has no hook", python(), effects::no_hook),
+        case("a made-up result", python(), effects::value),
+        case(
+            "errors are drawn, and drawn again by replay",
+            needs![Root],
+            effects::drawn,
+        ),
+        case("a signal, and the call goes on", python(), effects::signal),
+        case("eight threads sleep at once", python(), effects::delay),
+        case(
+            "each thread counts for itself",
+            python(),
+            effects::by_thread,
+        ),
+        case(
+            "path=, fd=, on= and port= narrow it down",
+            python(),
+            effects::filters,
+        ),
+        case("strace's own words", needs![Root], effects::strace),
+        case(
+            "packets by bpf and calls by seccomp in one run",
+            needs![Root, Cgroup2, Atomics],
+            effects::both,
+        ),
+        // To whom.
+        case(
+            "a neighbour on the same file sees nothing",
+            needs![Root],
+            who::neighbour,
+        ),
+        case("children are hit too", needs![Root], who::children),
+        case(
+            "without root",
+            needs![Root, Tool("setpriv")],
+            who::unprivileged,
+        ),
+        case(
+            "the command runs as another user",
+            needs![Root, Tool("setpriv")],
+            who::user,
+        ),
+        case("a static program", needs![Root], who::fixed),
+        case(
+            "armed by exec: the loader is hit",
+            needs![Root],
+            who::loader,
+        ),
+        case(
+            "refused, with reason and remedy",
+            needs![Root],
+            who::refused,
+        ),
+        // Bounds.
+        case(
+            "SIGKILL of murphy: the command goes on at once",
+            needs![Root],
+            bounds::killed,
+        ),
+        case(
+            "SIGSTOP of murphy: within the lease, and back",
+            needs![Root],
+            bounds::stopped,
+        ),
+        case(
+            "SIGKILL of murphy while threads sleep: they wake",
+            needs![Root],
+            bounds::woken,
+        ),
+        case(
+            "the supervisor is killed or stopped: the holder lets all go on",
+            needs![Root],
+            bounds::supervisor,
+        ),
+        case(
+            "supervisor and holder are killed: the command is ended, and it is said",
+            needs![Root],
+            bounds::abandoned,
+        ),
+        case(
+            "SIGKILL at any moment leaves nothing",
+            needs![Root],
+            bounds::any_moment,
+        ),
+        case(
+            "what murphy itself needs can be faulted",
+            needs![Root],
+            bounds::own_calls,
+        ),
+        // Programs.
+        case(
+            "sqlite3 keeps its database",
+            needs![Root, Tool("sqlite3")],
+            programs::sqlite,
+        ),
+        case(
+            "redis gives up when its log cannot be synced",
+            needs![Root, Tool("redis-server"), Tool("redis-cli")],
+            programs::redis,
+        ),
+        case(
+            "git loses nothing",
+            needs![Root, Tool("git")],
+            programs::git,
+        ),
+        case(
+            "tar says what it could not read",
+            needs![Root, Tool("tar")],
+            programs::tar,
+        ),
+    ])
+}
+
+/// The system's own python: one of a version manager is a shell script.
+fn python(program: &str) -> Vec<String> {
+    let path = ["/usr/bin/python3", "/usr/local/bin/python3"]
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists());
+    vec![
+        path.unwrap_or("python3").into(),
+        "-c".into(),
+        program.into(),
+    ]
+}
+
+/// Runs a command under faults by seccomp; what it was, and murphy's report.
+fn run(args: &[&str], command: &[String]) -> anyhow::Result<(Finished, Value)> {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("report.json");
+    let done = murphy(["run", "--backend", "seccomp", "--json", "-o"])
+        .args([&output])
+        .args(args)
+        .args(["--"])
+        .args(command)
+        .run()?;
+    let text = std::fs::read_to_string(&output).with_context(|| done.to_string())?;
+    Ok((
+        done,
+        serde_json::from_str(&text).with_context(|| text.clone())?,
+    ))
+}
+
+fn sh(script: &str) -> Vec<String> {
+    ["sh", "-c", script].map(str::to_owned).to_vec()
+}

@@ -1,4 +1,4 @@
-//! `murphy serve`: faults over HTTP, leases, who may ask, metrics; held against its OpenAPI document.
+//! `murphy serve`: faults over HTTP, leases, who may ask, metrics; held against its `OpenAPI` document.
 
 use std::{
     collections::BTreeSet,

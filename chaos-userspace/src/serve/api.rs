@@ -54,7 +54,10 @@ async fn permitted(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let said = request.headers().get(AUTHORIZATION).map(|v| v.as_bytes());
+    let said = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(axum::http::HeaderValue::as_bytes);
     match access.check(&peer, said) {
         Ok(()) => {
             request.extensions_mut().insert(peer);

@@ -1,4 +1,4 @@
-//! What the service manager is told (sd_notify(3)): a datagram to the socket it names.
+//! What the service manager is told (`sd_notify(3)`): a datagram to the socket it names.
 
 use std::env;
 use std::io;

@@ -46,6 +46,10 @@ impl Problem {
     }
 
     /// The daemon itself is at a loss.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "so that `map_err` takes it as it is"
+    )]
     pub(super) fn internal(error: impl ToString) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }

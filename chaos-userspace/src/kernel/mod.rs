@@ -439,8 +439,7 @@ impl Offsets {
             }
         }
         // A later plan may need it of the object that is loaded now.
-        if lsm && let Some(index) = btf.parameter("bpf_lsm_inode_setattr", "dentry")?
-        {
+        if lsm && let Some(index) = btf.parameter("bpf_lsm_inode_setattr", "dentry")? {
             offsets.push((Family::Lsm, "SETATTR_DENTRY", index));
         }
         // A kernel without 32-bit calls may lack the word; then the bit stays 0.

@@ -32,13 +32,13 @@ struct Held {
     _files: Vec<File>,
 }
 
+type Entries = LpmTrie<MapData, [u8; NAME_KEY], u64>;
+type Trees = HashMap<MapData, u64, u64>;
+
 /// The maps of paths, and what they hold.
 #[derive(Default)]
 pub(super) struct Folders {
-    maps: Option<(
-        LpmTrie<MapData, [u8; NAME_KEY], u64>,
-        HashMap<MapData, u64, u64>,
-    )>,
+    maps: Option<(Entries, Trees)>,
     held: [Held; bank::BANKS as usize],
 }
 
@@ -143,7 +143,6 @@ impl Folders {
         else {
             return Ok(());
         };
-        let held = &mut *held;
         *held = new;
         for meant in held.named.keys() {
             // A trie answers with the longest entry that fits, so each holds those that it goes beyond.

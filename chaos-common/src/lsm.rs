@@ -170,7 +170,7 @@ places! {
     /// A socket is to take connections.
     Listen = "listen" { "murphy_listen": "lsm/socket_listen" }
     /// A connection is taken.
-    Accept = "accept" { "murphy_accept": "lsm/socket_accept" }
+    Accept = "accept" { "murphy_sockacc": "lsm/socket_accept" }
     /// A message is sent.
     Send = "send" { "murphy_send": "lsm/socket_sendmsg" }
     /// A message is received.

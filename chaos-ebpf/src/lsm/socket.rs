@@ -13,7 +13,7 @@ hooks! {
     /// `socket_listen(struct socket *sock, int backlog)`
     murphy_listen at "socket_listen" = Listen, Socket;
     /// `socket_accept(struct socket *sock, struct socket *newsock)`, before a connection is waited for.
-    murphy_accept at "socket_accept" = Accept, Socket;
+    murphy_sockacc at "socket_accept" = Accept, Socket;
     /// `socket_sendmsg(struct socket *sock, struct msghdr *msg, int size)`
     murphy_send at "socket_sendmsg" = Send, Socket;
     /// `socket_recvmsg(struct socket *sock, struct msghdr *msg, int size, int flags)`, before data is waited for.

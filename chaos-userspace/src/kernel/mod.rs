@@ -317,6 +317,8 @@ impl Kernel {
     /// Waits until no program judges by the plan before this one any more.
     pub fn settle(&mut self) {
         self.maps.settle();
+        // What is left there is meant by no rule, and the next plan's folders try again.
+        let _ = self.folders.clear(self.maps.other_bank());
     }
 
     /// Detaches and unloads every program. The maps, and what they counted, stay.

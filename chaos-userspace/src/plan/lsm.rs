@@ -138,6 +138,14 @@ mod tests {
         }
     }
 
+    /// As the changelog and the pages say.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn so_many_calls_are_served() {
+        let served = Sysno::iter().filter(|call| !hooks(call.name()).is_empty());
+        assert_eq!(served.count(), 156);
+    }
+
     #[test]
     fn an_entry_names_the_place_and_whether_it_is_asked_again() {
         assert_eq!(call_entry(hooks("open")), Place::FileOpen.number());

@@ -71,9 +71,11 @@ impl Subject {
     pub(crate) fn accept(&self, dimensions: u64) -> u64 {
         let mut rules = u64::MAX;
         if dimensions & dims::FD_KIND != 0 {
-            rules &= match self.mode() {
-                Some(mode) => gate::accept_file_mode(dimensions, mode),
-                None => gate::accept_no_file(dimensions),
+            let mode = self.mode();
+            rules &= if mode & IS_FILE == 0 {
+                gate::accept_no_file(dimensions)
+            } else {
+                gate::accept_file_mode(dimensions, mode as u16)
             };
         }
         if dimensions & dims::PATH != 0 {
@@ -87,7 +89,8 @@ impl Subject {
     /// What an event says of it.
     #[inline(always)]
     pub(crate) fn detail(&self) -> Detail {
-        self.mode().map_or(Detail::NONE, Detail::file)
+        let mode = self.mode();
+        Detail::file(mode as u16, (mode / IS_FILE) as u32)
     }
 
     #[inline(always)]
@@ -95,11 +98,10 @@ impl Subject {
         self.shape == shape as u64
     }
 
-    /// `i_mode`; `None` if there is no file.
+    /// See [`murphy_mode`].
     #[inline(always)]
-    fn mode(&self) -> Option<u16> {
-        let mode = murphy_mode(self.shape, self.first as u64);
-        (mode != NO_MODE).then_some(mode as u16)
+    fn mode(&self) -> u64 {
+        murphy_mode(self.shape, self.first as u64)
     }
 
     #[inline(always)]
@@ -131,22 +133,22 @@ impl Subject {
     }
 }
 
-/// [`murphy_mode`] of what is no file.
-const NO_MODE: u64 = u64::MAX;
+/// Bit beside the `i_mode` that [`murphy_mode`] gives: there is a file.
+const IS_FILE: u64 = 1 << 16;
 
-/// `i_mode` of what a hook is handed. A global function, which the verifier looks at once and not on each way that
+/// `i_mode` of what a hook is handed, with [`IS_FILE`]; 0 if that is no file. A global function, which the verifier looks at once and not on each way that
 /// leads through [`gate::pass`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn murphy_mode(shape: u64, first: u64) -> u64 {
     let subject = Subject::new(shape, first, 0);
     if subject.is(Shape::Socket) {
-        return u64::from(SOCKET);
+        return IS_FILE | u64::from(SOCKET);
     }
     let mode = subject
         .inode()
         .and_then(|inode| read::<u16>(inode, INODE_MODE.load()));
-    mode.map_or(NO_MODE, u64::from)
+    mode.map_or(0, |mode| IS_FILE | u64::from(mode))
 }
 
 /// The inode of an entry of a directory, if it has one.

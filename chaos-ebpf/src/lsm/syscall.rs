@@ -104,22 +104,36 @@ extern "C" fn murphy_call(what: u64, classes: u64, first: u64, second: u64) -> u
     } else if is_nested() {
         return 0;
     }
-    let subject = Subject::new(what >> SHAPE_SHIFT, first, second);
-    let mut asked = false;
-    let injection = gate::pass_noting(
-        number,
-        |_| classes,
-        |dimensions| subject.accept(dimensions),
-        By::Task,
-        || subject.detail(),
-        || asked = true,
-    );
-    let answer = injection.map_or(0, |injection| i64::from(injection.errno()));
-    if asked && call & REPEATED != 0 {
+    let decided = murphy_decided(what >> SHAPE_SHIFT, classes, first, second, number);
+    let answer = -i64::from(decided as u32);
+    if decided & ASKED != 0 && call & REPEATED != 0 {
         // A full map forgets another thread's call: that one may be decided about twice.
         let _ = DECIDED.insert(thread, answer, 0);
     }
     answer as u64
+}
+
+/// Beside the errno that [`murphy_decided`] gives: some rule was asked.
+const ASKED: u64 = 1 << 32;
+
+/// What the gate lets happen to a system call: an errno or 0, perhaps with [`ASKED`].
+///
+/// A global function, so that the verifier goes through the gate's loop once and not on
+/// each way that leads there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn murphy_decided(shape: u64, classes: u64, first: u64, second: u64, call: u32) -> u64 {
+    let subject = Subject::new(shape, first, second);
+    let mut asked = 0;
+    let injection = gate::pass_noting(
+        call,
+        |_| classes,
+        |dimensions| subject.accept(dimensions),
+        By::Task,
+        || subject.detail(),
+        || asked = ASKED,
+    );
+    injection.map_or(0, |injection| u64::from(injection.errno().unsigned_abs())) | asked
 }
 
 /// A system call begins about which a hook may be called several times.

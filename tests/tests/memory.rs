@@ -49,7 +49,8 @@ fn fail() -> Outcome {
         goes_on(&neighbour)?;
         murphy.signal(libc::SIGINT)?;
         let done = murphy.finish(PATIENCE)?;
-        let report = serde_json::from_str(&done.stdout).with_context(|| done.to_string())?;
+        let line = done.stderr.lines().last().unwrap_or_default();
+        let report = serde_json::from_str(line).with_context(|| done.to_string())?;
         let seen = lines(&hit, &failed);
         ensure!(
             count(&report, 0, "injected") >= seen && seen > 1,

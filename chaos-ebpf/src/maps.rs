@@ -125,10 +125,11 @@ pub fn accept_remote4(dimensions: u64, address: [u8; 4]) -> u64 {
 
 /// Rules that accept an IPv6 remote address.
 #[inline(always)]
-pub fn accept_remote6(dimensions: u64, address: [u8; 16]) -> u64 {
-    let mut key = [bank::of(dimensions) as u8; 17];
+pub fn accept_remote6(dimensions: u64, address: &[u8; 16]) -> u64 {
+    // Filled where it is: an address that is copied about takes much of a stack.
+    let mut key = Key::new(8 + 128, [bank::of(dimensions) as u8; 17]);
     for (i, byte) in address.iter().enumerate() {
-        key[1 + i] = *byte;
+        key.data[1 + i] = *byte;
     }
-    REMOTE6.get(Key::new(8 + 128, key)).copied().unwrap_or(0)
+    REMOTE6.get(&key).copied().unwrap_or(0)
 }

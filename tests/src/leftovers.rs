@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::need;
+use crate::{murphy_path, need};
 
 /// What there was at some moment, each thing as a line that a person can read.
 #[derive(Debug, PartialEq, Eq)]
@@ -149,10 +149,27 @@ fn processes(found: &mut BTreeSet<String>) {
         let hash = comm
             .strip_prefix("murphy-")
             .is_some_and(|rest| rest.trim_end().bytes().all(|byte| byte.is_ascii_hexdigit()));
-        if comm.starts_with("murphy") && !hash && !is_zombie(&entry.path()) {
+        if comm.starts_with("murphy")
+            && !hash
+            && !is_zombie(&entry.path())
+            && is_ours(&entry.path())
+        {
             found.insert(format!("process {} ({pid})", comm.trim()));
         }
     }
+}
+
+/// Whether a process runs the program under test; another murphy of this machine is no leftover of a test.
+fn is_ours(process: &Path) -> bool {
+    let (Ok(runs), Ok(ours)) = (
+        fs::read_link(process.join("exe")),
+        murphy_path().canonicalize(),
+    ) else {
+        return true;
+    };
+    // A program that was built anew meanwhile is "PATH (deleted)".
+    let runs = runs.to_string_lossy();
+    runs.starts_with(&*ours.to_string_lossy())
 }
 
 /// Whether a process has ended and is only waited for: of an orphan that is up to PID 1, in its own time.

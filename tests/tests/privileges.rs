@@ -11,6 +11,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const REFUSED: &str = "connect:error=ECONNREFUSED";
 
+/// A fault that nothing but BPF can do: a refused connection falls back to seccomp.
+const LOST: &str = "net:loss=100%";
+
 /// Numbers of include/uapi/linux/capability.h.
 const NET_ADMIN: u64 = 1 << 12;
 const SYS_MODULE: u64 = 1 << 16;
@@ -125,8 +128,8 @@ fn inject() -> Outcome {
 fn missing() -> Outcome {
     let sleep = program("sleep").args(["600"]).spawn()?;
     let pid = sleep.pid().to_string();
-    let run = ["run", "-e", REFUSED, "--", "echo", "ran"];
-    let inject = ["inject", "-e", REFUSED, "--pid", &pid];
+    let run = ["run", "-e", LOST, "--", "echo", "ran"];
+    let inject = ["inject", "-e", LOST, "--pid", &pid];
     for (capabilities, args, status, lacks) in [
         ("+net_admin", &run[..], 125, "CAP_SYS_ADMIN"),
         ("+sys_admin", &run, 125, "CAP_NET_ADMIN"),

@@ -194,7 +194,8 @@ fn of_before() -> Outcome {
 
 fn redis() -> Outcome {
     let redis = Redis::start([])?;
-    let fault = format!("egress:reset:port={}:when=4", redis.port());
+    // SYN, ACK, then the command.
+    let fault = format!("egress:reset:port={}:when=3", redis.port());
     let cli = murphy(["run", "-q", "-e", &fault, "--", "redis-cli", "-p"])
         .args([redis.port().to_string(), "ping".into()])
         .run()?;

@@ -21,6 +21,9 @@ const VM_PACKAGES: [&str; 8] = [
     "zstd",
 ];
 
+/// Packages for checking that user space compiles for aarch64: `ring` builds C and assembly.
+const LINT_PACKAGES: [&str; 2] = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
+
 /// Packages that tests on this machine call.
 const TEST_PACKAGES: [&str; 12] = [
     "dnsmasq-base",
@@ -45,7 +48,7 @@ enum Part {
     Vm,
     /// What tests on this machine call
     Tests,
-    /// cargo-deny
+    /// cargo-deny, and a C compiler for aarch64
     Lint,
 }
 
@@ -85,6 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if wants(Part::Lint) {
         setup.cargo_tool("cargo-deny", || tools::install_cargo_deny(&cache))?;
+        setup.packages("packages for the checks", &LINT_PACKAGES)?;
     }
     if wants(Part::Vm) {
         setup.packages("packages for the VMs", &VM_PACKAGES)?;
@@ -112,6 +116,7 @@ pub(crate) fn is_complete(cache: &Cache) -> bool {
         && kernels
             .into_iter()
             .all(|s| kernels::cached(cache, s).is_some())
+        && apt::missing(&LINT_PACKAGES).is_empty()
         && apt::missing(&VM_PACKAGES).is_empty()
         && apt::missing(&TEST_PACKAGES).is_empty()
         && chaos_toolkit::present(cache).is_some()

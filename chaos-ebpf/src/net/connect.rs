@@ -33,7 +33,7 @@ pub(crate) fn murphy_connect6(ctx: SockAddrContext) -> i32 {
         |ctx, dimensions| {
             // SAFETY: 16 bytes into 16 bytes.
             let address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address6(ctx)) };
-            accept_remote6(dimensions, address)
+            accept_remote6(dimensions, &address)
         },
         |ctx| Detail::remote6(address6(ctx), port(ctx)),
     )

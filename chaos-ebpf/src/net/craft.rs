@@ -193,10 +193,13 @@ pub(crate) fn turn_ends(skb: *mut __sk_buff, network: u32, is_v6: bool) -> bool 
 #[inline(always)]
 fn swap<T: Copy + Zero>(skb: *mut __sk_buff, at: u32) -> bool {
     let next = at + size_of::<T>() as u32;
-    let (Some(one), Some(other)) = (read::<T>(skb, at), read::<T>(skb, next)) else {
-        return false;
-    };
-    write(skb, at, &other).is_some() && write(skb, next, &one).is_some()
+    // Not by two options: their bytes would be copied on the way on which they were not read, and kernels
+    // before 6.3 let no program read a stack it has not written.
+    let (mut one, mut other) = (T::ZERO, T::ZERO);
+    read_into(skb, at, &mut one)
+        && read_into(skb, next, &mut other)
+        && write(skb, at, &other).is_some()
+        && write(skb, next, &one).is_some()
 }
 
 /// Writes the length of what follows the network header, and what depends on it there.

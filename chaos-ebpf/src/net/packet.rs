@@ -218,7 +218,9 @@ pub(crate) fn ends(skb: *mut __sk_buff) -> Option<(Ends, bool)> {
 /// RFC 791: version and header length, …, fragment, …, protocol, …, source, destination.
 /// One load gets the ports too, where no options are before them: a load costs as much as
 /// all the look-ups.
-#[inline(always)]
+///
+/// Not inlined, like [`accept6`]: together they would take the stack of both.
+#[inline(never)]
 fn accept4(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
     let mut bytes = [0; 24];
     if !fill(skb, 0, &mut bytes) {
@@ -254,15 +256,14 @@ fn accept4(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
 }
 
 /// RFC 8200. Extension headers, which are rare, cost loads of their own.
-#[inline(always)]
+#[inline(never)]
 fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
     let mut bytes = [0; 44];
     if !fill(skb, 0, &mut bytes) {
-        let Some(header) = load::<[u8; 40]>(skb, 0) else {
+        // Nothing follows the header. SAFETY: the first 40 of these bytes, which are valid as any.
+        let header = unsafe { &mut *(&raw mut bytes).cast::<[u8; 40]>() };
+        if !fill(skb, 0, header) {
             return 0;
-        };
-        for (byte, of_header) in bytes.iter_mut().zip(header) {
-            *byte = of_header;
         }
     }
     let transport = Transport::behind6(skb, bytes[6]);
@@ -273,10 +274,8 @@ fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
             Direction::Egress => 24,
             Direction::Ingress => 8,
         };
-        let mut remote = [0; 16];
-        for (i, byte) in remote.iter_mut().enumerate() {
-            *byte = bytes[start + i];
-        }
+        // SAFETY: sixteen bytes within the header.
+        let remote = unsafe { &*(&raw const bytes[start]).cast::<[u8; 16]>() };
         mask &= accept_remote6(dimensions, remote);
     }
     if dimensions & PORTS == 0 {

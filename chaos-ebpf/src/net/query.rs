@@ -1,6 +1,7 @@
 //! Reads the question of a DNS query (RFC 1035, 4.1), by UDP or in one segment of TCP.
 
 use core::ffi::c_void;
+use core::hint::black_box;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
@@ -58,6 +59,14 @@ pub(crate) fn message(skb: *mut __sk_buff, layout: &Layout) -> Option<u32> {
     is_query.then_some(start)
 }
 
+/// From 1 to `MOST`, a power of two, as every verifier can see: what the compiler makes of a comparison, 6.1's
+/// does not follow.
+#[inline(always)]
+pub(crate) fn up_to<const MOST: u32>(size: u32) -> u32 {
+    const { assert!(MOST.is_power_of_two()) };
+    (black_box(size).wrapping_sub(1) & (MOST - 1)) + 1
+}
+
 /// Reads the name of a query and notes its length, for [`question`]. `false` if it cannot be read.
 #[inline(always)]
 pub(crate) fn read_name(skb: *mut __sk_buff, message: u32) -> bool {
@@ -66,13 +75,11 @@ pub(crate) fn read_name(skb: *mut __sk_buff, message: u32) -> bool {
     };
     let start = message + HEADER;
     // SAFETY: the context is valid for the program's whole run.
-    let mut size = unsafe { (*skb).len }.wrapping_sub(start);
-    if size > name::SIZE as u32 {
-        size = name::SIZE as u32;
-    }
+    let size = unsafe { (*skb).len }.saturating_sub(start);
     if size == 0 {
         return false;
     }
+    let size = up_to::<{ name::SIZE as u32 }>(size.min(name::SIZE as u32));
     // SAFETY: the helper writes `size` bytes, no more than there are, or fails.
     let read = unsafe {
         bpf_skb_load_bytes(

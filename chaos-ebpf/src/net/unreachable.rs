@@ -94,12 +94,12 @@ fn become_error(skb: *mut __sk_buff, codes: i64) -> Option<()> {
 fn error4(skb: *mut __sk_buff, network: u32, transport: u32, code: u8) -> bool {
     // The packet's header without options, so that the quotation's length is known; and what is behind.
     let mut quoted = [0; QUOTED4 as usize];
-    let (Some(header), Some(payload)) = (
-        craft::read::<[u8; 20]>(skb, network),
-        craft::read::<[u8; 8]>(skb, transport),
-    ) else {
+    let (mut header, mut payload) = ([0; 20], [0; 8]);
+    if !craft::read_into(skb, network, &mut header)
+        || !craft::read_into(skb, transport, &mut payload)
+    {
         return false;
-    };
+    }
     for i in 0..20 {
         quoted[i] = header[i];
     }

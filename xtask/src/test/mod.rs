@@ -6,7 +6,17 @@ mod record;
 mod table;
 mod unit;
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    num::NonZero,
+    path::PathBuf,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
 
@@ -112,27 +122,61 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
     } else {
         kernels::SUITES.iter().map(|s| s.name.to_owned()).collect()
     };
-    for name in &names {
-        interruptible()?;
-        match kernels::find(&cache, name) {
-            Ok(kernel) => {
-                columns.push((name.clone(), heading(&kernel.release)));
-                records.extend(suite.in_kernel(&cache, &kernel)?);
-            }
-            Err(error) => {
-                columns.push((name.clone(), name.clone()));
-                // The oldest kernel is best effort: its suite moves to an archive one day.
-                let outcome = if name == "bullseye" && !named {
-                    Outcome::Skipped
-                } else {
-                    Outcome::Failed
-                };
-                let lost = |t: &String| Record::new(name, t, outcome, format!("{error:#}"));
-                records.extend(suite.tests.iter().map(lost));
-            }
-        }
+    for (name, heading, told) in side_by_side(&cache, &suite, &names, named) {
+        columns.push((name, heading));
+        records.extend(told?);
     }
     Ok(())
+}
+
+/// An environment, the heading of its column, and what was seen in it.
+type Told = (String, String, Result<Vec<Record>>);
+
+/// The kernels, as many at once as keep a core each busy: an emulated machine hardly uses a second one.
+fn side_by_side(cache: &Cache, suite: &Suite, names: &[String], named: bool) -> Vec<Told> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let next = AtomicUsize::new(0);
+    let told = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..cores.min(names.len()) {
+            scope.spawn(|| {
+                while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if sh::interrupted() {
+                        break;
+                    }
+                    let one = in_one(cache, suite, name, named);
+                    told.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(one);
+                }
+            });
+        }
+    });
+    let mut told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // In the order asked for, whichever was ready first.
+    told.sort_by_key(|(name, ..)| names.iter().position(|n| n == name));
+    told
+}
+
+fn in_one(cache: &Cache, suite: &Suite, name: &str, named: bool) -> Told {
+    match kernels::find(cache, name) {
+        Ok(kernel) => (
+            name.to_owned(),
+            heading(&kernel.release),
+            suite.in_kernel(cache, &kernel),
+        ),
+        Err(error) => {
+            // The oldest kernel is best effort: its suite moves to an archive one day.
+            let outcome = if name == "bullseye" && !named {
+                Outcome::Skipped
+            } else {
+                Outcome::Failed
+            };
+            let lost = |t: &String| Record::new(name, t, outcome, format!("{error:#}"));
+            let records = suite.tests.iter().map(lost).collect();
+            (name.to_owned(), name.to_owned(), Ok(records))
+        }
+    }
 }
 
 fn interruptible() -> Result<()> {

@@ -61,6 +61,7 @@ pub(crate) fn render(columns: &[(String, String)], records: &[Record]) -> String
             let _ = writeln!(out, "    {line}");
         }
     }
+    out.push_str(&slowest(records));
     let count = |outcome| records.iter().filter(|r| r.outcome == outcome).count();
     let _ = write!(
         out,
@@ -69,6 +70,25 @@ pub(crate) fn render(columns: &[(String, String)], records: &[Record]) -> String
         count(Outcome::Failed),
         count(Outcome::Skipped)
     );
+    out
+}
+
+/// Where the time of each environment goes: a test that took seconds is the first to be made shorter.
+fn slowest(records: &[Record]) -> String {
+    const SHOWN: usize = 8;
+    const WORTH_A_LINE: f64 = 5.0;
+    let mut slow: Vec<&Record> = records
+        .iter()
+        .filter(|r| r.seconds >= WORTH_A_LINE && !r.test.starts_with("check: "))
+        .collect();
+    if slow.is_empty() {
+        return String::new();
+    }
+    slow.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    let mut out = "\nslowest\n".to_owned();
+    for r in slow.into_iter().take(SHOWN) {
+        let _ = writeln!(out, "{:6.1}s  {} [{}]", r.seconds, r.test, r.environment);
+    }
     out
 }
 

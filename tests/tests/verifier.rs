@@ -71,7 +71,7 @@ fn lsm() -> Outcome {
         "-e",
         "read,write:error=EIO:on=blk",
         "-e",
-        "openat,rename,access:error=EIO:on=blk",
+        "openat,access:error=EIO:on=blk",
         "-e",
         "kill:error=EIO:p=1ppm",
         "-e",

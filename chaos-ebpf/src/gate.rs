@@ -68,6 +68,12 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
+/// Whether injections may happen now.
+#[inline(always)]
+pub fn in_lease() -> bool {
+    now() <= slot(control::LEASE_UNTIL)
+}
+
 /// Asks whether something is to be injected into an operation.
 ///
 /// `who` gives the classes of the one who does it, `accept` narrows a

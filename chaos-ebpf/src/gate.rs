@@ -68,10 +68,10 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// Whether injections may happen now.
+/// Whether injections may happen now: armed, and in the lease.
 #[inline(always)]
-pub fn in_lease() -> bool {
-    now() <= slot(control::LEASE_UNTIL)
+pub fn is_armed() -> bool {
+    slot(control::ARMED_AT) != 0 && now() <= slot(control::LEASE_UNTIL)
 }
 
 /// Asks whether something is to be injected into an operation.

@@ -100,7 +100,7 @@ extern "C" fn murphy_call(what: u64, classes: u64, first: u64, second: u64) -> u
         // SAFETY: one u64, written by this very thread.
         if let Some(decided) = unsafe { DECIDED.get(thread) } {
             // At the end the program that forgets may be gone while this one is still there.
-            return if gate::in_lease() { *decided as u64 } else { 0 };
+            return if gate::is_armed() { *decided as u64 } else { 0 };
         }
     } else if is_nested() {
         return 0;

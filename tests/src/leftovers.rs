@@ -94,8 +94,17 @@ fn interfaces() -> Vec<String> {
         .collect()
 }
 
+/// Filters hang on a clsact or ingress qdisc: an interface without one is not asked about them.
 fn filters(found: &mut BTreeSet<String>) {
-    for interface in interfaces() {
+    let asked: BTreeSet<String> = found
+        .iter()
+        .filter(|line| {
+            line.starts_with("qdisc qdisc clsact") || line.starts_with("qdisc qdisc ingress")
+        })
+        .filter_map(|line| line.split(" dev ").nth(1)?.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    for interface in asked {
         for side in ["ingress", "egress"] {
             lines(
                 found,

@@ -7,7 +7,7 @@ use aya::programs::loaded_programs;
 use tests::{Outcome, case, murphy, needs, victim, wait_until};
 
 /// Instructions, per program. A million is the limit of the kernel.
-const BUDGET: u32 = 60_000;
+const BUDGET: u32 = 80_000;
 
 fn main() -> ExitCode {
     tests::run([

@@ -29,9 +29,31 @@ use crate::{
 /// One test file may take so long, on the host or under emulation.
 const PER_FILE: Duration = Duration::from_secs(300);
 
+/// Files about what is the same on every kernel: formats, a daemon's API, what a runner makes of outcomes. A whole
+/// run has them on the host and in [`NEWEST`].
+const ANY_KERNEL: [&str; 6] = [
+    "convert",
+    "experiment",
+    "harness",
+    "library",
+    "policy",
+    "serve",
+];
+const NEWEST: &str = "sid";
+
+/// One file of tests.
+#[derive(Clone)]
+struct Program {
+    /// The file's stem.
+    name: String,
+    path: PathBuf,
+}
+
 /// The test programs and what they contain.
 pub(crate) struct Suite {
-    programs: Vec<PathBuf>,
+    programs: Vec<Program>,
+    /// Whether this is all there is, and nobody asked for a part.
+    whole: bool,
     murphy: PathBuf,
     filter: Option<String>,
     /// Ten times the rounds of what is repeated.
@@ -44,15 +66,22 @@ pub(crate) struct Suite {
 
 impl Suite {
     /// Builds murphy and the test programs and lists their tests.
-    pub(crate) fn build(filter: Option<&str>, file: Option<&str>, full: bool) -> Result<Self> {
+    pub(crate) fn build(filter: Option<&str>, files: &[String], full: bool) -> Result<Self> {
         let step = Step::start("building murphy and the integration tests");
         let murphy = build::murphy()?;
         let mut cargo = build::static_cargo("build");
         // One file that does not compile is one failure; the others run.
-        cargo.args(["--keep-going", "-p", "tests", "--test", file.unwrap_or("*")]);
+        cargo.args(["--keep-going", "-p", "tests"]);
+        if files.is_empty() {
+            cargo.args(["--test", "*"]);
+        }
+        for file in files {
+            cargo.args(["--test", file]);
+        }
         let built = build::artifacts(cargo)?;
         let mut suite = Self {
             programs: Vec::new(),
+            whole: filter.is_none() && files.is_empty(),
             murphy,
             filter: filter.map(str::to_owned),
             full,
@@ -69,7 +98,10 @@ impl Suite {
                 suite
                     .tests
                     .extend(names.iter().map(|n| format!("{}: {n}", artifact.name)));
-                suite.programs.push(artifact.path);
+                suite.programs.push(Program {
+                    name: artifact.name,
+                    path: artifact.path,
+                });
             }
         }
         step.end(
@@ -87,6 +119,23 @@ impl Suite {
         Ok(suite)
     }
 
+    /// The programs that a kernel is to run.
+    fn programs_in(&self, kernel: &str) -> Vec<Program> {
+        let everywhere =
+            |p: &&Program| !self.whole || kernel == NEWEST || !ANY_KERNEL.contains(&&*p.name);
+        self.programs.iter().filter(everywhere).cloned().collect()
+    }
+
+    /// The tests of some programs, as `FILE: NAME`.
+    pub(crate) fn tests_in(&self, kernel: &str) -> Vec<String> {
+        let programs = self.programs_in(kernel);
+        let is_there = |test: &&String| {
+            let file = test.split(": ").next();
+            programs.iter().any(|p| Some(&*p.name) == file)
+        };
+        self.tests.iter().filter(is_there).cloned().collect()
+    }
+
     /// Runs everything here.
     pub(crate) fn on_host(&self) -> Result<Vec<Record>> {
         let step = Step::start("integration tests on the host");
@@ -100,7 +149,7 @@ impl Suite {
             let output = dir.path().join("output");
             fs::write(&events, "")?;
             let log = fs::File::create(&output)?;
-            let mut child = Command::new(program)
+            let mut child = Command::new(&program.path)
                 .envs(self.rounds())
                 .args(&self.filter)
                 .env("MURPHY_TEST_EVENTS", &events)
@@ -116,8 +165,7 @@ impl Suite {
             }
             let mut said = String::new();
             fs::File::open(&output)?.read_to_string(&mut said).ok();
-            let name = program.file_name().unwrap_or_default().to_string_lossy();
-            let stem = name.rsplit_once('-').map_or(&*name, |(s, _)| s);
+            let stem = &*program.name;
             let mine: Vec<String> = self
                 .tests
                 .iter()
@@ -142,9 +190,8 @@ impl Suite {
             "integration tests in {} ({})",
             kernel.name, kernel.release
         ));
-        let files = u32::try_from(self.programs.len())
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let programs = self.programs_in(&kernel.name);
+        let files = u32::try_from(programs.len()).unwrap_or(u32::MAX).max(1);
         let machine = Machine {
             emulator: emulator::find(cache)?,
             root_image: image::find(cache)?,
@@ -159,13 +206,13 @@ impl Suite {
             boot_timeout: vm::BOOT_TIMEOUT,
             append: String::new(),
         };
-        let mut payload = self.programs.clone();
+        let mut payload: Vec<_> = programs.iter().map(|p| p.path.clone()).collect();
         payload.push(self.murphy.clone());
         let mut environment = vm::environment(kernel);
         environment.push(("MURPHY_TEST_EVENTS".into(), "/murphy/events".into()));
         environment.extend(self.rounds());
         let job = Job {
-            command: self.script(),
+            command: self.script(&programs),
             environment,
             payload: &payload,
         };
@@ -194,7 +241,7 @@ impl Suite {
             vm::keep_console(cache, kernel, &outcome)?;
         }
         let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
-        collector.close(&self.tests, &why);
+        collector.close(&self.tests_in(&kernel.name), &why);
         finish(
             step,
             &collector.records,
@@ -214,15 +261,15 @@ impl Suite {
         PER_FILE * if self.full { 10 } else { 1 }
     }
 
-    fn script(&self) -> String {
+    fn script(&self, programs: &[Program]) -> String {
         let filter = self
             .filter
             .as_deref()
             .map(initrd::quote)
             .unwrap_or_default();
         let limit = self.limit().as_secs();
-        let lines = self.programs.iter().map(|p| {
-            let name = p.file_name().unwrap_or_default().to_string_lossy();
+        let lines = programs.iter().map(|p| {
+            let name = p.path.file_name().unwrap_or_default().to_string_lossy();
             format!("timeout {limit} /murphy/bin/{name} {filter} || status=1\n")
         });
         format!("status=0\n{}exit $status\n", lines.collect::<String>())

@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// Only the integration tests
     #[arg(long)]
     integration: bool,
+    /// Only this file of integration tests (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    file: Vec<String>,
     /// Only the safety suite: signals at random moments, deadlines, full disks
     #[arg(long)]
     safety: bool,
@@ -92,7 +95,7 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
         setup::run(&setup::Args::default()).context("setup")?;
     }
     let filter = args.filter.as_deref();
-    if !args.host_only && !args.integration && !args.safety {
+    if !args.host_only && !args.integration && !args.safety && args.file.is_empty() {
         if filter.is_none() {
             records.extend(lint::run(&cache)?);
         }
@@ -100,7 +103,9 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
         records.extend(unit::run(filter)?);
     }
     interruptible()?;
-    let suite = Suite::build(filter, args.safety.then_some("safety"), args.full)?;
+    let mut files = args.file.clone();
+    files.extend(args.safety.then(|| "safety".to_owned()));
+    let suite = Suite::build(filter, &files, args.full)?;
     if !suite.errors.is_empty() {
         let errors = suite.errors.as_str();
         records.push(Record::new(
@@ -173,7 +178,7 @@ fn in_one(cache: &Cache, suite: &Suite, name: &str, named: bool) -> Told {
                 Outcome::Failed
             };
             let lost = |t: &String| Record::new(name, t, outcome, format!("{error:#}"));
-            let records = suite.tests.iter().map(lost).collect();
+            let records = suite.tests_in(name).iter().map(lost).collect();
             (name.to_owned(), name.to_owned(), Ok(records))
         }
     }

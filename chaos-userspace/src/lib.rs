@@ -20,5 +20,6 @@ pub mod report;
 pub mod seccomp;
 pub mod serve;
 pub mod state;
+pub mod suite;
 
 pub use guard::{Guard, Injection, InjectionError, KEEPALIVE, beside_this_program};

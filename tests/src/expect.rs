@@ -93,7 +93,7 @@ fn host_must_have(need: &Need) -> bool {
     match need {
         Need::Cgroup2 | Need::Bpf | Need::Atomics => root,
         // Setup installs it; guests need it not.
-        Need::ChaosToolkit => true,
+        Need::ChaosToolkit | Need::Prometheus => true,
         Need::BpfLsm => {
             root && said("/sys/kernel/security/lsm", "bpf")
                 && said("/sys/kernel/security/lockdown", "[none]")

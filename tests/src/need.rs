@@ -29,6 +29,8 @@ pub enum Need {
     ErrorInjection,
     /// Chaos Toolkit, as `cargo xtask setup` installs it.
     ChaosToolkit,
+    /// Prometheus and promtool. Guests have them not: they are as large as all the rest.
+    Prometheus,
     /// A program on PATH.
     Tool(&'static str),
 }
@@ -99,6 +101,10 @@ impl Need {
                 chaos_toolkit().is_some(),
                 "Chaos Toolkit is not installed: cargo xtask setup --only tests",
             ),
+            Self::Prometheus => {
+                Self::Tool("prometheus").check()?;
+                Self::Tool("promtool").check()
+            }
             Self::Tool(name) => {
                 let path = std::env::var_os("PATH").unwrap_or_default();
                 let found = std::env::split_paths(&path)

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     net::UdpSocket,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::ExitCode,
@@ -12,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use murphy::engine::{Session, Settings};
 use murphy::faults::Fault;
 use murphy::plan::{Options, Plan, Selector, Target, Who};
-use tests::{ChildGuard, Outcome, case, needs, victim, wait_until};
+use tests::{ChildGuard, Outcome, case, needs, program, victim, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -37,6 +38,11 @@ fn main() -> ExitCode {
             "other folders, learnt again",
             needs![Root, Cgroup2, Atomics, BpfLsm],
             folders,
+        ),
+        case(
+            "others of a command",
+            needs![Root, Cgroup2, Atomics],
+            of_a_command,
         ),
     ])
 }
@@ -251,5 +257,64 @@ fn folders() -> Outcome {
     more(&a, "EACCES")?;
     more(&b, "ok")?;
     session.end()?;
+    Ok(())
+}
+
+/// A command is narrowed down to a user that it has not, then to its own.
+fn of_a_command() -> Outcome {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let server = listener.local_addr()?;
+    let of = |user: u32| -> anyhow::Result<Plan> {
+        let fault = format!("connect:error=EPERM:port={}:uid={user}", server.port());
+        Ok(Plan::new(
+            vec![fault.parse()?],
+            Target::Command,
+            &Options::default(),
+        )?)
+    };
+    let mut session = Session::for_command(of(OTHER)?, &victim::self_path(), settings(), None)?;
+    let folder = tempfile::tempdir()?;
+    let go = folder.path().join("go");
+    // It waits until it is in the cgroup; what it executes there arms the faults.
+    let script = "while [ ! -e \"$0\" ]; do sleep 0.05; done; exec \"$@\"";
+    let command = program("sh")
+        .args(["-c", script])
+        .args([&go, &victim::self_path()])
+        .args(victim::words([
+            "connect",
+            &server.to_string(),
+            "1000",
+            "50",
+        ]))
+        .spawn()?;
+    let mut procs = session.entrance()?.procs.context("no cgroup")?;
+    write!(procs, "{}", command.pid())?;
+    fs::write(&go, "")?;
+    let sees = |word: &str| {
+        let before = victim::seen(&command.stdout()?, word);
+        wait_until(PATIENCE, || {
+            let seen = |text: String| victim::seen(&text, word) > before + 2;
+            command.stdout().is_ok_and(seen)
+        })
+        .with_context(|| format!("{word}: {}", command.stderr().unwrap_or_default()))
+    };
+    sees("ok")?;
+    ensure!(victim::seen(&command.stdout()?, "EPERM") == 0);
+    session.replace(of(0)?)?;
+    sees("EPERM")?;
+    // Somebody of that user who is not of the command.
+    let outside = victim::victim(["connect", &server.to_string(), "3"]).run()?;
+    ensure!(victim::seen(&outside.stdout, "ok") == 3, "{outside}");
+    session.replace(of(OTHER)?)?;
+    sees("ok")?;
+    drop(command);
+    let left = session.take_left()?;
+    let injected: Vec<_> = left.iter().map(|fault| fault.injected).collect();
+    ensure!(
+        injected.len() == 2 && injected[0] == 0 && injected[1] > 2,
+        "{left:?}"
+    );
+    let report = session.end()?;
+    ensure!(report.faults[0].injected == 0, "{report:?}");
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! `murphy serve`: faults over HTTP, leases, who may ask, metrics; held against its `OpenAPI` document.
 
+#[path = "serve/prometheus.rs"]
+mod prometheus;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -36,6 +39,16 @@ fn main() -> ExitCode {
         case("SIGTERM reverts everything", net(), graceful),
         case("SIGKILL: the faults end by themselves", net(), killed),
         case("metrics count what the victim saw", net(), metrics),
+        case(
+            "a real Prometheus scrapes it, and alerts",
+            needs![Root, Cgroup2, Atomics, Prometheus],
+            prometheus::scrapes,
+        ),
+        case(
+            "the alert rules do what they say",
+            needs![Prometheus],
+            prometheus::rules,
+        ),
         case("happenings are told as they come", net(), events),
         case(
             "who may ask",

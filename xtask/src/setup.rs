@@ -25,13 +25,14 @@ const VM_PACKAGES: [&str; 8] = [
 const LINT_PACKAGES: [&str; 2] = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 
 /// Packages that tests on this machine call.
-const TEST_PACKAGES: [&str; 12] = [
+const TEST_PACKAGES: [&str; 13] = [
     "dnsmasq-base",
     "dnsutils",
     "iproute2",
     "iputils-ping",
     "kmod",
     "procps",
+    "prometheus",
     "python3",
     "python3-venv",
     "redis-server",

@@ -53,6 +53,12 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Run, check and list experiments in Chaos Toolkit's format
     Experiment(super::experiment::args::ExperimentArgs),
+    /// Play an experiment step by step, harder while its hypothesis holds
+    Gameday(super::suite::GamedayArgs),
+    /// Play experiments by the clock, as cron says it
+    Schedule(super::suite::ScheduleArgs),
+    /// Play experiments at random, in business hours
+    Monkey(super::suite::MonkeyArgs),
     /// Report on experiments as a page, Markdown, XML for CI, or JSON; two journals are compared
     Report(super::report::ReportArgs),
     /// Say Toxiproxy's toxics, and the lines of chaos scripts, as faults or experiments
@@ -82,6 +88,9 @@ A fault is OPS[:KEY=VALUE]…
   openat:error=EACCES:p=50%                every second open is denied, at random
   read:error=EIO:when=3..9+2               the 3rd, 5th, 7th and 9th read fail
 
+  write:error=EIO:comm=redis,!sh           of a redis, whomever else the command hits; not of a sh
+
+  targets:  pid=N comm=NAME exe=PATH uid=USER cgroup=PATH container=ID unit=NAME; !X spares X
   triggers: p=5%  when=F..L+S (as strace)  times=N  after=D  for=D  seed=N
             pulse=ON/OFF (active ON, quiet OFF, by turns)  rate_limit=N/s (or /m, /h)
 
@@ -218,7 +227,7 @@ pub struct InjectArgs {
 
 /// Whom `inject` hits: the union of all that is named, without what has a `!` before it.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
+#[group(multiple = true)]
 #[command(next_help_heading = "Targets (may be repeated; '!VALUE' spares instead)")]
 pub struct TargetArgs {
     /// This process and all its descendants
@@ -381,7 +390,7 @@ pub struct DoctorArgs {
 }
 
 /// A duration as in fault expressions, longer than nothing.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let nanos = crate::faults::expr::duration(text).map_err(|mistake| mistake.to_string())?;
     match nanos.0 {
         0 => Err("a duration is longer than nothing".to_owned()),
@@ -429,13 +438,13 @@ mod tests {
     }
 
     #[test]
-    fn inject_wants_a_target() {
+    fn targets_combine() {
         let parse = |args: &[&str]| {
             let args = ["murphy", "inject", "-e", "net:loss=1%"].iter().chain(args);
             Cli::try_parse_from(args).is_ok()
         };
-        assert!(!parse(&[]));
-        assert!(parse(&["--all"]));
+        // A fault may say it itself.
+        assert!(parse(&[]) && parse(&["--all"]));
         assert!(parse(&["--uid", "me", "--comm", "!sh", "--pid", "1"]));
     }
 

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::run::faults;
 use super::status;
 use crate::engine::probe::{Findings, HookReport, Machine, Service, State, examine};
-use crate::faults::{Key, Op};
+use crate::faults::{Aim, Key, Op};
 use crate::kernel::probe::youngest;
 use crate::plan::{Backend, Options, Plan, Target};
 
@@ -31,7 +31,12 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, Failure> {
         Service::hooks_of_all()
     } else {
         // What no plan can be made of is told as `run` tells it.
-        Plan::new(asked.clone(), Target::Command, &Options::default())?;
+        let mut plain = asked.clone();
+        // Whom they hit makes no difference to a machine.
+        for fault in &mut plain {
+            fault.target = Aim::default();
+        }
+        Plan::new(plain, Target::Command, &Options::default())?;
         asked.iter().flat_map(Service::hooks).collect()
     };
     let findings = examine(&hooks)?;

@@ -52,6 +52,9 @@ pub(super) enum Failure {
     Replay { path: PathBuf, source: ReplayError },
     #[error("{0}")]
     Experiment(#[from] super::experiment::ExperimentFailure),
+    /// An experiment of a suite, none of which was played.
+    #[error("{0}")]
+    Experiments(crate::experiment::Invalid),
     /// A file that says nothing, or something wrong; `at` begins with its name.
     #[error("{at}: {wrong}")]
     Said {
@@ -89,6 +92,7 @@ impl Failure {
             | Self::State(StateError::Name(_))
             | Self::PolicyFile(PolicyError::Syntax { .. })
             | Self::Said { .. }
+            | Self::Experiments(_)
             | Self::Engine(
                 EngineError::NoProcess(_)
                 | EngineError::NoTarget { .. }
@@ -144,6 +148,7 @@ impl Failure {
                 _ => "say its interpreter, for example: murphy run … -- sh FILE",
             },
             Self::Experiment(failure) => failure.remedy()?,
+            Self::Experiments(_) => "nothing was played; murphy experiment validate checks one",
             Self::NobodyHit => "--all hits everybody else",
             Self::Replay { .. } => "name a file that run or inject wrote with --events",
             Self::NoGroup(_) => "a name or a number that `getent group` lists",

@@ -25,17 +25,14 @@ const STOPPING: std::time::Duration = std::time::Duration::from_secs(10);
 /// Injects until the time is over, the targets have ended, or somebody stops it.
 pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
     let faults = faults(&args.common.faults)?;
+    let who = targets::who(&args.targets, &faults)?;
     let seed = seed(args.common.seed);
     let options = Options {
         limit: Some(args.limit),
         seed,
         skip_loader: false,
     };
-    let plan = Plan::new(
-        faults,
-        Target::Running(targets::who(&args.targets)?),
-        &options,
-    )?;
+    let plan = Plan::new(faults, Target::Running(who), &options)?;
     let Some(mut permit) = permit::ask(&args.common, &plan, None)? else {
         return Ok(0);
     };

@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod serve;
 mod signals;
+mod suite;
 mod targets;
 
 use std::process::ExitCode;
@@ -78,6 +79,9 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => (serve::serve(&args), None),
         Command::Doctor(args) => (doctor::doctor(&args), None),
         Command::Experiment(args) => (experiment::experiment(&args), None),
+        Command::Gameday(args) => (suite::gameday(&args), None),
+        Command::Schedule(args) => (suite::schedule(&args), None),
+        Command::Monkey(args) => (suite::monkey(&args), None),
         Command::Report(args) => (report::report(&args), None),
         Command::Convert(args) => (convert::convert(&args), None),
         Command::Man { of } => (output::man(of.as_deref()), None),

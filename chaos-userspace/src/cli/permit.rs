@@ -38,7 +38,7 @@ pub(super) fn ask(
     let mut audit = Audit::open(places)?;
     // Looking at every process takes its time; nobody would look at the result.
     let survey = if policies.files().next().is_some() || args.dry_run || !audit.is_empty() {
-        Survey::of(&plan.classes)?
+        Survey::of(plan.running())?
     } else {
         Survey::default()
     };
@@ -153,6 +153,7 @@ fn show(
             "faults": faults,
             "programs": programs,
             "target": plan.target,
+            "targets": plan.running(),
             "command": command.map(|command| command.program),
             "blast_radius": {
                 "processes": survey.hit.len(),

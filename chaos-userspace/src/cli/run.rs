@@ -16,6 +16,7 @@ use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
 use super::permit::{self, Permit};
 use super::signals::{Arrived, Signals, pidfd};
+use super::targets;
 use super::{runtime, seed};
 use crate::engine::{Here, Session, Settings};
 use crate::faults::Fault;
@@ -213,10 +214,12 @@ fn hand_on(arrived: &Arrived, child: &Child) {
 
 /// Parses all expressions; the first mistake is told.
 pub(super) fn faults(expressions: &[String]) -> Result<Vec<Fault>, Failure> {
-    expressions
+    let mut faults = expressions
         .iter()
         .map(|text| text.parse::<Fault>().map_err(Failure::from))
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    targets::look_up(&mut faults)?;
+    Ok(faults)
 }
 
 /// Renews the lease and hands signals on until the command has ended, and with

@@ -3,10 +3,24 @@
 use super::args::{Picked, TargetArgs};
 use super::child;
 use super::failure::Failure;
+use crate::faults::Fault;
 use crate::plan::{Selector, Who};
 
-/// All target options together.
-pub(super) fn who(args: &TargetArgs) -> Result<Who, Failure> {
+/// Looks the users' names up that faults speak of.
+pub(super) fn look_up(faults: &mut [Fault]) -> Result<(), Failure> {
+    for fault in faults {
+        let named = fault.target.hit.iter_mut().chain(&mut fault.target.spare);
+        for selector in named {
+            if let Selector::User(name) = selector {
+                *selector = Selector::Uid(user(name)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All target options together; they are for the faults that do not say it themselves.
+pub(super) fn who(args: &TargetArgs, faults: &[Fault]) -> Result<Who, Failure> {
     let mut who = Who {
         exempt: !args.no_exempt,
         ..Who::default()
@@ -29,7 +43,8 @@ pub(super) fn who(args: &TargetArgs) -> Result<Who, Failure> {
     add(&mut who, &args.units, |name| {
         Ok(Selector::Unit(name.clone()))
     })?;
-    if who.hit.is_empty() {
+    let leaves_it = |fault: &Fault| fault.target.hit.is_empty();
+    if who.hit.is_empty() && !who.spare.is_empty() && faults.iter().any(leaves_it) {
         return Err(Failure::NobodyHit);
     }
     Ok(who)
@@ -81,7 +96,7 @@ mod tests {
 
     #[test]
     fn hit_and_spared() {
-        let who = who(&args()).unwrap();
+        let who = who(&args(), &[]).unwrap();
         assert_eq!(who.hit, [Selector::Uid(0)]);
         assert_eq!(who.spare, [Selector::Uid(12345)]);
         assert!(who.exempt);
@@ -89,15 +104,16 @@ mod tests {
 
     #[test]
     fn somebody_has_to_be_hit() {
+        let faults = ["connect:error=EPERM".parse().unwrap()];
         let spared = TargetArgs {
             users: vec!["!0".parse().unwrap()],
             ..args()
         };
-        assert!(matches!(who(&spared), Err(Failure::NobodyHit)));
+        assert!(matches!(who(&spared, &faults), Err(Failure::NobodyHit)));
         let nobody = TargetArgs {
             users: vec!["no such user".parse().unwrap()],
             ..args()
         };
-        assert!(matches!(who(&nobody), Err(Failure::NoUser(_))));
+        assert!(matches!(who(&nobody, &faults), Err(Failure::NoUser(_))));
     }
 }

@@ -10,7 +10,7 @@ use chaos_common::decide::{Verdict as Decision, decide, needs_state};
 
 use super::record::{Header, Line, Match, Verdict};
 use super::report::FaultReport;
-use crate::faults::{Count, Fault};
+use crate::faults::{Aim, Count, Fault};
 use crate::plan::{Options, Plan, Target};
 
 /// What came of repeating.
@@ -72,6 +72,18 @@ pub fn plan(header: &Header) -> Result<Plan, ReplayError> {
     Plan::new(faults, Target::Command, &options).map_err(|error| wrong(error.to_string()))
 }
 
+/// The fault without whom it hits, which no decision depends on.
+fn for_all(fault: &str) -> String {
+    // One that cannot be read is pointed out where it is used.
+    match fault.parse::<Fault>() {
+        Err(_) => fault.to_owned(),
+        Ok(mut read) => {
+            read.target = Aim::default();
+            read.to_string()
+        }
+    }
+}
+
 /// The first line of an events file.
 ///
 /// # Errors
@@ -104,7 +116,11 @@ fn parse(line: usize, text: &str) -> Result<Line, ReplayError> {
 ///
 /// The file is not one, or not understood. A last line cut short is as one that is missing.
 pub fn replay(text: &str) -> Result<Replay, ReplayError> {
-    let plan = plan(&header(text)?)?;
+    let mut header = header(text)?;
+    for said in &mut header.faults {
+        said.fault = for_all(&said.fault);
+    }
+    let plan = plan(&header)?;
     let mut replay = Replay::default();
     let mut seen = HashSet::new();
     let mut told: BTreeMap<(u32, Verdict), u64> = BTreeMap::new();

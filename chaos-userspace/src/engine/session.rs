@@ -15,7 +15,7 @@ use super::guardian::Guardian;
 use super::interfaces::{self, Interface, Netns};
 use super::netem::{self, Detours};
 use super::report::{FaultReport, Report};
-use super::targets::{Class, Targets};
+use super::targets::{self, Class, Targets};
 use super::undo::Undo;
 use super::{EngineError, boot_ns, descendants, processes};
 use crate::kernel::host::Cgroup2;
@@ -129,6 +129,8 @@ impl Session {
             control::ARM_BY_EXEC
         };
         kernel.set_control(control::ARM_BY, by)?;
+        let narrowed = Class::of(&session.plan.classes);
+        targets::name(&narrowed, &cgroup2, session.kernel()?)?;
         session.cgroup = Some(cgroup);
         session.renew()?;
         let own = vec![None];

@@ -60,7 +60,7 @@ pub(super) fn wrong_key(key: Key, op: &str) -> String {
         }
         Key::Filter(FilterKey::On | FilterKey::Path) => "a call with a descriptor or a path",
         Key::Filter(FilterKey::Fd) => "a call with a descriptor",
-        Key::Trigger(_) => "another operation",
+        Key::Trigger(_) | Key::Target(_) => "another operation",
     };
     format!("`{key}` needs {needs}; `{op}` has no {key}")
 }
@@ -338,6 +338,7 @@ mod tests {
                 Key::Effect(key) => to_value(key),
                 Key::Filter(key) => to_value(key),
                 Key::Trigger(key) => to_value(key),
+                Key::Target(key) => to_value(key),
             };
             assert_eq!(json.expect("plain data"), key.name());
         }

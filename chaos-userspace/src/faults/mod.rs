@@ -29,6 +29,7 @@ mod syscall;
 pub mod syscalls;
 mod system;
 pub mod values;
+mod who;
 pub mod wire;
 
 pub use call::{Count, Glob, Signal};
@@ -38,8 +39,9 @@ pub use expr::{Mistake, ParseError};
 pub use model::{Effect, Fault, Filter, Op, Trigger};
 pub use name::NameGlob;
 pub use netem::Netem;
-pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TriggerKey};
+pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TargetKey, TriggerKey};
 pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,
 };
+pub use who::{Aim, EXEMPT, Selector, Who};
 pub use wire::{Rcode, Unreachable, Wire};

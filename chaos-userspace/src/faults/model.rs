@@ -1,7 +1,7 @@
 //! What a fault is: operations × filter × trigger × effect, as plain values.
 //!
 //! These types are the one description of a fault. The command-line expression ([`super::expr`]) and the serde form are two
-//! spellings of them. Who is hit (the target) is not part of a fault: the command gives it for all its faults.
+//! spellings of them. Who is hit may be part of a fault; else the command says it for all its faults.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -15,6 +15,7 @@ use super::effect::CallEffect;
 use super::name::NameGlob;
 use super::netem::Netem;
 use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
+use super::who::Aim;
 use super::wire::Wire;
 use super::{arch, dns};
 
@@ -35,6 +36,9 @@ pub struct Fault {
     /// When an operation that matches is hit.
     #[serde(skip_serializing_if = "is_default")]
     pub trigger: Trigger,
+    /// Who is hit, if the fault does not leave that to the command.
+    #[serde(skip_serializing_if = "is_default")]
+    pub target: Aim,
 }
 
 /// [`Fault`] as serde reads it, before [`Fault::check`].
@@ -47,6 +51,8 @@ struct Unchecked {
     filter: Filter,
     #[serde(default)]
     trigger: Trigger,
+    #[serde(default)]
+    target: Aim,
 }
 
 impl TryFrom<Unchecked> for Fault {
@@ -58,6 +64,7 @@ impl TryFrom<Unchecked> for Fault {
             effect: raw.effect.normal(),
             filter: raw.filter,
             trigger: raw.trigger,
+            target: raw.target.normal(),
         };
         fault.check()?;
         Ok(fault)

@@ -183,6 +183,43 @@ pub enum TriggerKey {
     Seed,
 }
 
+/// A key that says who is hit; every operation takes them all.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKey {
+    /// `pid=N,…`
+    Pid,
+    /// `comm=NAME,…`
+    Comm,
+    /// `exe=PATH,…`
+    Exe,
+    /// `uid=USER,…`
+    Uid,
+    /// `cgroup=PATH,…`
+    Cgroup,
+    /// `container=ID,…`
+    Container,
+    /// `unit=NAME,…`
+    Unit,
+}
+
+impl TargetKey {
+    /// The word before the `=`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pid => "pid",
+            Self::Comm => "comm",
+            Self::Exe => "exe",
+            Self::Uid => "uid",
+            Self::Cgroup => "cgroup",
+            Self::Container => "container",
+            Self::Unit => "unit",
+        }
+    }
+}
+
 /// Any key of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
@@ -192,11 +229,13 @@ pub enum Key {
     Filter(FilterKey),
     /// When.
     Trigger(TriggerKey),
+    /// By whom.
+    Target(TargetKey),
 }
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 49] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
         Self::Effect(EffectKey::Blackhole),
@@ -239,6 +278,13 @@ impl Key {
         Self::Trigger(TriggerKey::RateLimit),
         Self::Trigger(TriggerKey::Count),
         Self::Trigger(TriggerKey::Seed),
+        Self::Target(TargetKey::Pid),
+        Self::Target(TargetKey::Comm),
+        Self::Target(TargetKey::Exe),
+        Self::Target(TargetKey::Uid),
+        Self::Target(TargetKey::Cgroup),
+        Self::Target(TargetKey::Container),
+        Self::Target(TargetKey::Unit),
     ];
 
     /// The word before the `=`.
@@ -286,6 +332,7 @@ impl Key {
             Self::Trigger(TriggerKey::RateLimit) => "rate_limit",
             Self::Trigger(TriggerKey::Count) => "count",
             Self::Trigger(TriggerKey::Seed) => "seed",
+            Self::Target(key) => key.name(),
         }
     }
 
@@ -305,7 +352,7 @@ impl Key {
                         .is_some_and(|call| CALL_FILTERS.contains(&key) && syscalls::has(call, key))
             }
             (Self::Trigger(TriggerKey::Count), call) => call.is_some(),
-            (Self::Trigger(_), _) => true,
+            (Self::Trigger(_) | Self::Target(_), _) => true,
         }
     }
 }

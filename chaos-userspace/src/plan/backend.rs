@@ -59,6 +59,14 @@ impl Backend {
         if self == Self::Seccomp && *target != Target::Command {
             return Some("it is for the command of `murphy run` only".to_owned());
         }
+        if self == Self::Seccomp
+            && let Some(key) = fault.target.spelling().keys().next()
+        {
+            return Some(format!(
+                "it hits all of the command, and knows no `{}`",
+                key.name()
+            ));
+        }
         if let Some(op) = fault.ops.iter().find(|op| self.effects(**op).is_empty()) {
             return Some(match self {
                 Self::Bpf => format!("no kernel program of murphy's serves `{op}`"),
@@ -253,6 +261,7 @@ mod tests {
             ("write:error=ENOSPC", None, None),
             ("connect:error=EPERM:port=80", None, None),
             ("egress:loss=5%", None, Some("is no system call")),
+            ("write:error=EIO:comm=a", None, Some("knows no `comm`")),
             ("fsync:error=EIO", Some("serves `fsync`"), None),
             ("write,fsync:error=EIO", Some("serves `fsync`"), None),
             ("write:error=EIO,ENOSPC", Some("one error"), None),

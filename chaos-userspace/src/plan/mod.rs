@@ -6,7 +6,6 @@ mod drawn;
 mod lsm;
 mod masks;
 mod paths;
-mod who;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,14 +16,14 @@ use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::{Serialize, Serializer};
 
-use crate::faults::{Effect, Family, Fault, Op, Trigger, When, Wire};
+use crate::faults::{Effect, Family, Fault, Op, TargetKey, Trigger, When, Wire};
 use syscalls::Sysno;
 
+pub use crate::faults::{EXEMPT, Selector, Who};
 pub use backend::{Backend, Choice, Machine};
 pub use masks::{Dense, Masks, Prefix};
 pub(crate) use masks::{file_types, kind_of_type};
 pub use paths::{Entry, Pattern};
-pub use who::{EXEMPT, Selector, Who};
 
 /// Why faults do not make a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,9 +31,24 @@ pub enum PlanError {
     /// Rules are the bits of one mask.
     #[error("{0} faults, but at most {MAX_RULES} can be active at once")]
     TooMany(usize),
+    /// Neither the fault nor the command says whom.
+    #[error(
+        "`{0}` hits nobody: say whom in the fault, for example {0}:comm=NAME, or for all faults, --comm NAME (--pid, --unit, …; --all hits everybody but the exempt)"
+    )]
+    NobodyHit(String),
+    /// `run` hits its command; whom else is `inject`'s business.
+    #[error(
+        "`{key}` in `{fault}` names what runs already, and `run` hits its command alone: comm, exe and uid narrow that down; `murphy inject` takes {key}"
+    )]
+    NotOfCommand {
+        /// The key.
+        key: &'static str,
+        /// The whole fault.
+        fault: String,
+    },
     /// Sets of targets are the bits of one mask.
     #[error(
-        "more than {} different sets of targets since this injection began: end it and begin another",
+        "more than {} different sets of targets, among them `run`'s command and those of faults that were replaced: end it and begin another",
         target::CLASSES
     )]
     TooManyTargets,
@@ -276,12 +290,12 @@ impl Plan {
         if faults.len() > MAX_RULES as usize {
             return Err(PlanError::TooMany(faults.len()));
         }
+        let (classes, class_of) = classes(&faults, &target)?;
         let backends = faults
             .iter()
             .map(|fault| choice.of(fault, &target, options, machine))
             .collect::<Result<Vec<_>, _>>()?;
         let by_bpf = |rule: usize| backends.get(rule) == Some(&Backend::Bpf);
-        let (classes, class_of) = classes(&faults, &target);
         let masks = Masks::of(&faults, &classes, &class_of, by_bpf);
         let mut hooks: BTreeSet<_> = faults
             .iter()
@@ -297,10 +311,9 @@ impl Plan {
             hooks.extend(match &target {
                 Target::Command if options.skip_loader => Some(Hook::Entry),
                 Target::Command => Some(Hook::Exec),
-                Target::Running(who) => {
-                    (who.dimensions() & dims::PIDS != 0).then_some(Hook::Follow)
-                }
+                Target::Running(_) => None,
             });
+            hooks.extend((masks.dimensions & dims::PIDS != 0).then_some(Hook::Follow));
         }
         let rules = (1..)
             .zip(faults.into_iter().zip(class_of))
@@ -362,6 +375,14 @@ impl Plan {
         Ok(fresh)
     }
 
+    /// The classes that are looked for on the machine; none in `run`, where they narrow the command down.
+    pub fn running(&self) -> &[Target] {
+        match self.target {
+            Target::Running(_) => &self.classes,
+            Target::Command => &[],
+        }
+    }
+
     /// Whether some fault is carried out by a backend.
     pub fn uses(&self, backend: Backend) -> bool {
         self.rules.iter().any(|rule| rule.backend == backend)
@@ -374,8 +395,60 @@ impl Plan {
 }
 
 /// The classes of targets, and the one that each fault is for.
-fn classes(faults: &[Fault], target: &Target) -> (Vec<Target>, Vec<usize>) {
-    (vec![target.clone()], vec![0; faults.len()])
+fn classes(faults: &[Fault], whom: &Target) -> Result<(Vec<Target>, Vec<usize>), PlanError> {
+    // The command of `run` is the first, whether some fault is for it or not.
+    let mut classes: Vec<_> = matches!(whom, Target::Command)
+        .then(|| whom.clone())
+        .into_iter()
+        .collect();
+    let mut class_of = Vec::new();
+    for fault in faults {
+        let class = aimed(fault, whom)?;
+        let number = classes.iter().position(|known| *known == class);
+        class_of.push(number.unwrap_or(classes.len()));
+        if number.is_none() {
+            classes.push(class);
+        }
+    }
+    match classes.len() > target::CLASSES as usize {
+        true => Err(PlanError::TooManyTargets),
+        false => Ok((classes, class_of)),
+    }
+}
+
+/// Whom a fault is for: what it says itself goes before what the command says. In `run` it
+/// narrows the command down.
+fn aimed(fault: &Fault, target: &Target) -> Result<Target, PlanError> {
+    let aim = &fault.target;
+    if aim.hit.is_empty() && aim.spare.is_empty() {
+        return match target {
+            Target::Running(who) if who.hit.is_empty() => {
+                Err(PlanError::NobodyHit(fault.to_string()))
+            }
+            _ => Ok(target.clone()),
+        };
+    }
+    let narrows =
+        |key: &TargetKey| matches!(key, TargetKey::Comm | TargetKey::Exe | TargetKey::Uid);
+    let (hit, mut spare, exempt) = match target {
+        Target::Command => {
+            if let Some(other) = aim.spelling().into_keys().find(|key| !narrows(key)) {
+                return Err(PlanError::NotOfCommand {
+                    key: other.name(),
+                    fault: fault.to_string(),
+                });
+            }
+            (vec![Selector::All], Vec::new(), false)
+        }
+        Target::Running(who) => (who.hit.clone(), who.spare.clone(), who.exempt),
+    };
+    let hit = match aim.hit.is_empty() {
+        true if hit.is_empty() => return Err(PlanError::NobodyHit(fault.to_string())),
+        true => hit,
+        false => aim.hit.clone(),
+    };
+    spare.extend(aim.spare.iter().cloned());
+    Ok(Target::Running(Who { hit, spare, exempt }))
 }
 
 /// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
@@ -538,6 +611,53 @@ mod tests {
         assert_eq!((new.rules[0].wire.slot, new.rules[0].wire.since_ns), (2, 7));
         assert_eq!(new.rules[1].wire, old.rules[0].wire);
         assert_eq!(new.masks.classes, [0b11]);
+    }
+
+    #[test]
+    fn faults_may_have_targets_of_their_own() {
+        let text = [
+            "write:error=EIO:comm=a",
+            "write:error=EIO",
+            "read:error=EIO:comm=a",
+        ];
+        let run = plan(&text);
+        assert_eq!(run.masks.classes, [0b10, 0b101]);
+        assert_eq!(run.classes[0], Target::Command);
+        let faults = || text.iter().map(|text| text.parse().unwrap()).collect();
+        let nobody = Target::Running(Who::default());
+        let refused = Plan::new(faults(), nobody, &Options::default());
+        assert_eq!(refused, Err(PlanError::NobodyHit("write:error=EIO".into())));
+        let pid = vec!["write:error=EIO:pid=1".parse().unwrap()];
+        let refused = Plan::new(pid, Target::Command, &Options::default());
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains("`pid` in `write:error=EIO:pid=1`"),
+            "{refused}"
+        );
+        // A fault for nobody but those whom the command names, without one of them.
+        let who = Who {
+            hit: vec![Selector::Uid(7)],
+            exempt: true,
+            ..Who::default()
+        };
+        let some = Plan::new(
+            vec!["write:error=EIO:comm=!a".parse().unwrap()],
+            Target::Running(who.clone()),
+            &Options::default(),
+        );
+        let spare = vec![Selector::Comm("a".into())];
+        assert_eq!(
+            some.unwrap().classes,
+            [Target::Running(Who { spare, ..who })]
+        );
+        // With the command itself that is one more than there are bits.
+        let many = |n: u32| {
+            let each = |n| format!("write:error=EIO:uid={n}").parse().unwrap();
+            let faults = (0..n).map(each).collect();
+            Plan::new(faults, Target::Command, &Options::default())
+        };
+        assert_eq!(many(63).unwrap().classes.len(), 64);
+        assert_eq!(many(64), Err(PlanError::TooManyTargets));
     }
 
     #[test]

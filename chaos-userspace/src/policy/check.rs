@@ -126,10 +126,14 @@ impl Policy {
         let rules = &self.rules.targets;
         let command = asked.command.map(|command| command.process());
         let processes: Vec<&Process> = asked.survey.hit.iter().chain(&command).collect();
-        let selectors: &[Selector] = match &asked.plan.target {
-            Target::Running(who) => &who.hit,
-            Target::Command => &[],
-        };
+        let running = asked.plan.running().iter();
+        let selectors: Vec<&Selector> = running
+            .filter_map(|class| match class {
+                Target::Running(who) => Some(&who.hit),
+                Target::Command => None,
+            })
+            .flatten()
+            .collect();
         for forbidden in &rules.forbid {
             let pattern = forbidden.get_ref();
             let named = selectors

@@ -44,6 +44,9 @@ const SUPPRESSED: [&str; 6] = [
     "rate_limit",
 ];
 
+/// The values of the label `reason` of `murphy_reverts_total`.
+const REVERTS: [&str; 6] = ["time", "targets", "lease", "request", "operator", "died"];
+
 impl From<&FaultReport> for Counted {
     fn from(report: &FaultReport) -> Self {
         let by = report.suppressed;
@@ -124,6 +127,10 @@ impl Metrics {
             &["version"],
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // A series that begins with 1 has not increased, as Prometheus sees it.
+        for reason in REVERTS {
+            metrics.reverts.with_label_values(&[reason]);
+        }
         let others: [Box<dyn Collector>; 3] = [
             Box::new(metrics.started.clone()),
             Box::new(metrics.active.clone()),

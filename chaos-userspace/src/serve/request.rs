@@ -25,6 +25,8 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 pub(super) struct Create {
     /// Expressions, or faults in the structure that `murphy` shares with experiments.
     faults: Vec<Value>,
+    /// Of the faults that do not say it themselves.
+    #[serde(default)]
     target: Target,
     r#for: Option<String>,
     lease: Option<String>,
@@ -101,7 +103,9 @@ impl Create {
             return Err(Problem::field("faults", "say at least one fault"));
         }
         let mut order = Order::new(faults.iter().map(ToString::to_string));
-        order = self.target.add_to(order)?;
+        // A fault may say it itself.
+        let is_needed = faults.iter().any(|fault| fault.target.hit.is_empty());
+        order = self.target.add_to(order, is_needed)?;
         let length = duration("for", self.r#for.as_deref())?.unwrap_or(FOR);
         if length.is_zero() {
             return Err(Problem::field("for", "faults last longer than nothing"));
@@ -143,8 +147,8 @@ impl Create {
 }
 
 impl Target {
-    fn add_to(&self, mut order: Order) -> Result<Order, Problem> {
-        let mut named = self.all;
+    fn add_to(&self, mut order: Order, is_needed: bool) -> Result<Order, Problem> {
+        let mut named = self.all || !is_needed;
         for (field, option, values) in [
             ("pid", "--pid", &self.pid),
             ("cgroup", "--cgroup", &self.cgroup),
@@ -179,7 +183,7 @@ impl Target {
         if !named {
             return Err(Problem::field(
                 "target",
-                "say whom to hit: pid, cgroup, uid, comm, exe, container, unit, or all",
+                "say whom to hit: pid, cgroup, uid, comm, exe, container, unit, or all; or say it in each fault",
             ));
         }
         Ok(if self.all { order.flag("--all") } else { order })
@@ -228,6 +232,17 @@ mod tests {
         let wanted = understood(body).unwrap();
         assert_eq!(wanted.faults, [fault.clone(), fault]);
         assert_eq!(wanted.lease, Some(LEASE));
+    }
+
+    #[test]
+    fn faults_that_say_whom_they_hit_need_no_target() {
+        let own = "write:error=EIO:comm=a";
+        let wanted = understood(json!({"faults": [own, "read:error=EIO:pid=1"]})).unwrap();
+        assert_eq!(wanted.faults[0].target.hit.len(), 1);
+        for left in ["write:error=EIO", "write:error=EIO:comm=!a"] {
+            let wrong = understood(json!({"faults": [own, left]})).unwrap_err();
+            assert!(wrong.contains(r#""at":"target""#), "{wrong}");
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Claim {
             }
             None => new_id(&dir),
         };
-        let targets = match &plan.target {
+        let named = |class: &Target| match class {
             Target::Command => vec![format!("command {}", about.words.join(" "))],
             Target::Running(who) => {
                 let hit = who.hit.iter().map(ToString::to_string);
@@ -69,6 +69,7 @@ impl Claim {
                 hit.chain(spared).collect()
             }
         };
+        let targets = plan.classes.iter().flat_map(named).collect();
         let record = Record {
             version: VERSION,
             id,

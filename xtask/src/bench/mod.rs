@@ -2,8 +2,10 @@
 
 mod engine;
 mod network;
+mod place;
 mod rows;
 mod start;
+mod syscalls;
 
 use std::path::PathBuf;
 
@@ -28,6 +30,8 @@ enum What {
     Engine(engine::Args),
     /// How near netem faults come to what was asked for, beside plain netem
     Network(network::Args),
+    /// What a fault on a system call costs, beside strace's
+    Syscalls(syscalls::Args),
 }
 
 /// What every measurement can be told.
@@ -47,5 +51,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Start { runs } => start::run(*runs),
         What::Engine(args) => engine::run(args),
         What::Network(args) => network::run(args),
+        What::Syscalls(args) => syscalls::run(args),
     }
 }

@@ -31,13 +31,14 @@ const PER_FILE: Duration = Duration::from_secs(300);
 
 /// Files about what is the same on every kernel: formats, a daemon's API, what a runner makes of outcomes. A whole
 /// run has them on the host and in [`NEWEST`].
-const ANY_KERNEL: [&str; 6] = [
+const ANY_KERNEL: [&str; 7] = [
     "convert",
     "experiment",
     "harness",
     "library",
     "policy",
     "serve",
+    "suites",
 ];
 const NEWEST: &str = "sid";
 

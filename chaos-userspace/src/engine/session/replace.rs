@@ -5,7 +5,7 @@ use std::fs::File;
 use chaos_common::control;
 
 use super::super::interfaces::Netns;
-use super::super::targets::Class;
+use super::super::targets::{self, Class};
 use super::{FaultReport, Session, cgroup2, not_loaded};
 use crate::engine::{EngineError, boot_ns};
 use crate::faults::Effect;
@@ -25,7 +25,7 @@ impl Session {
             0 => 0,
             at => boot_ns().saturating_sub(at),
         };
-        if !plan.classes.iter().all(|class| self.may_target(class)) {
+        if matches!(plan.target, Target::Command) != self.cgroup.is_some() {
             return Err(EngineError::Io {
                 doing: "putting other rules in force: a command's are for itself, others' for others",
                 source: std::io::ErrorKind::InvalidInput.into(),
@@ -45,6 +45,7 @@ impl Session {
         if let Some(cgroup) = &self.cgroup {
             let directory = cgroup.open()?;
             self.attach_hooks(hooks, &directory, None, &[None])?;
+            targets::name(&Class::of(&plan.classes), &cgroup2()?, self.kernel()?)?;
         } else {
             self.retarget(&plan, &hooks)?;
         }
@@ -79,10 +80,6 @@ impl Session {
             self.left.push(report);
         }
         Ok(())
-    }
-
-    fn may_target(&self, class: &Target) -> bool {
-        matches!(class, Target::Command) == self.cgroup.is_some()
     }
 
     /// Attaches hooks, and makes new classes known.

@@ -63,6 +63,47 @@ impl Class {
         };
         (0..).zip(classes).filter_map(of).collect()
     }
+
+    /// The same with some of its selectors.
+    fn only(&self, wanted: impl Fn(&Selector) -> bool) -> Self {
+        let some = |selectors: &[Selector]| {
+            let some = selectors.iter().filter(|selector| wanted(selector));
+            some.cloned().collect()
+        };
+        Self {
+            mask: self.mask,
+            who: Who {
+                hit: some(&self.who.hit),
+                spare: some(&self.who.spare),
+                exempt: self.who.exempt,
+            },
+        }
+    }
+}
+
+/// Tells the kernel the names that narrow the command of `run` down. Who has them already
+/// is of no interest: its processes are yet to come.
+///
+/// # Errors
+///
+/// An executable is not there: it has no number to be known by.
+pub(super) fn name(
+    classes: &[Class],
+    cgroup2: &Cgroup2,
+    kernel: &mut Kernel,
+) -> Result<(), EngineError> {
+    if classes.is_empty() {
+        return Ok(());
+    }
+    let files: Vec<_> = classes
+        .iter()
+        .map(|class| class.only(|selector| matches!(selector, Selector::Exe(_))))
+        .collect();
+    Resolved::of(&files, cgroup2, ALL)?;
+    // Users and names need not be there.
+    let resolved = Resolved::of(classes, cgroup2, NONE)?;
+    kernel.name(&resolved.names)?;
+    Ok(())
 }
 
 /// The targets of a session.
@@ -254,19 +295,5 @@ impl Targets {
 
 /// Ids are used again by others: processes are resolved once, at the beginning.
 fn without_pids(class: &Class) -> Class {
-    let who = &class.who;
-    let but = |selectors: &[Selector]| {
-        let others = selectors
-            .iter()
-            .filter(|selector| !matches!(selector, Selector::Pid(_)));
-        others.cloned().collect()
-    };
-    Class {
-        mask: class.mask,
-        who: Who {
-            hit: but(&who.hit),
-            spare: but(&who.spare),
-            exempt: who.exempt,
-        },
-    }
+    class.only(|selector| !matches!(selector, Selector::Pid(_)))
 }

@@ -93,6 +93,7 @@ impl Resolved {
                 add(&mut self.roots, *pid, named);
             }
             Selector::Uid(id) => add(&mut self.names.uids, *id, named),
+            Selector::User(_) => return Err(missing(NO_USER)),
             Selector::Comm(name) => {
                 if named.hit != 0 && who.exempt && EXEMPT.contains(&cut(name)) {
                     return Err(EngineError::ExemptName(name.clone()));
@@ -268,6 +269,7 @@ fn must_run(selector: &Selector) -> Result<(), EngineError> {
 
 const NO_COMM: &str =
     "ps -eo comm lists those there are; --exe takes a program that does not run yet";
+const NO_USER: &str = "getent passwd lists those there are";
 const NO_FILE: &str =
     "name an executable file by its path; of a script, the interpreter is executed";
 const NO_CGROUP: &str =

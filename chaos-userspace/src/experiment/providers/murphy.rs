@@ -267,16 +267,16 @@ pub(super) fn check(provider: &Map<String, Value>, field: &str, problems: &mut V
                 .to_owned(),
         );
     }
+    let mut say_it_all = true;
     for (i, fault) in several(provider.get("faults")).enumerate() {
         let key = format!("faults[{i}]");
         match fault.as_str() {
             // It is known when its placeholders are filled in.
             Some(text) if text.contains('$') => {}
-            Some(text) => {
-                if let Err(error) = text.parse::<Fault>() {
-                    wrong(&key, error.to_string());
-                }
-            }
+            Some(text) => match text.parse::<Fault>() {
+                Ok(fault) => say_it_all &= !fault.target.hit.is_empty(),
+                Err(error) => wrong(&key, error.to_string()),
+            },
             None => wrong(&key, format!("expected a fault, not {fault}")),
         }
     }
@@ -292,9 +292,13 @@ pub(super) fn check(provider: &Map<String, Value>, field: &str, problems: &mut V
                 );
             }
         }
+        None if say_it_all => {}
         _ => wrong(
             "target",
-            format!("expected whom to hit: a table with {}", TARGETS.join(", ")),
+            format!(
+                "expected whom to hit: a table with {}; or say it in each fault",
+                TARGETS.join(", ")
+            ),
         ),
     }
     if let Some(said) = provider.get("for") {
@@ -304,6 +308,38 @@ pub(super) fn check(provider: &Map<String, Value>, field: &str, problems: &mut V
                 "for",
                 format!("expected a duration such as 60s, not {said}"),
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_is_named_by_the_target_or_by_each_fault() {
+        let own = "write:error=EIO:comm=a";
+        for (provider, wrong) in [
+            (json!({"faults": own}), None),
+            (json!({"faults": [own, "read:error=EIO"]}), Some("target")),
+            (
+                json!({"faults": [own, "read:error=EIO"], "target": {"pid": 1}}),
+                None,
+            ),
+            (json!({"faults": [own], "target": {}}), Some("target")),
+            (json!({"faults": "write:error=EIO:comm=!a"}), Some("target")),
+            (
+                json!({"faults": "write:error=EIO:comm="}),
+                Some("faults[0]"),
+            ),
+        ] {
+            let mut problems = Vec::new();
+            check(provider.as_object().unwrap(), "", &mut problems);
+            let fields: Vec<_> = problems
+                .iter()
+                .map(|problem| problem.field.as_str())
+                .collect();
+            assert_eq!(fields, Vec::from_iter(wrong), "{provider}");
         }
     }
 }

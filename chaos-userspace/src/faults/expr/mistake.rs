@@ -5,7 +5,7 @@ use crate::faults::call::Signal;
 use crate::faults::check::{Mismatch, wrong_key};
 use crate::faults::model::Op;
 use crate::faults::netem::Distribution;
-use crate::faults::registry::{self, EffectKey, FilterKey, Key};
+use crate::faults::registry::{self, EffectKey, FilterKey, Key, TargetKey};
 use crate::faults::syscalls;
 use crate::faults::values::{Errno, FdKind, OutOfRange, Proto};
 use crate::faults::wire::{Rcode, Unreachable};
@@ -91,6 +91,14 @@ pub enum Mistake {
     /// Who is hit is not part of an expression.
     #[error("`{0}` says who is hit, which an expression cannot yet; the command's options do")]
     TargetKey(String),
+    /// A value that names nobody.
+    #[error("`{}` is no {}", visible(value), key.name())]
+    NotTarget {
+        /// What it should name.
+        key: TargetKey,
+        /// What was typed.
+        value: String,
+    },
     /// The same key again.
     #[error("`{0}` is given twice")]
     KeyTwice(Key),
@@ -268,6 +276,8 @@ impl Mistake {
                 did_you_mean(name, takes.iter().copied(), &format!("there are {}", listed(takes.iter().copied())))
             }
             Self::NoKey { takes } | Self::KeyNotYet { takes, .. } => format!("there are {}", listed(takes.iter().copied())),
+            Self::NotTarget { key: TargetKey::Pid, .. } => "the number of a process".to_owned(),
+            Self::NotTarget { .. } => "a name; `!` before it spares it".to_owned(),
             Self::TargetKey(_) => "`murphy inject … --pid PID`, or `murphy run … -- CMD`".to_owned(),
             Self::EmptyValue(Key::Filter(FilterKey::Dst)) | Self::HostName(_) | Self::NotAddress(_) => {
                 "10.0.0.1, 10.0.0.0/8, [::1] or [fd00::]/8; IPv6 goes in brackets".to_owned()

@@ -11,11 +11,16 @@ use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
 use crate::faults::registry::{NET, NET_OPS};
 use crate::faults::syscalls;
 use crate::faults::values::{Errno, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
+use crate::faults::who::Aim;
 
 impl Display for Fault {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         operations(f, &self.ops)?;
-        write!(f, ":{}{}{}", self.effect, self.filter, self.trigger)
+        write!(
+            f,
+            ":{}{}{}{}",
+            self.effect, self.filter, self.trigger, self.target
+        )
     }
 }
 
@@ -84,6 +89,17 @@ impl Display for Filter {
         values(f, "fd", &self.fd)?;
         values(f, "path", &self.path)?;
         values(f, "name", &self.name)
+    }
+}
+
+/// Each key with the `:` before it; nothing where the command says who is hit.
+impl Display for Aim {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (key, named) in self.spelling() {
+            let named: Vec<_> = named.iter().map(|value| escaped(value)).collect();
+            values(f, key.name(), &named)?;
+        }
+        Ok(())
     }
 }
 
@@ -241,14 +257,20 @@ impl Display for Count {
 /// The pattern, with a backslash before what has a meaning in an expression.
 impl Display for Glob {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for c in self.as_str().chars() {
-            if matches!(c, ':' | ',' | '[' | '\\') {
-                f.write_str("\\")?;
-            }
-            write!(f, "{c}")?;
-        }
-        Ok(())
+        f.write_str(&escaped(self.as_str()))
     }
+}
+
+/// A text as one word of a value.
+fn escaped(text: &str) -> String {
+    let mut word = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, ':' | ',' | '[' | '\\') {
+            word.push('\\');
+        }
+        word.push(c);
+    }
+    word
 }
 
 /// `value / scale` without trailing zeros; `scale` is a power of ten or divides `value`.

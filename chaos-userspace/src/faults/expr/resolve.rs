@@ -15,8 +15,9 @@ use crate::faults::check::Mismatch;
 use crate::faults::effect::CallEffect;
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
 use crate::faults::netem::Netem;
-use crate::faults::registry::{self, EffectKey, FilterKey, Key, TriggerKey};
+use crate::faults::registry::{self, EffectKey, FilterKey, Key, TargetKey, TriggerKey};
 use crate::faults::values::Errno;
+use crate::faults::who::Aim;
 use crate::faults::wire::Wire;
 
 /// A mistake and its place, in bytes of the expression.
@@ -33,16 +34,7 @@ const LATER_KEYS: [&str; 6] = [
 ];
 
 /// Keys that will say who is hit.
-const TARGET_KEYS: [&str; 8] = [
-    "pid",
-    "comm",
-    "exe",
-    "uid",
-    "cgroup",
-    "container",
-    "unit",
-    "netns",
-];
+const TARGET_KEYS: [&str; 2] = ["netns", "tid"];
 
 /// The fault that these words mean.
 pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
@@ -87,6 +79,7 @@ pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
         effect,
         filter: parts.filter,
         trigger: parts.trigger,
+        target: parts.target.normal(),
     };
     match fault.check() {
         Ok(()) => Ok(fault),
@@ -224,6 +217,7 @@ struct Parts {
     call: CallEffect,
     filter: Filter,
     trigger: Trigger,
+    target: Aim,
 }
 
 impl Parts {
@@ -246,6 +240,7 @@ impl Parts {
             Key::Effect(effect) => self.take_effect(effect, argument),
             Key::Filter(filter) => self.take_filter(filter, argument),
             Key::Trigger(trigger) => self.take_trigger(trigger, argument),
+            Key::Target(target) => self.take_target(target, argument),
         }
     }
 
@@ -302,6 +297,19 @@ impl Parts {
             FilterKey::Fd => self.filter.fd = many(key, argument, fd)?,
             FilterKey::Path => self.filter.path = many(key, argument, path)?,
             FilterKey::Name => self.filter.name = many(key, argument, wire::name)?,
+        }
+        Ok(())
+    }
+
+    fn take_target(&mut self, target: TargetKey, argument: &Argument) -> Result<(), Misplaced> {
+        let key = Key::Target(target);
+        for value in many(key, argument, |text| Ok(text.to_owned()))? {
+            if !self.target.add(target, &value) {
+                return Err((
+                    argument.value_span(),
+                    Mistake::NotTarget { key: target, value },
+                ));
+            }
         }
         Ok(())
     }

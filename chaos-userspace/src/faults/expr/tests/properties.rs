@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use chaos_common::decide::MAX_TIMES;
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use crate::faults::netem::{Chance, Distribution, Gemodel, Netem, Rate, Reorder, Share, Slot};
 use crate::faults::registry::FaultKind;
+use crate::faults::who::{Aim, Selector};
 use crate::faults::{
     CallEffect, Count, Effect, EffectKey, Errno, FAULTS, Fault, FdKind, Filter, FilterKey, Glob,
     Key, NameGlob, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Rcode, Signal, Trigger,
@@ -308,6 +309,21 @@ fn netem() -> impl Strategy<Value = Effect> {
         )
 }
 
+/// Whom it is for: nobody in particular, or some of each kind.
+fn target() -> impl Strategy<Value = Aim> {
+    let names = || btree_set("[a-z:,\\[.]{1,6}", 0..3);
+    (btree_set(1..9u32, 0..3), names(), names(), any::<bool>()).prop_map(
+        |(pids, comms, exes, not)| {
+            let mut aim = Aim::default();
+            aim.hit.extend(pids.into_iter().map(Selector::Pid));
+            aim.hit.extend(comms.into_iter().map(Selector::Comm));
+            let list = if not { &mut aim.spare } else { &mut aim.hit };
+            list.extend(exes.into_iter().map(|path| Selector::Exe(path.into())));
+            aim
+        },
+    )
+}
+
 fn fault() -> impl Strategy<Value = Fault> {
     select(FAULTS.to_vec())
         .prop_flat_map(|row| {
@@ -326,13 +342,14 @@ fn fault() -> impl Strategy<Value = Fault> {
                 };
                 (Just(ops), effect)
             });
-            (of_ops, filter(row), trigger())
+            (of_ops, filter(row), trigger(), target())
         })
-        .prop_map(|((ops, effect), filter, trigger)| Fault {
+        .prop_map(|((ops, effect), filter, trigger, target)| Fault {
             ops,
             effect,
             filter,
             trigger,
+            target,
         })
         .prop_map(|mut fault| {
             if fault.ops.iter().all(|op| op.is_syscall()) && fault.trigger.seed.is_some() {

@@ -11,6 +11,7 @@ fn fault(ops: &[Op], effect: Effect, filter: Filter, trigger: Trigger) -> Fault 
         effect,
         filter,
         trigger,
+        target: crate::faults::Aim::default(),
     }
 }
 

@@ -41,8 +41,12 @@ pub const LISTEN: u32 = 15;
 pub const EVENTS_LOST: u32 = 16;
 /// By what packets of this injector are told that a hook has seen already: see [`crate::mark`].
 pub const PACKET_TAG: u32 = 17;
+/// Rules that do not care where a file is. By bank.
+pub const ANY_PATH: u32 = 18;
+/// User space sets this to [`LEARN`] and opens a directory; the kernel program puts the address of its inode here.
+pub const LEARNED: u32 = 19;
 /// Number of slots of a bank.
-pub const SLOTS: u32 = 18;
+pub const SLOTS: u32 = 20;
 
 /// The slot of a bank.
 #[inline(always)]
@@ -65,3 +69,6 @@ pub const ARM_BY_ENTRY: u64 = 2;
 
 /// How deep below the root a run cgroup or a target may lie. Deeper ones are refused.
 pub const MAX_CGROUP_LEVEL: u32 = 32;
+
+/// The next directory that the injector opens is to be learnt.
+pub const LEARN: u64 = 1;

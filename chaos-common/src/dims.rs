@@ -32,6 +32,10 @@ pub const SPARED_COMMS: u64 = 1 << 11;
 pub const EXES: u64 = 1 << 12;
 /// Name that a DNS query asks for: map `NAMES`.
 pub const NAME: u64 = 1 << 20;
+/// Where a file is: maps `ENTRIES` and, with [`TREES`], `TREES` of the LSM object.
+pub const PATH: u64 = 1 << 21;
+/// Some rule means everything below a folder.
+pub const TREES: u64 = 1 << 22;
 
 /// Dimensions that [`crate::target`] values say something of.
 pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS;

@@ -13,6 +13,7 @@ pub mod counters;
 pub mod decide;
 pub mod dims;
 pub mod event;
+pub mod lsm;
 pub mod mark;
 pub mod name;
 pub mod ops;

@@ -47,11 +47,17 @@ impl Injection {
     /// The verifier wants to see these bounds (LSM since 6.12, `bpf_set_retval` since 7.x).
     #[inline(always)]
     pub fn errno(&self) -> i32 {
-        if (-MAX_ERRNO..0).contains(&self.value) {
-            self.value as i32
-        } else {
-            0
-        }
+        errno(self.value)
+    }
+}
+
+/// A negative errno as it is, anything else as 0, shown to the verifier as such.
+#[inline(always)]
+pub fn errno(value: i64) -> i32 {
+    if (-MAX_ERRNO..0).contains(&value) {
+        value as i32
+    } else {
+        0
     }
 }
 
@@ -60,6 +66,12 @@ impl Injection {
 pub fn now() -> u64 {
     // SAFETY: the helper takes nothing and cannot fail.
     unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Whether injections may happen now: armed, and in the lease.
+#[inline(always)]
+pub fn is_armed() -> bool {
+    slot(control::ARMED_AT) != 0 && now() <= slot(control::LEASE_UNTIL)
 }
 
 /// Asks whether something is to be injected into an operation.
@@ -76,6 +88,19 @@ pub fn pass(
     accept: impl FnOnce(u64) -> u64,
     by: By,
     detail: impl FnOnce() -> Detail,
+) -> Option<Injection> {
+    pass_noting(operation, who, accept, by, detail, || ())
+}
+
+/// [`pass`], which calls `asked` if some rule is asked, whatever it says.
+#[inline(always)]
+pub fn pass_noting(
+    operation: u32,
+    who: impl FnOnce(u64) -> u64,
+    accept: impl FnOnce(u64) -> u64,
+    by: By,
+    detail: impl FnOnce() -> Detail,
+    asked: impl FnOnce(),
 ) -> Option<Injection> {
     // Read once: whatever happens meanwhile, this operation is judged by one bank.
     let dimensions = slot(control::DIMS);
@@ -99,6 +124,7 @@ pub fn pass(
     if candidates == 0 {
         return None;
     }
+    asked();
     let now = now();
     let in_lease = now <= slot(control::LEASE_UNTIL);
     let elapsed = now.saturating_sub(armed_at);
@@ -210,6 +236,12 @@ pub extern "C" fn murphy_rules(dimensions: u64, classes: u64) -> u64 {
         left &= left - 1;
     }
     rules
+}
+
+/// Rules that accept what has no file.
+#[inline(always)]
+pub fn accept_no_file(dimensions: u64) -> u64 {
+    banked(dimensions, control::ANY_FD_KIND)
 }
 
 /// Asks one rule, and counts its answer, which has a [`verdict`] below

@@ -60,11 +60,12 @@ impl Detail {
         }
     }
 
-    /// A file of this `i_mode`.
+    /// A file of this `i_mode`, if `there` is 1; nothing if it is 0. Without a branch: the
+    /// verifier would follow each of its ways through the gate's loop.
     #[inline(always)]
-    pub fn file(mode: u16) -> Self {
+    pub fn file(mode: u16, there: u32) -> Self {
         Self {
-            kind: kind::FILE,
+            kind: kind::FILE * there,
             port: 0,
             words: [u64::from(mode), 0],
         }

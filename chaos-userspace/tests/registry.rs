@@ -95,7 +95,7 @@ fn examples_of_the_documents_parse() {
 
 #[test]
 fn every_program_of_a_hook_is_in_its_object_and_no_other() {
-    for hook in Hook::ALL {
+    for hook in Hook::all() {
         for &(program, place) in hook.programs() {
             assert!(program.len() <= 15, "{program}: the kernel cuts the name");
             let mut found = Vec::new();

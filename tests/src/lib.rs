@@ -21,6 +21,7 @@
 //! kernel ([`leftovers`]).
 
 pub mod bpf;
+pub mod calls;
 mod case;
 pub mod dns;
 pub mod expect;

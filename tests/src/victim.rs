@@ -25,6 +25,7 @@ use crate::{Program, program};
 /// - `open PATH N`: opens for reading
 /// - `write PATH N`, `read PATH N`: one byte at a time, on one descriptor
 /// - `both PATH N`: a write to a file, then one to a pipe
+/// - `calls:NAME,… FOLDER N`: system calls by name ([`crate::calls`]), `done` after each round
 pub fn victim<'a>(steps: impl IntoIterator<Item = &'a str>) -> Program {
     program(self_path()).args(words(steps))
 }
@@ -67,6 +68,9 @@ fn steps(args: &[String]) -> Result<()> {
         Some(pause) => Duration::from_millis(pause.parse()?),
         None => Duration::ZERO,
     };
+    if let Some(names) = step.strip_prefix("calls:") {
+        return make_calls(names, what, count, pause);
+    }
     let mut work = step_by_name(step, what)?;
     for _ in 0..count {
         let line = match work() {
@@ -75,6 +79,20 @@ fn steps(args: &[String]) -> Result<()> {
         };
         say(&line)?;
         thread::sleep(pause);
+    }
+    Ok(())
+}
+
+/// Prints the name of each call and what it gave, and waits after each round.
+fn make_calls(names: &str, folder: &str, rounds: u32, wait: Duration) -> Result<()> {
+    let names: Vec<_> = names.split(',').collect();
+    for _ in 0..rounds {
+        for (call, gave) in crate::calls::make(std::path::Path::new(folder), &names)? {
+            let gave = gave.map_or_else(|error| name(&error), |()| "ok".to_owned());
+            say(&format!("{call} {gave}"))?;
+        }
+        say("done")?;
+        thread::sleep(wait);
     }
     Ok(())
 }

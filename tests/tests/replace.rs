@@ -1,9 +1,10 @@
 //! Rules replaced while they are in force: every operation is judged by one plan or the other, as a whole.
 
 use std::{
+    fs,
     io::Write as _,
     net::UdpSocket,
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -32,6 +33,11 @@ fn main() -> ExitCode {
             "another hook and another target",
             needs![Root, Cgroup2, Atomics],
             another,
+        ),
+        case(
+            "other folders, learnt again",
+            needs![Root, Cgroup2, Atomics, BpfLsm],
+            folders,
         ),
         case(
             "others of a command",
@@ -212,6 +218,48 @@ fn another() -> Outcome {
     Ok(())
 }
 
+/// Each plan means files of its own, and one whose folder is not there leaves the plan before in force.
+fn folders() -> Outcome {
+    let root = tempfile::tempdir()?;
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755))?;
+    let at = |name: &str| root.path().join(name).to_string_lossy().into_owned();
+    for folder in ["a", "b"] {
+        fs::create_dir(at(folder))?;
+        fs::write(at(folder) + "/f", "")?;
+    }
+    let means = |pattern: &str| {
+        let fault = format!("open,openat:error=EACCES:path={}", at(pattern));
+        plan(&[fault], USER)
+    };
+    let mut session = Session::for_running(means("a/**")?, settings(), None)?;
+    let a = by(USER, ["open", &at("a/f"), "1000000", "10"])?;
+    let b = by(USER, ["open", &at("b/f"), "1000000", "10"])?;
+    let seen =
+        |by: &ChildGuard, what: &str| by.stdout().map_or(0, |text| victim::seen(&text, what));
+    let more = |by: &ChildGuard, what: &str| {
+        let before = seen(by, what);
+        wait_until(PATIENCE, || seen(by, what) > before + 3)
+    };
+    more(&a, "EACCES")?;
+    more(&b, "ok")?;
+    ensure!(seen(&b, "EACCES") == 0, "a neighbour's file was meant");
+    session.replace(means("b/f")?)?;
+    more(&b, "EACCES")?;
+    let before = seen(&a, "EACCES");
+    more(&a, "ok")?;
+    ensure!(
+        seen(&a, "EACCES") == before,
+        "a folder that has left is meant still"
+    );
+    ensure!(session.replace(means("none/f")?).is_err());
+    more(&b, "EACCES")?;
+    session.replace(means("a/f*")?)?;
+    more(&a, "EACCES")?;
+    more(&b, "ok")?;
+    session.end()?;
+    Ok(())
+}
+
 /// A command is narrowed down to a user that it has not, then to its own.
 fn of_a_command() -> Outcome {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -241,7 +289,7 @@ fn of_a_command() -> Outcome {
         .spawn()?;
     let mut procs = session.entrance()?.procs.context("no cgroup")?;
     write!(procs, "{}", command.pid())?;
-    std::fs::write(&go, "")?;
+    fs::write(&go, "")?;
     let sees = |word: &str| {
         let before = victim::seen(&command.stdout()?, word);
         wait_until(PATIENCE, || {

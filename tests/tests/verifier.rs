@@ -71,9 +71,23 @@ fn lsm() -> Outcome {
         "-e",
         "read,write:error=EIO:on=blk",
         "-e",
-        "openat:error=EIO:on=blk",
+        "openat,access:error=EIO:on=blk",
+        "-e",
+        "kill:error=EIO:p=1ppm",
+        "-e",
+        "openat,rename:error=EIO:path=/proc/sys/**",
     ];
-    walked(&faults, &["murphy_open", "murphy_rw"])
+    walked(
+        &faults,
+        &[
+            "murphy_open",
+            "murphy_rw",
+            "murphy_rename",
+            "murphy_access",
+            "murphy_kill",
+            "murphy_b_kill",
+        ],
+    )
 }
 
 /// Reads what the kernel notes of each program (5.16) while murphy runs.

@@ -1,27 +1,24 @@
-//! Which system call the current thread is in, and facts about files.
+//! Which system call the current thread is in, and whether this hook decides about it.
 //!
 //! Offsets into kernel structures come from the running kernel's BTF: the
 //! loader sets the globals of this file before it loads the object.
 
 use core::ffi::c_void;
 
-use aya_ebpf::Global;
-use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
-use chaos_common::{dims, ops};
-use chaos_ebpf::gate;
-use chaos_ebpf::target;
-use chaos_ebpf::tell::{By, Detail};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, LruHashMap};
+use aya_ebpf::programs::LsmContext;
+use aya_ebpf::{EbpfContext as _, Global};
+use chaos_common::lsm::{Place, REPEATED, THREADS};
+use chaos_common::{control, ops};
+use chaos_ebpf::maps::control as slot;
+use chaos_ebpf::tell::By;
+use chaos_ebpf::{gate, target};
 
-/// `struct file`: `f_inode`.
-#[unsafe(no_mangle)]
-static FILE_INODE: Global<u32> = Global::new(0);
-/// `struct file`: `f_mode`.
-#[unsafe(no_mangle)]
-static FILE_MODE: Global<u32> = Global::new(0);
-/// `struct inode`: `i_mode`.
-#[unsafe(no_mangle)]
-static INODE_MODE: Global<u32> = Global::new(0);
+use crate::subject::{Shape, Subject};
+
 /// `struct pt_regs`: the number of the system call (x86_64 `orig_ax`).
 #[unsafe(no_mangle)]
 static REGS_SYSCALL: Global<u32> = Global::new(0);
@@ -31,35 +28,120 @@ static TASK_COMPAT: Global<u32> = Global::new(0);
 /// The bit in that word; 0: this kernel has no compat calls.
 #[unsafe(no_mangle)]
 static TASK_COMPAT_BIT: Global<u32> = Global::new(0);
+/// `struct task_struct`: `cred`, what the task acts with.
+#[unsafe(no_mangle)]
+static TASK_CRED: Global<u32> = Global::new(0);
+/// `struct task_struct`: `real_cred`, what the task is.
+#[unsafe(no_mangle)]
+static TASK_REAL_CRED: Global<u32> = Global::new(0);
 
-/// Asks the gate about the system call that the current thread is in, when it
-/// works on `file`. The answer is 0 or a negative errno, as an LSM hook wants it.
+/// System call → the [`Place`] whose hooks decide about it, perhaps with [`REPEATED`].
+#[map]
+static CALLS: Array<u32> = Array::with_max_entries(ops::SYSCALLS, 0);
+
+/// Thread → what was decided about the [`REPEATED`] call it is in: 0 or a negative
+/// errno.
+#[map]
+static DECIDED: LruHashMap<u32, i64> = LruHashMap::with_max_entries(THREADS, 0);
+
+/// Where [`murphy_call`] finds the place and the shape in its first argument.
+const SHAPE_SHIFT: u32 = 16;
+const PLACE_MASK: u64 = (1 << SHAPE_SHIFT) - 1;
+
+/// Asks the gate about the system call that the current thread is in, if `place`
+/// decides about it. The answer is 0 or a negative errno, as an LSM hook wants it.
+///
+/// `first` is the number of the hook's argument that is of this shape, `second` of
+/// another directory entry, if the call is about two.
 #[inline(always)]
-pub(crate) fn fail(file: *const c_void) -> i32 {
-    let classes = target::of_task(chaos_ebpf::maps::control(chaos_common::control::DIMS));
+pub(crate) fn ask(
+    ctx: &LsmContext,
+    place: Place,
+    shape: Shape,
+    first: usize,
+    second: Option<usize>,
+) -> i32 {
+    let classes = target::of_task(slot(control::DIMS));
     if classes == 0 {
         return 0;
     }
+    let what = u64::from(place.number()) | (shape as u64) << SHAPE_SHIFT;
+    let first = match shape {
+        Shape::Nothing | Shape::Socket => 0,
+        _ => argument(ctx, first),
+    };
+    let second = second.map_or(0, |second| argument(ctx, second));
+    gate::errno(murphy_call(what, classes, first, second) as i64)
+}
+
+/// An argument of the hook as a plain number, which a global function takes; as the
+/// verifier hands it out it is a pointer, which it does not.
+#[inline(always)]
+fn argument(ctx: &LsmContext, number: usize) -> u64 {
+    // SAFETY: the arguments lie side by side, eight bytes each, where the context points.
+    unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>().add(number)) }.unwrap_or(0)
+}
+
+/// What becomes of the current system call: 0, or a negative errno.
+///
+/// A global function, which keeps the programs small; it takes numbers only.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn murphy_call(what: u64, classes: u64, first: u64, second: u64) -> u64 {
     let Some(number) = native_call() else {
         return 0;
     };
-    if is_backing(file) {
+    let call = CALLS.get(number).copied().unwrap_or(0);
+    if u64::from(call & !REPEATED) != what & PLACE_MASK {
         return 0;
     }
-    let accept = |dimensions| {
-        if dimensions & dims::FD_KIND == 0 {
-            return u64::MAX;
+    let thread = bpf_get_current_pid_tgid() as u32;
+    if call & REPEATED != 0 {
+        // SAFETY: one u64, written by this very thread.
+        if let Some(decided) = unsafe { DECIDED.get(thread) } {
+            // At the end the program that forgets may be gone while this one is still there.
+            return if gate::is_armed() { *decided as u64 } else { 0 };
         }
-        mode(file).map_or(0, |mode| gate::accept_file_mode(dimensions, mode))
-    };
-    let injection = gate::pass(
-        number,
+    } else if is_nested() {
+        return 0;
+    }
+    let decided = murphy_decided(what >> SHAPE_SHIFT, classes, first, second, number);
+    let answer = -i64::from(decided as u32);
+    if decided & ASKED != 0 && call & REPEATED != 0 {
+        // A full map forgets another thread's call: that one may be decided about twice.
+        let _ = DECIDED.insert(thread, answer, 0);
+    }
+    answer as u64
+}
+
+/// Beside the errno that [`murphy_decided`] gives: some rule was asked.
+const ASKED: u64 = 1 << 32;
+
+/// What the gate lets happen to a system call: an errno or 0, perhaps with [`ASKED`].
+///
+/// A global function, so that the verifier goes through the gate's loop once and not on
+/// each way that leads there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn murphy_decided(shape: u64, classes: u64, first: u64, second: u64, call: u32) -> u64 {
+    let subject = Subject::new(shape, first, second);
+    let mut asked = 0;
+    let injection = gate::pass_noting(
+        call,
         |_| classes,
-        accept,
+        |dimensions| subject.accept(dimensions),
         By::Task,
-        || mode(file).map_or(Detail::NONE, Detail::file),
+        || subject.detail(),
+        || asked = ASKED,
     );
-    injection.map_or(0, |injection| injection.errno())
+    injection.map_or(0, |injection| u64::from(injection.errno().unsigned_abs())) | asked
+}
+
+/// A system call begins about which a hook may be called several times.
+#[inline(always)]
+pub(crate) fn begin() -> i32 {
+    let _ = DECIDED.remove(bpf_get_current_pid_tgid() as u32);
+    0
 }
 
 /// The native system call of the current thread, looked at for targets only.
@@ -84,29 +166,22 @@ fn native_call() -> Option<u32> {
     }
 }
 
-/// Whether a file is one that a stacked file system (overlayfs) opened below its
-/// own: one system call is one decision, made at the upper file. Such files are
-/// not accounted (`FMODE_NOACCOUNT`, include/linux/fs.h), since 4.19.
+/// Whether a stacked file system (overlayfs) works on the file below its own in the
+/// course of the call, which the hook has seen before at the upper file. It does so with
+/// the credentials of who mounted it, and nothing else that a program asks for has
+/// others than the task's own (`override_creds`), but for `access`: that is [`REPEATED`].
 #[inline(always)]
-fn is_backing(file: *const c_void) -> bool {
-    const FMODE_NOACCOUNT: u32 = 0x2000_0000;
+fn is_nested() -> bool {
     // SAFETY: a bad address gives an error.
-    let mode = unsafe {
-        bpf_probe_read_kernel(
-            file.cast::<u8>()
-                .add(FILE_MODE.load() as usize)
-                .cast::<u32>(),
+    let (acting, real) = unsafe {
+        let task = bpf_get_current_task_btf().cast::<u8>();
+        (
+            bpf_probe_read_kernel(task.add(TASK_CRED.load() as usize).cast::<*const c_void>()),
+            bpf_probe_read_kernel(
+                task.add(TASK_REAL_CRED.load() as usize)
+                    .cast::<*const c_void>(),
+            ),
         )
     };
-    mode.is_ok_and(|mode| mode & FMODE_NOACCOUNT != 0)
-}
-
-#[inline(always)]
-fn mode(file: *const c_void) -> Option<u16> {
-    // SAFETY: a bad address gives an error.
-    unsafe {
-        let place = file.cast::<u8>().add(FILE_INODE.load() as usize);
-        let inode = bpf_probe_read_kernel(place.cast::<*const u8>()).ok()?;
-        bpf_probe_read_kernel(inode.add(INODE_MODE.load() as usize).cast::<u16>()).ok()
-    }
+    acting != real
 }

@@ -13,7 +13,7 @@ use super::status;
 use crate::engine::probe::{Findings, HookReport, Machine, Service, State, examine};
 use crate::faults::{Aim, Key, Op};
 use crate::kernel::probe::youngest;
-use crate::plan::{Backend, Hook, Options, Plan, Target};
+use crate::plan::{Backend, Options, Plan, Target};
 
 /// What was found, for scripts.
 #[derive(Debug, Serialize)]
@@ -28,7 +28,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, Failure> {
     let asked = faults(&args.faults)?;
     let all = asked.is_empty();
     let hooks: BTreeSet<_> = if all {
-        Hook::ALL.into()
+        Service::hooks_of_all()
     } else {
         // What no plan can be made of is told as `run` tells it.
         let mut plain = asked.clone();

@@ -13,6 +13,7 @@ mod victim;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use chaos_common::lsm::Place;
 use chaos_common::{control, mark};
 use nix::net::if_::if_nametoindex;
 use serde::Serialize;
@@ -23,7 +24,7 @@ use crate::kernel::clsact::{self, Side};
 use crate::kernel::host;
 use crate::kernel::netem as kernel_netem;
 use crate::kernel::probe::{self, Need};
-use crate::kernel::{Kernel, KernelError, Listen, Place, entry_point};
+use crate::kernel::{Kernel, KernelError, Listen, Place as At, entry_point};
 use crate::plan::{Hook, Options, Plan, Target};
 
 use scratch::Scratch;
@@ -206,15 +207,9 @@ const fn canary(hook: Hook) -> Option<&'static str> {
         Hook::Ingress => Some("ingress:loss=100%"),
         Hook::EgressNetem => Some("egress:delay=1ms:when=2"),
         Hook::IngressNetem => Some("ingress:delay=1ms:when=2"),
-        Hook::FileOpen => Some("openat:error=EXFULL"),
-        Hook::FilePermission => Some("read:error=EXFULL"),
-        Hook::Dns
-        | Hook::Reset
-        | Hook::Unreachable
-        | Hook::Socket
-        | Hook::Exec
-        | Hook::Follow
-        | Hook::Entry => None,
+        Hook::Lsm(Place::FileOpen) => Some("openat:error=EXFULL"),
+        Hook::Lsm(Place::FilePermission) => Some("read:error=EXFULL"),
+        _ => None,
     }
 }
 
@@ -254,15 +249,15 @@ fn attach(
     match hook {
         Hook::Connect | Hook::Socket | Hook::Ingress => {
             let directory = &scratch.as_ref().map_err(Clone::clone)?.directory;
-            kernel.attach(hook, Place::Cgroup(directory)).map_err(words)
+            kernel.attach(hook, At::Cgroup(directory)).map_err(words)
         }
-        Hook::FileOpen | Hook::FilePermission | Hook::Exec | Hook::Follow => {
-            kernel.attach(hook, Place::Everywhere).map_err(words)
+        Hook::Lsm(_) | Hook::Begin(_) | Hook::Exec | Hook::Follow => {
+            kernel.attach(hook, At::Everywhere).map_err(words)
         }
         Hook::Entry => {
             let file = std::env::current_exe().map_err(|error| error.to_string())?;
             let offset = entry_point(&file).map_err(|error| error.to_string())?;
-            let place = Place::Code {
+            let place = At::Code {
                 file: &file,
                 offset,
             };
@@ -312,7 +307,7 @@ fn attach_netem(kernel: &mut Kernel, hook: Hook) -> Result<(), KernelError> {
 fn attach_classifier(kernel: &mut Kernel, report: &mut HookReport) -> Result<(), String> {
     let hook = report.hook;
     let name = netns::LOOPBACK;
-    let by_link = kernel.attach(hook, Place::Interface { name });
+    let by_link = kernel.attach(hook, At::Interface { name });
     if by_link.is_ok() {
         report.by.push("tcx");
     }
@@ -321,7 +316,7 @@ fn attach_classifier(kernel: &mut Kernel, report: &mut HookReport) -> Result<(),
         .map_err(KernelError::io("adding a clsact qdisc"))
         .and_then(|_| {
             let priority = PRIORITY;
-            kernel.attach(hook, Place::Filter { name, priority })
+            kernel.attach(hook, At::Filter { name, priority })
         });
     if by_filter.is_ok() {
         report.by.push("clsact");
@@ -387,8 +382,8 @@ fn inject_into_victim(
         let counted = kernel.counters(rule)?.injected > 0;
         let felt = match hook {
             Hook::Connect => felt.connect,
-            Hook::FileOpen => felt.open,
-            Hook::FilePermission => felt.read,
+            Hook::Lsm(Place::FileOpen) => felt.open,
+            Hook::Lsm(Place::FilePermission) => felt.read,
             _ => true,
         };
         let mut of_hook = reports.iter_mut().filter(|report| report.hook == *hook);
@@ -422,7 +417,7 @@ mod tests {
 
     #[test]
     fn every_family_makes_a_plan_with_its_hooks_and_no_other() {
-        for hook in Hook::ALL {
+        for hook in Hook::all() {
             let (plan, canaries) = plan(BTreeSet::from([hook])).unwrap();
             assert_eq!(plan.hooks, BTreeSet::from([hook]));
             assert_eq!(canaries.len(), usize::from(canary(hook).is_some()));
@@ -431,7 +426,7 @@ mod tests {
 
     #[test]
     fn canaries_inject_what_the_victim_looks_for() {
-        let expressions = Hook::ALL.into_iter().filter_map(canary);
+        let expressions = Hook::all().filter_map(canary);
         for expression in expressions.filter(|text| text.contains("error=")) {
             assert!(expression.ends_with("EXFULL"), "{expression}");
         }

@@ -321,7 +321,7 @@ impl Session {
                 Hook::Connect | Hook::Socket | Hook::Ingress => {
                     self.kernel()?.attach(hook, Place::Cgroup(cgroup))?;
                 }
-                Hook::FileOpen | Hook::FilePermission | Hook::Exec | Hook::Follow => {
+                Hook::Lsm(_) | Hook::Begin(_) | Hook::Exec | Hook::Follow => {
                     self.kernel()?.attach(hook, Place::Everywhere)?;
                 }
                 Hook::Entry => {

@@ -2,24 +2,29 @@
 
 use syscalls::Sysno;
 
-use super::model::Op;
-
 /// Every system call of this architecture, by number.
-pub(super) fn calls() -> impl Iterator<Item = Sysno> {
+pub(super) fn all_calls() -> impl Iterator<Item = Sysno> {
     // Not `Sysno::iter`, which leaves out the last one.
     (0..=Sysno::last().id()).filter_map(|number| Sysno::new(usize::try_from(number).ok()?))
 }
 
-/// Calls that open a file. Only the oldest architectures have all of them; the younger were given just the `…at` form.
-#[cfg(target_arch = "x86_64")]
-pub(super) const OPEN: &[Op] = &[
-    Op::Call(Sysno::open),
-    Op::Call(Sysno::openat),
-    Op::Call(Sysno::openat2),
-    Op::Call(Sysno::creat),
-];
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) const OPEN: &[Op] = &[Op::Call(Sysno::openat), Op::Call(Sysno::openat2)];
+/// Operations that are system calls. Those in brackets only the oldest architectures have; the younger were given just the
+/// `…at` form.
+macro_rules! calls {
+    ([$($old:ident)*] $($call:ident)*) => {{
+        use syscalls::Sysno;
+
+        use crate::faults::model::Op;
+
+        #[cfg(target_arch = "x86_64")]
+        const CALLS: &[Op] = &[$(Op::Call(Sysno::$old),)* $(Op::Call(Sysno::$call),)*];
+        #[cfg(not(target_arch = "x86_64"))]
+        const CALLS: &[Op] = &[$(Op::Call(Sysno::$call),)*];
+        CALLS
+    }};
+}
+
+pub(super) use calls;
 
 #[cfg(test)]
 mod tests {
@@ -27,7 +32,7 @@ mod tests {
 
     #[test]
     fn the_last_call_is_one_of_them() {
-        assert_eq!(calls().last(), Some(Sysno::last()));
-        assert_eq!(calls().count(), Sysno::count());
+        assert_eq!(all_calls().last(), Some(Sysno::last()));
+        assert_eq!(all_calls().count(), Sysno::count());
     }
 }

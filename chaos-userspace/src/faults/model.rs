@@ -100,7 +100,7 @@ impl Op {
 
     /// Every system call of this architecture, by number.
     pub fn calls() -> impl Iterator<Item = Self> {
-        arch::calls().map(Self::Call)
+        arch::all_calls().map(Self::Call)
     }
 
     /// The name in an expression; a system call's is the kernel's.

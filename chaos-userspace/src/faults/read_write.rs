@@ -25,7 +25,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         Op::Call(Sysno::pwritev2),
     ],
     effects: &[EffectKey::Error],
-    filters: &[FilterKey::On],
+    filters: &[FilterKey::On, FilterKey::Path],
     summary: "reading from or writing to a descriptor fails with an error",
     metric: "calls that read or write",
     examples: &[

@@ -10,7 +10,10 @@ use serde::Serialize;
 
 use super::model::{Effect, Op};
 use super::syscall::{CALL_EFFECTS, CALL_FILTERS};
-use super::{connect, dns, egress, ingress, open, read_write, syscall, syscalls};
+use super::{
+    connect, dns, egress, file, ingress, ipc, memory, metadata, open, path, process, read_write,
+    socket, syscall, syscalls, system,
+};
 
 /// Which kernel object serves a fault: one ELF file per family of hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -382,13 +385,21 @@ pub struct FaultKind {
 }
 
 /// Every row.
-pub const FAULTS: [&FaultKind; 7] = [
+pub const FAULTS: [&FaultKind; 15] = [
     &connect::KIND,
     &dns::KIND,
     &egress::KIND,
     &ingress::KIND,
     &open::KIND,
     &read_write::KIND,
+    &path::KIND,
+    &metadata::KIND,
+    &file::KIND,
+    &memory::KIND,
+    &process::KIND,
+    &socket::KIND,
+    &ipc::KIND,
+    &system::KIND,
     &syscall::KIND,
 ];
 

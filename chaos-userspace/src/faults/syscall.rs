@@ -16,7 +16,7 @@ pub(super) const KIND: FaultKind = FaultKind {
     metric: "system calls",
     examples: &[
         "fsync,fdatasync:error=EIO,ENOSPC:when=3+",
-        "unlink:retval=0:path=/tmp/**",
+        "epoll_wait:retval=0:p=10%",
         "futex:delay_enter=10ms:jitter=5ms:p=1%",
         "%file:error=EACCES:path=/var/lib/app/**",
     ],

@@ -59,7 +59,7 @@ pub fn class(name: &str) -> Option<Vec<Sysno>> {
         *known == name || (OLD.contains(&name) && known.strip_prefix('%') == Some(name))
     })?;
     Some(
-        arch::calls()
+        arch::all_calls()
             .filter(|call| row(*call).is_some_and(|row| row.1 & flag != 0))
             .collect(),
     )

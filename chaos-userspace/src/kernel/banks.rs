@@ -40,6 +40,7 @@ pub(super) struct Banks {
     rules: Array<MapData, Rule>,
     states: Array<MapData, RuleState>,
     classes: Array<MapData, u64>,
+    calls: Option<Array<MapData, u32>>,
     dense: [Option<Array<MapData, u64>>; 4],
     remote4: Trie<5>,
     remote6: Trie<17>,
@@ -58,6 +59,7 @@ impl Banks {
             rules: array("RULES")?.try_into()?,
             states: array("STATES")?.try_into()?,
             classes: array("CLASSES")?.try_into()?,
+            calls: None,
             dense: [const { None }; 4],
             remote4: None,
             remote6: None,
@@ -81,6 +83,9 @@ impl Banks {
         self.remote4 = trie("REMOTE4").map(TryInto::try_into).transpose()?;
         self.remote6 = trie("REMOTE6").map(TryInto::try_into).transpose()?;
         self.names = trie("NAMES").map(TryInto::try_into).transpose()?;
+        self.calls = open("CALLS")
+            .map(|map| Map::Array(map).try_into())
+            .transpose()?;
         self.answers = open("ANSWERS")
             .map(|map| Map::Array(map).try_into())
             .transpose()?;
@@ -122,6 +127,13 @@ impl Banks {
             let Some(map) = map else { continue };
             for (value, mask) in changes(&old.named, &new.named) {
                 map.set(at(size, value), mask, 0)?;
+            }
+        }
+        control.set(control::of_bank(control::ANY_PATH, bank), masks.any_path, 0)?;
+        // The same in both banks, since it is the same in every plan.
+        if let Some(calls) = &mut self.calls {
+            for (&call, &entry) in &masks.calls {
+                calls.set(call, entry, 0)?;
             }
         }
         prefixes(&mut self.remote4, bank, &old.remote4, &masks.remote4)?;

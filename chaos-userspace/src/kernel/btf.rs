@@ -49,6 +49,7 @@ mod kind {
     pub(super) const STRUCT: u32 = 4;
     pub(super) const UNION: u32 = 5;
     pub(super) const ENUM: u32 = 6;
+    pub(super) const FUNC: u32 = 12;
     pub(super) const FUNC_PROTO: u32 = 13;
     pub(super) const VAR: u32 = 14;
     pub(super) const DATASEC: u32 = 15;
@@ -112,6 +113,41 @@ impl Btf {
             Some(bits) if bits % 8 == 0 => Ok(bits / 8),
             _ => Err(missing),
         }
+    }
+
+    /// Whether there is a function of that name.
+    pub fn has_function(&self, name: &str) -> Result<bool, BtfError> {
+        Ok(self.function(name)?.is_some())
+    }
+
+    /// Which of a function's parameters has that name, counted from 0.
+    pub fn parameter(&self, function: &str, parameter: &str) -> Result<Option<u32>, BtfError> {
+        let Some(at) = self.function(function)? else {
+            return Ok(None);
+        };
+        let prototype = self.starts.get(self.u32(at + 8)? as usize);
+        let prototype = *prototype.ok_or(BtfError::Malformed(at))? as usize;
+        let (kind, count) = self.kind(prototype)?;
+        if kind != kind::FUNC_PROTO {
+            return Err(BtfError::Malformed(prototype));
+        }
+        for index in 0..count {
+            if self.name(prototype + 12 + index * 8)? == parameter {
+                return Ok(Some(index as u32));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the record of a function is.
+    fn function(&self, name: &str) -> Result<Option<usize>, BtfError> {
+        for &at in &self.starts[1..] {
+            let at = at as usize;
+            if self.kind(at)?.0 == kind::FUNC && self.name(at)? == name {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
     }
 
     /// Bits from the start of type `id` to a member. `depth` bounds hostile input.
@@ -211,6 +247,8 @@ mod tests {
         assert!(btf.offset("file", "f_inode").is_ok());
         // In an anonymous union on every kernel since 4.19.
         assert!(btf.offset("sk_buff", "dev").unwrap() > 0);
+        assert_eq!(btf.parameter("vfs_fsync", "datasync").unwrap(), Some(1));
+        assert_eq!(btf.parameter("vfs_fsync", "banana").unwrap(), None);
         assert!(matches!(
             btf.offset("task_struct", "no_such_member"),
             Err(BtfError::NoMember { .. })

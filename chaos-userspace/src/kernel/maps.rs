@@ -17,10 +17,10 @@ use super::banks::Banks;
 use crate::plan::{Masks, Plan};
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 20] = [
+pub(super) const SHARED: [&str; 23] = [
     "CONTROL", "OPS", "RULES", "CLASSES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS",
     "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS", "NAMES",
-    "ANSWERS",
+    "ANSWERS", "CALLS", "ENTRIES", "TREES",
 ];
 
 /// What the maps of targets hold beside `PIDS`.
@@ -151,11 +151,20 @@ impl Maps {
     /// Puts another plan in force, in one write. Rules whose slot is `fresh` begin anew.
     /// Who is in its classes must be known by now.
     pub(super) fn replace(&mut self, plan: &Plan, fresh: &[u32]) -> Result<(), MapError> {
-        // Nearly always this has been over for long.
         self.settle();
-        self.flip(plan, (self.bank + 1) % bank::BANKS, fresh)?;
+        self.flip(plan, self.other_bank(), fresh)?;
         self.grace = Some(std::thread::spawn(grace_period));
         Ok(())
+    }
+
+    /// The bank in force.
+    pub(super) fn bank(&self) -> u32 {
+        self.bank
+    }
+
+    /// The bank that the next plan is written into.
+    pub(super) fn other_bank(&self) -> u32 {
+        (self.bank + 1) % bank::BANKS
     }
 
     /// Waits until no program reads the bank that is not in force.

@@ -18,6 +18,7 @@ mod mounts;
 pub mod netem;
 mod netlink;
 mod objects;
+mod paths;
 pub mod privileges;
 pub mod probe;
 mod sockets;
@@ -31,17 +32,18 @@ use aya::Ebpf;
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle};
 use aya::programs::uprobe::UProbeScope;
 use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, LinkOrder, Lsm,
-    ProgramError, RawTracePoint, TcAttachType, UProbe,
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry,
+    LinkOrder, Lsm, ProgramError, RawTracePoint, TcAttachType, UProbe,
 };
 use chaos_common::counters::Counters;
 use chaos_common::target::Process;
-use chaos_common::{control, dims};
+use chaos_common::{control, dims, lsm};
 
 use crate::faults::Family;
 use crate::plan::{Hook, Plan};
 use bpffs::Bpffs;
 use maps::Maps;
+use paths::Folders;
 
 pub use error::KernelError;
 pub use events::{Events, Listen};
@@ -60,6 +62,12 @@ const REGS_SYSCALL: (&str, &str) = ("pt_regs", "syscallno");
 const COMPAT: (&str, u32) = ("status", 0x0002); // TS_COMPAT
 #[cfg(target_arch = "aarch64")]
 const COMPAT: (&str, u32) = ("flags", 1 << 22); // _TIF_32BIT
+
+/// What the names of system calls' functions begin with (`__SYSCALL_DEFINEx`, `asm/syscall_wrapper.h`).
+#[cfg(target_arch = "x86_64")]
+const SYSCALL_PREFIX: &str = "__x64_";
+#[cfg(target_arch = "aarch64")]
+const SYSCALL_PREFIX: &str = "__arm64_";
 
 /// Where a hook's programs go.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +101,11 @@ pub enum Place<'a> {
 pub struct Kernel {
     objects: BTreeMap<Family, Ebpf>,
     maps: Maps,
+    folders: Folders,
     /// The kernel's type information, parsed when the first LSM program needs it.
     btf: Option<aya::Btf>,
+    /// Places of [`lsm::OPTIONAL`] that this kernel does not have.
+    missing: Vec<&'static str>,
     /// Hooks whose programs are loaded.
     hooks: BTreeSet<Hook>,
     /// Holds the pins of the shared maps.
@@ -109,6 +120,7 @@ impl Kernel {
             kernel.load_programs(hook)?;
             kernel.hooks.insert(hook);
         }
+        kernel.learn(plan, kernel.maps.bank())?;
         Ok(kernel)
     }
 
@@ -131,10 +143,36 @@ impl Kernel {
         Ok(Self {
             objects,
             maps,
+            folders: Folders::default(),
             btf: None,
+            missing: offsets.missing,
             hooks: BTreeSet::new(),
             bpffs,
         })
+    }
+
+    /// Learns which folders the rules of a plan mean, and writes them into a bank that no program reads, or none by yet.
+    fn learn(&mut self, plan: &Plan, bank: u32) -> Result<(), KernelError> {
+        if plan.masks.paths.is_empty() {
+            return Ok(self.folders.clear(bank)?);
+        }
+        let teller = Hook::Lsm(lsm::Place::Learn);
+        self.load_programs(teller)?;
+        self.attach(teller, Place::Everywhere)?;
+        let bpffs = &self.bpffs;
+        let learnt = self.folders.fill(
+            &mut self.maps,
+            |name| bpffs.path(name),
+            &plan.masks.paths,
+            bank,
+        );
+        // Others pay for what is attached.
+        for &(name, _) in teller.programs() {
+            if let aya::programs::Program::Lsm(program) = self.program(teller, name)? {
+                let _ = program.unload();
+            }
+        }
+        learnt
     }
 
     /// Loads a hook's programs into the kernel, where the verifier looks at them.
@@ -143,6 +181,9 @@ impl Kernel {
             self.btf = Some(aya::Btf::from_sys_fs()?);
         }
         for &(name, place) in hook.programs() {
+            if self.missing.contains(&place) {
+                continue;
+            }
             let program = self
                 .objects
                 .get_mut(&hook.family())
@@ -152,6 +193,10 @@ impl Kernel {
                 (aya::programs::Program::Lsm(lsm), Some(btf)) => {
                     let (_, function) = place.split_once('/').unwrap_or(("", place));
                     lsm.load(function, btf)
+                }
+                (aya::programs::Program::FEntry(fentry), Some(btf)) => {
+                    let (_, function) = place.split_once('/').unwrap_or(("", place));
+                    fentry.load(&format!("{SYSCALL_PREFIX}{function}"), btf)
                 }
                 (aya::programs::Program::CgroupSockAddr(program), _) => program.load(),
                 (aya::programs::Program::CgroupSock(program), _) => program.load(),
@@ -174,6 +219,9 @@ impl Kernel {
     /// Attaches a hook's programs. They run from now on, and let everything be until armed.
     pub fn attach(&mut self, hook: Hook, place: Place<'_>) -> Result<(), KernelError> {
         for &(name, where_) in hook.programs() {
+            if self.missing.contains(&where_) {
+                continue;
+            }
             let program = self.program(hook, name)?;
             attach(program, where_, place).map_err(|source| KernelError::Attach {
                 program: name,
@@ -242,6 +290,7 @@ impl Kernel {
             return Ok(hooks);
         }
         let offsets = Offsets::needed(plan)?;
+        self.missing.extend_from_slice(&offsets.missing);
         for family in plan.families() {
             if !self.objects.contains_key(&family) {
                 let object = load_object(family, plan, listen, &self.bpffs, &offsets)?;
@@ -259,17 +308,24 @@ impl Kernel {
 
     /// Puts another plan in force, in one write; see [`Plan::succeed`].
     pub(crate) fn replace(&mut self, plan: &Plan, fresh: &[u32]) -> Result<(), KernelError> {
+        // Nearly always this has been over for long.
+        self.settle();
+        self.learn(plan, self.maps.other_bank())?;
         Ok(self.maps.replace(plan, fresh)?)
     }
 
     /// Waits until no program judges by the plan before this one any more.
     pub fn settle(&mut self) {
         self.maps.settle();
+        // What is left there is meant by no rule, and the next plan's folders try again.
+        let _ = self.folders.clear(self.maps.other_bank());
     }
 
     /// Detaches and unloads every program. The maps, and what they counted, stay.
     pub fn detach(&mut self) {
         self.objects.clear();
+        // A folder that is held open cannot be unmounted.
+        self.folders = Folders::default();
     }
 
     /// The buffer of events; it can be taken once, where somebody is to listen.
@@ -306,9 +362,12 @@ impl Kernel {
     }
 }
 
-/// Offsets of structure members, as far as the plan's objects ask for them.
+/// Offsets of structure members, as far as the plan's objects ask for them, and what else the kernel's BTF is asked.
 #[derive(Default)]
-struct Offsets(Vec<(Family, &'static str, u32)>);
+struct Offsets {
+    members: Vec<(Family, &'static str, u32)>,
+    missing: Vec<&'static str>,
+}
 
 impl Offsets {
     fn needed(plan: &Plan) -> Result<Self, KernelError> {
@@ -330,8 +389,14 @@ impl Offsets {
             add(
                 Family::Lsm,
                 &[
-                    ("FILE_MODE", "file", "f_mode"),
                     ("FILE_INODE", "file", "f_inode"),
+                    ("FILE_DENTRY", "file", "f_path"),
+                    ("PATH_DENTRY", "path", "dentry"),
+                    ("DENTRY_PARENT", "dentry", "d_parent"),
+                    ("DENTRY_NAME", "dentry", "d_name"),
+                    ("DENTRY_INODE", "dentry", "d_inode"),
+                    ("TASK_CRED", "task_struct", "cred"),
+                    ("TASK_REAL_CRED", "task_struct", "real_cred"),
                     ("INODE_MODE", "inode", "i_mode"),
                     ("REGS_SYSCALL", REGS_SYSCALL.0, REGS_SYSCALL.1),
                 ],
@@ -365,13 +430,37 @@ impl Offsets {
                 )?;
             }
         }
+        // Structures inside of structures.
+        for (name, structure, member) in [
+            ("FILE_DENTRY", "path", "dentry"),
+            ("DENTRY_NAME", "qstr", "name"),
+        ] {
+            let inner = btf.offset(structure, member)?;
+            for (_, _, offset) in offsets.iter_mut().filter(|(_, of, _)| *of == name) {
+                *offset += inner;
+            }
+        }
+        // A later plan may need it of the object that is loaded now.
+        if lsm && let Some(index) = btf.parameter("bpf_lsm_inode_setattr", "dentry")? {
+            offsets.push((Family::Lsm, "SETATTR_DENTRY", index));
+        }
         // A kernel without 32-bit calls may lack the word; then the bit stays 0.
         if lsm && let Ok(word) = btf.offset("thread_info", COMPAT.0) {
             let info = btf.offset("task_struct", "thread_info")?;
             offsets.push((Family::Lsm, "TASK_COMPAT", info + word));
             offsets.push((Family::Lsm, "TASK_COMPAT_BIT", COMPAT.1));
         }
-        Ok(Self(offsets))
+        let mut missing = Vec::new();
+        let places = plan.hooks.iter().flat_map(|hook| hook.programs());
+        for &(_, place) in places.filter(|(_, place)| lsm::OPTIONAL.contains(place)) {
+            if !btf.has_function(&place.replace("lsm/", "bpf_lsm_"))? {
+                missing.push(place);
+            }
+        }
+        Ok(Self {
+            members: offsets,
+            missing,
+        })
     }
 }
 
@@ -390,7 +479,7 @@ fn load_object(
     for (name, size) in sizes {
         loader.map_max_entries(name, size);
     }
-    for (of, name, offset) in &offsets.0 {
+    for (of, name, offset) in &offsets.members {
         if *of == family {
             loader.override_global(name, offset, true);
         }
@@ -422,6 +511,7 @@ fn attach(
             CgroupSkb::attach(program, cgroup, CgroupSkbAttachType::Ingress, mode).map(drop)
         }
         (Program::Lsm(program), Place::Everywhere) => Lsm::attach(program).map(drop),
+        (Program::FEntry(program), Place::Everywhere) => FEntry::attach(program).map(drop),
         (Program::RawTracePoint(program), Place::Everywhere) => {
             let (_, name) = where_.split_once('/').unwrap_or(("", where_));
             RawTracePoint::attach(program, name).map(drop)

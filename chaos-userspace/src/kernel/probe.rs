@@ -117,11 +117,12 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
                 Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
             ),
         ],
-        Hook::FileOpen | Hook::FilePermission => &[
+        Hook::Lsm(_) => &[
             ("BPF LSM", "5.7", None),
             GATE,
             ("bpf_task_pt_regs", "5.15", None),
         ],
+        Hook::Begin(_) => &[("fentry", "5.5", None)],
         Hook::Exec => &[
             ("raw tracepoint", "4.17", None),
             (
@@ -207,11 +208,13 @@ pub fn private_bpffs() -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use chaos_common::lsm::Place;
+
     use super::*;
 
     #[test]
     fn every_hook_says_since_when_the_kernel_has_it() {
-        for hook in Hook::ALL {
+        for hook in Hook::all() {
             let needs = needs(hook, false);
             assert!(needs.iter().all(|need| version(need.since).is_some()));
             assert!(needs.iter().all(|need| need.here.is_none()));
@@ -223,7 +226,7 @@ mod tests {
         );
         // By number, not by letter.
         assert_eq!(
-            youngest(&needs(Hook::FileOpen, false)).map(|need| need.since),
+            youngest(&needs(Hook::Lsm(Place::FileOpen), false)).map(|need| need.since),
             Some("5.15")
         );
     }

@@ -5,9 +5,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use chaos_common::lsm::Place;
 use serde::{Deserialize, Serialize};
 
-use super::{Hook, Options, PlanError, Target};
+use super::{Hook, Options, Pattern, PlanError, Target};
 use crate::faults::{EffectKey, Fault, FilterKey, Op};
 
 /// What carries a fault out.
@@ -207,6 +208,26 @@ fn by_bpf(fault: &Fault) -> Option<String> {
     {
         return Some("it has one error for a fault".to_owned());
     }
+    if let Err(reason) = fault
+        .filter
+        .path
+        .iter()
+        .try_for_each(|glob| Pattern::new(glob).map(drop))
+    {
+        return Some(reason);
+    }
+    let is = |hook: Hook| move |op: &&Op| Hook::of(**op).contains(&hook);
+    if !fault.filter.path.is_empty()
+        && let Some(op) = fault.ops.iter().find(is(Hook::Lsm(Place::Access)))
+    {
+        return Some(format!("the hook of `{op}` is not told where the file is"));
+    }
+    if let crate::faults::Effect::Error(errno) = fault.effect
+        && i32::from(errno.get()) == libc::ENOSYS
+        && fault.ops.iter().any(|op| is(Hook::Lsm(Place::Prctl))(&op))
+    {
+        return Some("the kernel takes ENOSYS from the hook of `prctl` for no answer".to_owned());
+    }
     let family = |op: &Op| op.kind().family;
     let (first, rest) = fault.ops.split_first()?;
     let other = rest.iter().find(|op| family(op) != family(first))?;
@@ -244,7 +265,11 @@ mod tests {
             ("fsync:error=EIO", Some("serves `fsync`"), None),
             ("write,fsync:error=EIO", Some("serves `fsync`"), None),
             ("write:error=EIO,ENOSPC", Some("one error"), None),
-            ("write:error=EIO:path=/tmp/**", Some("no `path`"), None),
+            ("write:error=EIO:path=/tmp/**", None, None),
+            ("write:error=EIO:path=/a/*/b", Some("last name only"), None),
+            ("access:error=EIO:path=/a", Some("not told where"), None),
+            ("mmap:error=EIO:path=/a", Some("no `path`"), None),
+            ("prctl:error=ENOSYS", Some("no answer"), None),
             ("write:error=EIO:fd=1", Some("no `fd`"), None),
             ("write:error=EIO:count=thread", Some("by thread"), None),
             ("write,connect:error=EIO", Some("different kernel"), None),

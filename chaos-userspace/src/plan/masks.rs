@@ -7,7 +7,9 @@ use std::ops::RangeInclusive;
 
 use chaos_common::dims;
 
-use super::{Target, operation};
+use super::lsm::call_entry;
+use super::paths::{Entry, Pattern};
+use super::{Hook, Target, operation};
 use crate::faults::{Fault, FdKind, NameGlob, Net};
 
 /// A prefix as the kernel's LPM trie wants it.
@@ -39,6 +41,12 @@ pub struct Masks {
     pub classes: Vec<u64>,
     /// Operation → rules that name it.
     pub ops: BTreeMap<u32, u64>,
+    /// System call → where LSM hooks decide about it, as the kernel programs' `CALLS` say it. A call has the same in every plan.
+    pub calls: BTreeMap<u32, u32>,
+    /// Where files are that rules mean, and which rules.
+    pub paths: BTreeMap<Pattern, u64>,
+    /// Rules that do not care where a file is.
+    pub any_path: u64,
     /// Remote port → rules that accept it.
     pub remote_ports: Dense,
     /// Local port → rules that accept it.
@@ -85,6 +93,10 @@ impl Masks {
             for op in &fault.ops {
                 let index = operation(*op, &fault.effect);
                 *masks.ops.entry(index).or_default() |= 1 << rule;
+                let entry = call_entry(Hook::of(*op));
+                if entry != 0 {
+                    masks.calls.insert(index, entry);
+                }
             }
         }
         masks.remote_ports = masks.dense(dims::RPORT, faults, |fault| ports(&fault.remote_ports()));
@@ -108,6 +120,7 @@ impl Masks {
         });
         masks.prefixes(faults);
         masks.names(faults);
+        masks.places(faults, served);
         masks
     }
 
@@ -133,6 +146,29 @@ impl Masks {
             }
         }
         dense
+    }
+
+    /// Paths. A pattern that the kernel programs cannot match was refused before.
+    fn places(&mut self, faults: &[Fault], served: impl Fn(usize) -> bool) {
+        let globs = || {
+            let all = faults.iter().map(|fault| &fault.filter.path).enumerate();
+            all.filter(|(rule, _)| served(*rule))
+        };
+        if globs().all(|(_, globs)| globs.is_empty()) {
+            return;
+        }
+        self.dimensions |= dims::PATH;
+        for (rule, globs) in globs() {
+            if globs.is_empty() {
+                self.any_path |= 1 << rule;
+            }
+            for pattern in globs.iter().filter_map(|glob| Pattern::new(glob).ok()) {
+                if pattern.entry == Entry::Below {
+                    self.dimensions |= dims::TREES;
+                }
+                *self.paths.entry(pattern).or_default() |= 1 << rule;
+            }
+        }
     }
 
     /// Addresses: a trie answers with the longest prefix only, so each entry

@@ -3,15 +3,18 @@
 
 mod backend;
 mod drawn;
+mod lsm;
 mod masks;
+mod paths;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chaos_common::decide::mix;
+use chaos_common::lsm::{Begin, Place};
 use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::faults::{Effect, Family, Fault, Op, TargetKey, Trigger, When, Wire};
 use syscalls::Sysno;
@@ -20,6 +23,7 @@ pub use crate::faults::{EXEMPT, Selector, Who};
 pub use backend::{Backend, Choice, Machine};
 pub use masks::{Dense, Masks, Prefix};
 pub(crate) use masks::{file_types, kind_of_type};
+pub use paths::{Entry, Pattern};
 
 /// Why faults do not make a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,21 +97,23 @@ pub enum Hook {
     Reset,
     /// tc egress, for ICMP errors.
     Unreachable,
-    /// LSM `file_open`.
-    FileOpen,
-    /// LSM `file_permission`.
-    FilePermission,
     /// `sched_process_exec`: arms.
     Exec,
     /// `sched_process_fork`, `…_exec` and `…_exit`: follows children and executables.
     Follow,
     /// A uprobe on the command's ELF entry point: arms.
     Entry,
+    /// LSM hooks.
+    #[serde(untagged, serialize_with = "name_of_place")]
+    Lsm(Place),
+    /// fentry on a system call whose LSM hook may be called several times.
+    #[serde(untagged, serialize_with = "name_of_begin")]
+    Begin(Begin),
 }
 
 impl Hook {
-    /// Every hook.
-    pub const ALL: [Self; 14] = [
+    /// Every hook that is none of the families of [`Place`] and [`Begin`].
+    pub(crate) const SINGLE: [Self; 12] = [
         Self::Connect,
         Self::Socket,
         Self::Egress,
@@ -117,12 +123,17 @@ impl Hook {
         Self::Dns,
         Self::Reset,
         Self::Unreachable,
-        Self::FileOpen,
-        Self::FilePermission,
         Self::Exec,
         Self::Follow,
         Self::Entry,
     ];
+
+    /// Every hook.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let places = Place::ALL.iter().copied().map(Self::Lsm);
+        let begins = Begin::ALL.iter().copied().map(Self::Begin);
+        Self::SINGLE.into_iter().chain(places).chain(begins)
+    }
 
     /// Whether its programs are attached to each interface.
     pub const fn is_of_interfaces(self) -> bool {
@@ -141,7 +152,7 @@ impl Hook {
             | Self::Dns
             | Self::Reset
             | Self::Unreachable => Family::Net,
-            Self::FileOpen | Self::FilePermission => Family::Lsm,
+            Self::Lsm(_) | Self::Begin(_) => Family::Lsm,
             Self::Exec | Self::Follow => Family::Trace,
             Self::Entry => Family::Uprobe,
         }
@@ -162,8 +173,8 @@ impl Hook {
             Self::Dns => &[("murphy_dns", "tc egress")],
             Self::Reset => &[("murphy_reset", "tc egress")],
             Self::Unreachable => &[("murphy_unreach", "tc egress")],
-            Self::FileOpen => &[("murphy_open", "lsm/file_open")],
-            Self::FilePermission => &[("murphy_rw", "lsm/file_permission")],
+            Self::Lsm(place) => place.programs(),
+            Self::Begin(begin) => begin.programs(),
             Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
             Self::Follow => &[
                 ("murphy_fork", "raw_tracepoint/sched_process_fork"),
@@ -183,7 +194,7 @@ impl Hook {
     }
 
     /// The hooks that this effect on an operation needs, its own first.
-    pub const fn needed(op: Op, effect: &Effect) -> &'static [Self] {
+    pub fn needed(op: Op, effect: &Effect) -> &'static [Self] {
         match (op, effect) {
             (Op::Egress, Effect::Netem(_)) => &[Self::EgressNetem, Self::Socket, Self::Connect],
             (Op::Ingress, Effect::Netem(_)) => &[Self::IngressNetem, Self::Socket, Self::Connect],
@@ -196,32 +207,27 @@ impl Hook {
     }
 
     /// The hooks an operation needs for the plainest of its effects, its own first; none if no kernel program serves it.
-    pub const fn of(op: Op) -> &'static [Self] {
-        let call = match op {
+    pub fn of(op: Op) -> &'static [Self] {
+        match op {
             // A packet is tied to its process by its socket: seen when made and when connected.
-            Op::Egress => return &[Self::Egress, Self::Socket, Self::Connect],
-            Op::Ingress => return &[Self::Ingress, Self::Socket, Self::Connect],
-            Op::Dns => return &[Self::Dns, Self::Socket, Self::Connect],
-            Op::Call(call) => call,
-        };
-        match call {
-            Sysno::connect => &[Self::Connect],
-            #[cfg(target_arch = "x86_64")]
-            Sysno::open | Sysno::creat => &[Self::FileOpen],
-            Sysno::openat | Sysno::openat2 => &[Self::FileOpen],
-            Sysno::read
-            | Sysno::pread64
-            | Sysno::readv
-            | Sysno::preadv
-            | Sysno::preadv2
-            | Sysno::write
-            | Sysno::pwrite64
-            | Sysno::writev
-            | Sysno::pwritev
-            | Sysno::pwritev2 => &[Self::FilePermission],
-            _ => &[],
+            Op::Egress => &[Self::Egress, Self::Socket, Self::Connect],
+            Op::Ingress => &[Self::Ingress, Self::Socket, Self::Connect],
+            Op::Dns => &[Self::Dns, Self::Socket, Self::Connect],
+            Op::Call(Sysno::connect) => &[Self::Connect],
+            Op::Call(call) => lsm::hooks(call.name()),
         }
     }
+}
+
+fn name_of_place<S: Serializer>(place: &Place, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(place.name())
+}
+
+fn name_of_begin<S: Serializer>(begin: &Begin, serializer: S) -> Result<S::Ok, S::Error> {
+    let [(program, _), ..] = begin.programs() else {
+        return serializer.serialize_none();
+    };
+    serializer.serialize_str(program)
 }
 
 /// What holds for all faults of a plan.

@@ -41,10 +41,21 @@ impl Service {
             .collect()
     }
 
+    /// Hooks to try for every fault of the registry: of a row those of its first operation, which stand for their like.
+    pub fn hooks_of_all() -> BTreeSet<Hook> {
+        let first = FAULTS.iter().filter_map(|row| row.ops.first());
+        first
+            .flat_map(|&op| Hook::of(op))
+            .copied()
+            .chain(Hook::SINGLE)
+            .collect()
+    }
+
     /// What can be done about every fault of the registry.
     pub fn of_all(findings: &Findings) -> Vec<Self> {
         let rows = FAULTS.iter().map(|row| {
-            let hooks: Vec<_> = row.ops.iter().map(|&op| Hook::of(op)).collect();
+            // The first stands for its like.
+            let hooks: Vec<_> = row.ops.iter().take(1).map(|&op| Hook::of(op)).collect();
             let stem = row.stem.to_owned();
             match row.family {
                 Some(_) => Self::by_bpf(findings, stem, row.ops, &hooks),
@@ -186,7 +197,7 @@ fn backend(report: &HookReport) -> String {
         Hook::EgressNetem | Hook::IngressNetem => {
             format!("{} by mirred and ifb", report.places.join(", "))
         }
-        Hook::FileOpen | Hook::FilePermission => {
+        Hook::Lsm(_) => {
             format!("BPF {}", report.places.join(", "))
         }
         _ => report.places.join(", "),

@@ -261,9 +261,12 @@ fn udp() -> Outcome {
     let report = stop(murphy)?;
     ensure!(count(&report, 0, "injected") > 0, "{report}");
     sees(output(&target), "ok")?;
+    // Before 6.6 clsact comes and goes, for which the kernel stops the interface a moment each (docs/faults/egress.md).
+    let moments = if Need::Tcx.check().is_ok() { 0 } else { 2 };
+    let lost = seen(&neighbour.stdout()?, "lost");
     ensure!(
-        seen(&neighbour.stdout()?, "lost") == 0,
-        "a neighbour was hit"
+        lost <= moments,
+        "a neighbour was hit {lost} times: {report}"
     );
     Ok(())
 }

@@ -108,6 +108,8 @@ pub struct Kernel {
     missing: Vec<&'static str>,
     /// Hooks whose programs are loaded.
     hooks: BTreeSet<Hook>,
+    /// The programs were told where the kernel keeps what tells tasks apart; it cannot be told to them later.
+    tells_tasks: bool,
     /// Holds the pins of the shared maps.
     bpffs: Bpffs,
 }
@@ -146,6 +148,7 @@ impl Kernel {
             folders: Folders::default(),
             btf: None,
             missing: offsets.missing,
+            tells_tasks: tells_tasks(plan),
             hooks: BTreeSet::new(),
             bpffs,
         })
@@ -283,6 +286,11 @@ impl Kernel {
         Ok(self.maps.counters(slot)?)
     }
 
+    /// Whether another plan finds its targets with the programs that are loaded.
+    pub(crate) fn can_tell(&self, plan: &Plan) -> bool {
+        self.tells_tasks || !tells_tasks(plan)
+    }
+
     /// Loads what another plan needs beside what is loaded; gives its hooks, which are to be attached.
     pub fn extend(&mut self, plan: &Plan, listen: Listen) -> Result<Vec<Hook>, KernelError> {
         let hooks: Vec<_> = plan.hooks.difference(&self.hooks).copied().collect();
@@ -362,6 +370,11 @@ impl Kernel {
     }
 }
 
+/// Whether a plan chooses among running tasks.
+fn tells_tasks(plan: &Plan) -> bool {
+    plan.masks.dimensions & dims::TARGETS != 0
+}
+
 /// Offsets of structure members, as far as the plan's objects ask for them, and what else the kernel's BTF is asked.
 #[derive(Default)]
 struct Offsets {
@@ -373,7 +386,7 @@ impl Offsets {
     fn needed(plan: &Plan) -> Result<Self, KernelError> {
         let lsm = plan.families().contains(&Family::Lsm);
         let follow = plan.hooks.contains(&Hook::Follow);
-        let running = plan.masks.dimensions & dims::TARGETS != 0;
+        let running = tells_tasks(plan);
         if !lsm && !follow && !running {
             return Ok(Self::default());
         }

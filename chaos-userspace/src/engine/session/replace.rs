@@ -31,6 +31,12 @@ impl Session {
                 source: std::io::ErrorKind::InvalidInput.into(),
             });
         }
+        if !self.kernel()?.can_tell(&plan) {
+            return Err(EngineError::Io {
+                doing: "putting other rules in force: they choose among processes, as the first ones did not",
+                source: std::io::ErrorKind::InvalidInput.into(),
+            });
+        }
         let fresh = plan.succeed(&self.plan, elapsed)?;
         let detour = |rule: &&Planned| matches!(rule.fault.effect, Effect::Netem(_));
         let is_new = |rule: &&Planned| fresh.contains(&rule.wire.slot);

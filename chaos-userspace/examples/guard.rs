@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 
 use murphy::Injection;
 
-fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let server = TcpListener::bind("127.0.0.1:0")?;
     let address = server.local_addr()?;
     TcpStream::connect(address)?;

@@ -46,6 +46,8 @@ const TABLE: [(&str, &[Need]); 5] = [
             Need::Tracefs,
             Need::Netem,
             Need::Fuse,
+            Need::Postgres,
+            Need::Newest,
         ],
     ),
     // 5.10: best effort, but these it has.
@@ -67,6 +69,9 @@ const TABLE: [(&str, &[Need]); 5] = [
         ],
     ),
 ];
+
+/// The environment with the newest kernel that has all.
+pub const NEWEST: &str = "sid";
 
 /// Where we run: `host`, or the name of the kernel that `cargo xtask vm` booted.
 pub fn environment() -> String {

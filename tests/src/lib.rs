@@ -30,6 +30,8 @@ pub mod http;
 pub mod leftovers;
 mod need;
 pub mod net;
+pub mod nginx;
+pub mod postgres;
 mod process;
 pub mod redis;
 pub mod report;

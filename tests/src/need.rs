@@ -31,6 +31,10 @@ pub enum Need {
     ChaosToolkit,
     /// Prometheus and promtool. Guests have them not: they are as large as all the rest.
     Prometheus,
+    /// `postgres`, the server, where Debian puts it. Guests have it; a host may.
+    Postgres,
+    /// The newest kernel that tests run on: for what takes long and is the same on all.
+    Newest,
     /// A program on PATH.
     Tool(&'static str),
 }
@@ -105,6 +109,14 @@ impl Need {
                 Self::Tool("prometheus").check()?;
                 Self::Tool("promtool").check()
             }
+            Self::Postgres => has(
+                crate::postgres::programs().is_some(),
+                "PostgreSQL is not installed",
+            ),
+            Self::Newest => has(
+                crate::expect::environment() == crate::expect::NEWEST,
+                "it takes long, and one kernel is enough",
+            ),
             Self::Tool(name) => {
                 let path = std::env::var_os("PATH").unwrap_or_default();
                 let found = std::env::split_paths(&path)

@@ -1,231 +1,64 @@
-//! Experiments of the library, against a real Redis: what each injects, what its probe says, that its rollback ends it.
-//!
-//! The commands are those of the files; who runs them in the end is the business of `murphy experiment` and `chaos`.
+//! Experiments of the library, played by murphy's own runner against real services: what each injects, what its probe
+//! says, that its rollback ends it.
 
-use std::time::Duration;
+#[path = "library/dns.rs"]
+mod dns;
+#[path = "library/nginx.rs"]
+mod nginx;
+#[path = "library/postgres.rs"]
+mod postgres;
+#[path = "library/redis.rs"]
+mod redis;
+#[path = "library/scene.rs"]
+mod scene;
+#[path = "library/storage.rs"]
+mod storage;
 
-use anyhow::{Context as _, ensure};
-use serde_json::Value;
-use tests::redis::Redis;
-use tests::{Finished, Outcome, case, murphy, needs, program};
+use tests::{Case, Need, Outcome, case, needs};
 
 fn main() -> std::process::ExitCode {
+    let redis = |name: &str, more: &[Need], test: fn() -> Outcome| {
+        let mut needs = needs![Root, Cgroup2, Bpf, Atomics, Tool("redis-server")];
+        needs.extend(more);
+        case(format!("redis/{name}"), needs, test)
+    };
     tests::run([
-        case(
-            "redis/connection-refused",
-            needs![Root, Cgroup2, Bpf, Atomics, Tool("redis-server")],
-            refused,
+        redis("connection-refused", &[], redis::refused),
+        redis("partition", &[], redis::partition),
+        redis("connection-timeout", &[], redis::timeout),
+        redis("packet-loss", &[], redis::loss),
+        redis("latency-500ms", &[Need::Netem], redis::latency),
+        redis("bandwidth-100kb", &[Need::Netem], redis::bandwidth),
+        once("postgres/connection-failure", &POSTGRES, postgres::refused),
+        once("postgres/partition", &POSTGRES, postgres::partition),
+        once("postgres/pool-exhaustion", &POSTGRES, postgres::pool),
+        once("postgres/slow-query", &POSTGRES, postgres::slow_query),
+        once(
+            "storage/disk-full under PostgreSQL",
+            &POSTGRES,
+            postgres::disk,
         ),
-        case(
-            "redis/partition",
-            needs![Root, Cgroup2, Bpf, Atomics, Tool("redis-server")],
-            partition,
-        ),
-        case(
-            "redis/connection-timeout",
-            needs![Root, Cgroup2, Bpf, Atomics, Tool("redis-server")],
-            timeout,
-        ),
-        case(
-            "redis/packet-loss",
-            needs![Root, Cgroup2, Bpf, Atomics, Tool("redis-server")],
-            loss,
-        ),
-        case(
-            "redis/latency-500ms",
-            needs![Root, Cgroup2, Bpf, Atomics, Netem, Tool("redis-server")],
-            latency,
-        ),
-        case(
-            "redis/bandwidth-100kb",
-            needs![Root, Cgroup2, Bpf, Atomics, Netem, Tool("redis-server")],
-            bandwidth,
+        once("network/latency-500ms", &NGINX, nginx::latency),
+        once("network/bandwidth-100kb", &NGINX, nginx::bandwidth),
+        once("network/packet-loss-20", &NGINX, nginx::lossy),
+        once("network/reset, service/unavailable", &NGINX, nginx::gone),
+        once("storage/disk-full", &[Need::Tool("sqlite3")], storage::full),
+        once("storage/permission-denied", &[], storage::denied),
+        once("storage/io-error", &[], storage::broken),
+        once(
+            "dns/nxdomain",
+            &[Need::Tool("dnsmasq"), Need::Tool("dig")],
+            dns::nxdomain,
         ),
     ])
 }
 
-/// The files themselves are in the test, so that it runs where the tree is not.
-macro_rules! experiment {
-    ($path:literal) => {
-        serde_json::from_str::<Value>(include_str!(concat!("../../experiments/", $path, ".json")))
-    };
-}
+const POSTGRES: [Need; 1] = [Need::Postgres];
+const NGINX: [Need; 2] = [Need::Tool("nginx"), Need::Tool("curl")];
 
-/// A Redis with an experiment, whose target is a client that bears a name of its own.
-struct Scene {
-    redis: Redis,
-    file: Value,
-    _folder: tempfile::TempDir,
-    client: String,
-}
-
-impl Scene {
-    fn new(file: Value) -> anyhow::Result<Self> {
-        let redis = Redis::start([])?;
-        // A copy under another name is the target, so that redis-cli itself is the neighbour.
-        let folder = tempfile::tempdir()?;
-        let client = folder.path().join("murphy-app");
-        let original = ["/usr/bin/redis-cli", "/usr/local/bin/redis-cli"];
-        let original = original
-            .iter()
-            .find(|path| std::path::Path::new(path).exists());
-        std::fs::copy(original.context("no redis-cli")?, &client)?;
-        let client = client.to_str().context("a strange folder")?.to_owned();
-        Ok(Self {
-            redis,
-            file,
-            _folder: folder,
-            client,
-        })
-    }
-
-    fn words(&self, activity: &Value) -> anyhow::Result<Vec<String>> {
-        let words = activity["provider"]["arguments"]
-            .as_array()
-            .context("no arguments")?;
-        let mut said = Vec::new();
-        for word in words {
-            let mut word = word.as_str().context("not a word")?.to_owned();
-            for (name, value) in self.file["configuration"]
-                .as_object()
-                .context("no configuration")?
-            {
-                let value = match name.as_str() {
-                    "target" => format!("--exe={}", self.client),
-                    "redis_port" => self.redis.port().to_string(),
-                    _ => value["default"].as_str().unwrap_or_default().to_owned(),
-                };
-                word = word.replace(&format!("${{{name}}}"), &value);
-            }
-            said.push(word);
-        }
-        Ok(said)
-    }
-
-    fn app(&self, words: &[&str]) -> anyhow::Result<Finished> {
-        let port = self.redis.port().to_string();
-        // redis-cli waits for ever.
-        program("timeout")
-            .args(["5", &self.client, "-h", "127.0.0.1", "-p", &port])
-            .args(words)
-            .run()
-    }
-
-    /// Works, fails as `check` expects while the neighbour works, was counted, works again.
-    fn play(self, check: impl FnOnce(&Self) -> Outcome) -> Outcome {
-        let pong = |done: &Finished| done.stdout.trim() == "PONG";
-        let before = self.app(&["ping"])?;
-        ensure!(pong(&before), "before: {before}");
-        let injected = murphy(self.words(&self.file["method"][0])?).run()?;
-        ensure!(injected.code == Some(0), "{injected}");
-        let result = check(&self);
-        let neighbour = self.redis.cli(["ping"])?;
-        let active = murphy(self.words(&self.file["method"][1])?).run()?;
-        // Whatever came of it, it is ended.
-        let stopped = murphy(self.words(&self.file["rollbacks"][0])?).run()?;
-        result?;
-        ensure!(active.code == Some(0), "not active: {active}");
-        ensure!(pong(&neighbour), "the neighbour: {neighbour}");
-        ensure!(stopped.code == Some(0), "{stopped}");
-        ensure!(
-            counted(&stopped.stdout) > 0,
-            "nothing was counted: {stopped}"
-        );
-        let after = self.app(&["ping"])?;
-        ensure!(pong(&after), "after: {after}");
-        Ok(())
-    }
-}
-
-/// What `stop --json` says was injected, of all faults.
-fn counted(text: &str) -> u64 {
-    fn sum(value: &Value) -> u64 {
-        match value {
-            Value::Object(map) => match map.get("injected").and_then(Value::as_u64) {
-                Some(injected) => injected,
-                None => map.values().map(sum).sum(),
-            },
-            Value::Array(items) => items.iter().map(sum).sum(),
-            _ => 0,
-        }
-    }
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .map(|value: Value| sum(&value))
-        .sum()
-}
-
-fn refused() -> Outcome {
-    Scene::new(experiment!("redis/connection-refused")?)?.play(|scene| {
-        let done = scene.app(&["ping"])?;
-        ensure!(
-            done.stderr.contains("refused") || done.stdout.contains("refused"),
-            "{done}"
-        );
-        Ok(())
-    })
-}
-
-/// timeout(1) ends what would wait for ever, with 124.
-fn silent(file: Value) -> Outcome {
-    Scene::new(file)?.play(|scene| {
-        let done = scene.app(&["ping"])?;
-        ensure!(
-            done.code == Some(124) && !done.stdout.contains("PONG"),
-            "{done}"
-        );
-        Ok(())
-    })
-}
-
-fn partition() -> Outcome {
-    silent(experiment!("redis/partition")?)
-}
-
-fn timeout() -> Outcome {
-    silent(experiment!("redis/connection-timeout")?)
-}
-
-/// TCP sends again what is lost: all is answered, and something was lost.
-fn loss() -> Outcome {
-    Scene::new(experiment!("redis/packet-loss")?)?.play(|scene| {
-        let port = scene.redis.port().to_string();
-        let done = program(&scene.client)
-            .args(["-h", "127.0.0.1", "-p", &port, "-r", "40", "ping"])
-            .run()?;
-        ensure!(
-            done.stdout.lines().filter(|line| *line == "PONG").count() == 40,
-            "{done}"
-        );
-        Ok(())
-    })
-}
-
-fn latency() -> Outcome {
-    Scene::new(experiment!("redis/latency-500ms")?)?.play(|scene| {
-        let done = scene.app(&["ping"])?;
-        // The handshake's packet and the request's, each 400 ms at least.
-        ensure!(
-            done.stdout.trim() == "PONG" && done.took > Duration::from_millis(800),
-            "{done}"
-        );
-        Ok(())
-    })
-}
-
-fn bandwidth() -> Outcome {
-    Scene::new(experiment!("redis/bandwidth-100kb")?)?.play(|scene| {
-        // 200 kB at 100 kB/s, less what the queue lets pass at first.
-        scene.redis.cli(["setrange", "big", "200000", "x"])?;
-        let port = scene.redis.port().to_string();
-        let done = program(&scene.client)
-            .args(["-h", "127.0.0.1", "-p", &port, "get", "big"])
-            .run()?;
-        ensure!(
-            done.stdout.len() > 200_000 && done.took > Duration::from_secs(1),
-            "took {:?}",
-            done.took
-        );
-        Ok(())
-    })
+/// Services take long to start under emulation, and each hook has its own test on each kernel: one kernel is enough.
+fn once(name: &str, more: &[Need], test: fn() -> Outcome) -> Case {
+    let mut needs = needs![Newest, Root, Cgroup2, Bpf, Atomics, BpfLsm, Netem];
+    needs.extend(more);
+    case(name, needs, test)
 }

@@ -29,7 +29,7 @@ impl Hit {
         let text =
             std::fs::read_to_string(&output).with_context(|| format!("no report of {finished}"))?;
         Ok(Self {
-            report: serde_json::from_str(&text).with_context(|| text.clone())?,
+            report: serde_json::from_str(&text).with_context(|| format!("{text}\n{finished}"))?,
             victim: finished,
         })
     }

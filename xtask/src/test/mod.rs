@@ -7,9 +7,9 @@ mod table;
 mod unit;
 
 use std::{
+    cmp::Reverse,
     fs,
     num::NonZero,
-    panic::resume_unwind,
     path::PathBuf,
     sync::{
         Mutex, PoisonError,
@@ -124,18 +124,15 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
     } else {
         kernels::SUITES.iter().map(|s| s.name.to_owned()).collect()
     };
-    thread::scope(|scope| {
-        // Tests here wait more than they work: the machines do not disturb them.
-        let here = (!named).then(|| scope.spawn(|| suite.on_host()));
-        let elsewhere = side_by_side(&cache, &suite, &names, named);
-        let host = here.map(|h| h.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        records.extend(host.transpose()?.unwrap_or_default());
-        for (name, heading, told) in elsewhere {
-            columns.push((name, heading));
-            records.extend(told?);
-        }
-        Ok(())
-    })
+    // Not beside the machines: some of its tests measure.
+    if !named {
+        records.extend(suite.on_host()?);
+    }
+    for (name, heading, told) in side_by_side(&cache, &suite, &names, named) {
+        columns.push((name, heading));
+        records.extend(told?);
+    }
+    Ok(())
 }
 
 /// An environment, the heading of its column, and what was seen in it.
@@ -144,12 +141,15 @@ type Told = (String, String, Result<Vec<Record>>);
 /// The kernels, as many at once as keep a core each busy: an emulated machine hardly uses a second one.
 fn side_by_side(cache: &Cache, suite: &Suite, names: &[String], named: bool) -> Vec<Told> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    // The longest first.
+    let mut queue: Vec<_> = names.iter().collect();
+    queue.sort_by_key(|name| Reverse(suite.tests_in(name).len()));
     let next = AtomicUsize::new(0);
     let told = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..cores.min(names.len()) {
             scope.spawn(|| {
-                while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(name) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if sh::interrupted() {
                         break;
                     }

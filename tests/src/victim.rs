@@ -4,6 +4,7 @@
 //! line each: what the victim saw, to be held against what the kernel counted.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream, UdpSocket},
@@ -25,6 +26,7 @@ use crate::{Program, program};
 /// - `open PATH N`: opens for reading
 /// - `write PATH N`, `read PATH N`: one byte at a time, on one descriptor
 /// - `both PATH N`: a write to a file, then one to a pipe
+/// - `tally:STEP …`: the same, but how often each outcome was seen is printed at the end, a line each: `ok 99`
 /// - `calls:NAME,… FOLDER N`: system calls by name ([`crate::calls`]), `done` after each round
 pub fn victim<'a>(steps: impl IntoIterator<Item = &'a str>) -> Program {
     program(self_path()).args(words(steps))
@@ -71,6 +73,9 @@ fn steps(args: &[String]) -> Result<()> {
     if let Some(names) = step.strip_prefix("calls:") {
         return make_calls(names, what, count, pause);
     }
+    if let Some(step) = step.strip_prefix("tally:") {
+        return tally(step_by_name(step, what)?, count);
+    }
     let mut work = step_by_name(step, what)?;
     for _ in 0..count {
         let line = match work() {
@@ -93,6 +98,22 @@ fn make_calls(names: &str, folder: &str, rounds: u32, wait: Duration) -> Result<
         }
         say("done")?;
         thread::sleep(wait);
+    }
+    Ok(())
+}
+
+fn tally(mut work: Step, count: u32) -> Result<()> {
+    let mut seen = BTreeMap::<String, u64>::new();
+    let mut succeeded = 0_u64;
+    for _ in 0..count {
+        match work() {
+            Ok(()) => succeeded += 1,
+            Err(error) => *seen.entry(name(&error)).or_default() += 1,
+        }
+    }
+    seen.insert("ok".to_owned(), succeeded);
+    for (outcome, times) in seen {
+        say(&format!("{outcome} {times}"))?;
     }
     Ok(())
 }

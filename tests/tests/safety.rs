@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
+    net::UdpSocket,
     os::unix::fs::PermissionsExt as _,
     process::ExitCode,
     thread,
@@ -15,8 +16,8 @@ use anyhow::{Context as _, Result, ensure};
 use murphy::{engine::boot_ns, kernel::programs_of_murphy};
 use serde_json::Value;
 use tests::{
-    ChildGuard, Outcome, Program, case, murphy, murphy_path, needs, net::Echo, note, program,
-    victim, wait_until,
+    ChildGuard, Hit, Outcome, Program, case, expect::environment, murphy, murphy_path, needs,
+    net::Echo, note, program, victim, wait_until,
 };
 
 /// Kernel and emulator together are slow at times.
@@ -52,7 +53,55 @@ fn main() -> ExitCode {
             net(),
             id_lost,
         ),
+        case("many datagrams, counted by both sides", net(), || {
+            let server = UdpSocket::bind("127.0.0.1:0")?;
+            let to = server.local_addr()?.to_string();
+            // An emulated machine takes some 30 µs for each.
+            let many = if environment() == "host" {
+                1_000_000
+            } else {
+                100_000
+            };
+            agree(
+                "egress:loss=100%:proto=udp:p=10%",
+                &["tally:udp", &to],
+                many,
+                "ok",
+            )
+        }),
+        case(
+            "a million writes, counted by both sides",
+            needs![Root, Cgroup2, Atomics, BpfLsm],
+            || {
+                let write = ["tally:write", "/dev/null"];
+                agree("write:error=EIO:on=chr:p=10%", &write, 1_000_000, "EIO")
+            },
+        ),
     ])
+}
+
+/// The kernel counts each operation once and misses none; what the victim saw of them is what was injected. True loss it does not see.
+fn agree(fault: &str, step: &[&str], operations: u64, sees: &str) -> Outcome {
+    let many = operations.to_string();
+    let steps: Vec<_> = step.iter().copied().chain([&*many]).collect();
+    let hit = Hit::run(&["-e", fault], &steps)?;
+    let saw = |word: &str| -> u64 {
+        let lines = hit.victim.stdout.lines();
+        lines
+            .filter_map(|line| line.strip_prefix(word)?.trim().parse::<u64>().ok())
+            .sum()
+    };
+    let [matched, injected, spared, failed] =
+        ["matched", "injected", "probability", "failed"].map(|counter| hit.count(0, counter));
+    ensure!(matched == operations && failed == 0, "{}", hit.report);
+    ensure!(injected + spared == matched, "{}", hit.report);
+    let expected = if sees == "ok" { operations } else { injected };
+    ensure!(saw(sees) == expected, "{}", hit.victim);
+    note(&format!(
+        "{fault}: of {matched} operations {injected} injected, {spared} let through; the victim saw {sees} {}",
+        saw(sees)
+    ));
+    Ok(())
 }
 
 /// How many rounds of signals: 20 unless the runner says otherwise.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::LazyLock;
 
 use chaos_common::decide::MAX_TIMES;
 use proptest::collection::{btree_set, vec};
@@ -374,6 +375,13 @@ fn ask(text: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// docs/fault.schema.json.
+static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+    let schema = include_str!("../../../../../docs/fault.schema.json");
+    let schema = serde_json::from_str(schema).expect("the schema is JSON");
+    jsonschema::validator_for(&schema).expect("the schema is one")
+});
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -388,6 +396,25 @@ proptest! {
     fn a_fault_survives_json(fault in fault()) {
         let json = serde_json::to_string(&fault).expect("a fault is plain data");
         prop_assert_eq!(serde_json::from_str::<Fault>(&json).expect(&json), fault);
+    }
+
+    #[test]
+    fn a_fault_is_as_the_schema_says(fault in fault()) {
+        let json = serde_json::to_value(&fault).expect("a fault is plain data");
+        let wrong: Vec<_> = SCHEMA.iter_errors(&json).map(|error| error.to_string()).collect();
+        prop_assert!(wrong.is_empty(), "{json}: {wrong:?}");
+    }
+
+    /// The schema allows no word that is not read.
+    #[test]
+    fn what_the_schema_does_not_know_is_refused_by_both(fault in fault(), at in 0..4_usize) {
+        let mut json = serde_json::to_value(&fault).expect("a fault is plain data");
+        let place = ["", "/filter", "/trigger", "/effect"][at];
+        if let Some(object) = json.pointer_mut(place).and_then(serde_json::Value::as_object_mut) {
+            object.insert("colour".to_owned(), 1.into());
+            prop_assert!(!SCHEMA.is_valid(&json), "{json}");
+            prop_assert!(serde_json::from_value::<Fault>(json).is_err());
+        }
     }
 
     #[test]

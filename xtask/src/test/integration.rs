@@ -27,13 +27,17 @@ use crate::{
 };
 
 /// One test file may take so long, on the host or under emulation.
-const PER_FILE: Duration = Duration::from_secs(300);
+const PER_FILE: Duration = Duration::from_secs(600);
+/// And a kernel altogether, after its boot.
+const PER_KERNEL: Duration = Duration::from_secs(2400);
+/// Rounds of what is repeated in a kernel; the host has the tests' own number.
+const ROUNDS_IN_KERNEL: &str = "10";
 
 /// Where a whole run has files that need not be in every kernel; the host has them all. An emulated kernel takes its time.
 ///
-/// What murphy makes of its own side (formats, the command line, a daemon's API, what a runner makes of outcomes) is
-/// the same on every kernel: the newest has it. How murphy is attached, and what is left of it, differs between a kernel
-/// with links for everything and one without: the oldest and the newest have that.
+/// What murphy makes of its own side (formats, the command line, targets, a daemon's API, what a runner makes of outcomes)
+/// is the same on every kernel: the newest has it. How murphy is attached, and what is left of it, differs between a kernel
+/// with links for everything and those without: the oldest and the newest have that.
 const SCOPE: [(&[&str], &[&str]); 2] = [
     (
         &["sid"],
@@ -45,26 +49,24 @@ const SCOPE: [(&[&str], &[&str]); 2] = [
             "harness",
             "library",
             "lifecycle",
+            "own_targets",
             "policy",
             "privileges",
+            "replace",
             "run",
             "serve",
             "suites",
-        ],
-    ),
-    (
-        &["bookworm", "sid"],
-        &[
-            "bounded",
-            "guardian",
-            "inject",
-            "own_targets",
-            "replace",
-            "safety",
             "targets",
         ],
     ),
+    (
+        &["bookworm", "sid", "bullseye"],
+        &["bounded", "doctor", "guardian", "inject", "safety"],
+    ),
 ];
+
+/// Tells tests that repeat something how often.
+const ROUNDS: &str = "MURPHY_SAFETY_ROUNDS";
 
 /// One file of tests.
 #[derive(Clone)]
@@ -234,7 +236,7 @@ impl Suite {
                 + self
                     .limit()
                     .saturating_mul(files)
-                    .min(Duration::from_secs(1200).max(self.limit())),
+                    .min(PER_KERNEL.max(self.limit())),
             boot_timeout: vm::BOOT_TIMEOUT,
             append: String::new(),
         };
@@ -242,7 +244,8 @@ impl Suite {
         payload.push(self.murphy.clone());
         let mut environment = vm::environment(kernel);
         environment.push(("MURPHY_TEST_EVENTS".into(), "/murphy/events".into()));
-        environment.extend(self.rounds());
+        let fewer = (ROUNDS.to_owned(), ROUNDS_IN_KERNEL.to_owned());
+        environment.push(self.rounds().unwrap_or(fewer));
         let job = Job {
             command: self.script(&programs),
             environment,
@@ -284,8 +287,7 @@ impl Suite {
 
     /// What tells tests that repeat something how often.
     fn rounds(&self) -> Option<(String, String)> {
-        self.full
-            .then(|| ("MURPHY_SAFETY_ROUNDS".to_owned(), "200".to_owned()))
+        self.full.then(|| (ROUNDS.to_owned(), "200".to_owned()))
     }
 
     /// How long one test file may take.

@@ -35,22 +35,19 @@ const ROUNDS_IN_KERNEL: &str = "10";
 
 /// Where a whole run has files that need not be in every kernel; the host has them all. An emulated kernel takes its time.
 ///
-/// What murphy makes of its own side (formats, the command line, targets, a daemon's API, what a runner makes of outcomes)
-/// is the same on every kernel: the newest has it. How murphy is attached, and what is left of it, differs between a kernel
+/// Formats and rules are no kernel's business. What murphy makes of its own side (the command line, targets, a daemon's
+/// API, suites) is the same on every kernel: the newest has it. How murphy is attached, and what is left of it, differs between a kernel
 /// with links for everything and those without: the oldest and the newest have that.
-const SCOPE: [(&[&str], &[&str]); 2] = [
+const SCOPE: [(&[&str], &[&str]); 3] = [
+    (&[], &["convert", "experiment", "harness", "policy"]),
     (
         &["sid"],
         &[
-            "convert",
             "events",
-            "experiment",
             "guard",
-            "harness",
             "library",
             "lifecycle",
             "own_targets",
-            "policy",
             "privileges",
             "replace",
             "run",

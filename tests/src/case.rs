@@ -72,7 +72,17 @@ pub fn run(cases: impl IntoIterator<Item = Case>) -> ExitCode {
     if let Some(code) = crate::victim::run_if_asked() {
         return code;
     }
+    hear_signals();
     conclude(Arguments::from_args(), cases, true).exit_code()
+}
+
+/// A shell starts what it runs in the background with signals from the terminal ignored, and a program passes that on to
+/// all it starts: no shell in a test could trap them.
+fn hear_signals() {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+        // SAFETY: there is one thread yet, and the default disposition calls nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// Runs the cases with given arguments, for tests of the harness: no runner of many files hears of them.

@@ -38,7 +38,7 @@ const ROUNDS_IN_KERNEL: &str = "10";
 /// Formats and rules are no kernel's business. What murphy makes of its own side (the command line, targets, a daemon's
 /// API, suites) is the same on every kernel: the newest has it. How murphy is attached, and what is left of it, differs between a kernel
 /// with links for everything and those without: the oldest and the newest have that.
-const SCOPE: [(&[&str], &[&str]); 3] = [
+const SCOPE: [(&[&str], &[&str]); 5] = [
     (&[], &["convert", "experiment", "harness", "policy"]),
     (
         &["sid"],
@@ -46,7 +46,6 @@ const SCOPE: [(&[&str], &[&str]); 3] = [
             "events",
             "guard",
             "library",
-            "lifecycle",
             "own_targets",
             "privileges",
             "replace",
@@ -56,6 +55,10 @@ const SCOPE: [(&[&str], &[&str]); 3] = [
             "targets",
         ],
     ),
+    // Beside the newest, which has the most to do.
+    (&["trixie"], &["lifecycle"]),
+    // By seccomp, which has not changed since.
+    (&["sid", "bullseye"], &["syscall"]),
     (
         &["bookworm", "sid", "bullseye"],
         &["bounded", "doctor", "guardian", "inject", "safety"],

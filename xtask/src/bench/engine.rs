@@ -11,9 +11,6 @@ use super::{
 pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Kernel of the VM where LSM programs are measured, as of `cargo xtask vm`
-    #[arg(long, default_value = "sid", value_name = "KERNEL")]
-    kernel: String,
     /// Only these: packets and sockets are measured here, writes in the VM
     #[arg(
         long,
@@ -31,7 +28,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for group in &args.only {
         let place = match group.as_str() {
             "packets" | "sockets" => Place::Host,
-            "writes" => Place::Vm(args.kernel.clone()),
+            "writes" => Place::Vm(args.common.kernel.clone()),
             _ => bail!("no group {group}: packets, sockets, writes"),
         };
         let mut rows = place.measure(&program, group, args.common.repetitions)?;

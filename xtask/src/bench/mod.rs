@@ -40,6 +40,9 @@ struct Common {
     /// Repetitions of each case, interleaved
     #[arg(long, default_value_t = 7, value_name = "N")]
     repetitions: usize,
+    /// Kernel of the VM, as of `cargo xtask vm`
+    #[arg(long, default_value = "sid", value_name = "KERNEL")]
+    kernel: String,
     /// Write the figures to a file too, a JSON object a line
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

@@ -11,9 +11,6 @@ use super::{
 pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Kernel of the VM, as of `cargo xtask vm`
-    #[arg(long, default_value = "sid", value_name = "KERNEL")]
-    kernel: String,
     /// Only these
     #[arg(
         long,
@@ -27,7 +24,7 @@ pub(crate) struct Args {
 /// Measures each group, each in a boot of its own, and prints all at the end.
 pub(super) fn run(args: &Args) -> Result<()> {
     let program = Program::build("network")?;
-    let place = Place::Vm(args.kernel.clone());
+    let place = Place::Vm(args.common.kernel.clone());
     let mut measured = Vec::new();
     for group in &args.only {
         measured.extend(place.measure(&program, group, args.common.repetitions)?);

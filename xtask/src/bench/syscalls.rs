@@ -11,9 +11,6 @@ use super::{
 pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Kernel of the VM, as of `cargo xtask vm`
-    #[arg(long, default_value = "sid", value_name = "KERNEL")]
-    kernel: String,
     /// Only these
     #[arg(
         long,
@@ -32,7 +29,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let program = Program::build("syscalls")?;
     let mut measured = Vec::new();
     for group in &args.only {
-        for place in [Place::Host, Place::Vm(args.kernel.clone())] {
+        for place in [Place::Host, Place::Vm(args.common.kernel.clone())] {
             if args.host_only && place != Place::Host {
                 continue;
             }

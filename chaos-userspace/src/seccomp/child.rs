@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use libc::{
     SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
@@ -15,7 +16,10 @@ use libc::{
 use super::page::{HOLDER, Page, SUPERVISOR};
 use super::step;
 
-/// Puts this process under the filter.
+/// How long supervisor and holder may take to fetch the listener. They look every half a millisecond.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Puts this process, forked by `parent`, under the filter.
 ///
 /// # Errors
 ///
@@ -23,6 +27,7 @@ use super::step;
 pub(super) fn enter(
     page: &Page,
     program: &[sock_filter],
+    parent: libc::pid_t,
     supervisor: libc::pid_t,
 ) -> io::Result<()> {
     let fail = |step| {
@@ -30,6 +35,13 @@ pub(super) fn enter(
         page.fail(step, error.raw_os_error().unwrap_or(libc::EIO));
         error
     };
+    // Until the two have the listener there is nobody but murphy to end this process: it must not outlive it.
+    // SAFETY: numbers only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    // SAFETY: no argument.
+    if unsafe { libc::getppid() } != parent {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
     // Where Yama guards against it, let the two fetch the listener. Elsewhere this is an error that means nothing.
     // SAFETY: numbers only.
     unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY) };
@@ -48,8 +60,13 @@ pub(super) fn enter(
     }
     page.listener.store(listener + 1, Ordering::Release);
     let both = SUPERVISOR | HOLDER;
-    // Whoever cannot fetch it kills us.
+    let until = Instant::now() + PATIENCE;
+    // Whoever cannot fetch it kills us; whoever is dead does not.
     while page.taken.load(Ordering::Acquire) & both != both {
+        if Instant::now() > until {
+            page.fail(step::FETCH, libc::ETIMEDOUT);
+            return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+        }
         let moment = libc::timespec {
             tv_sec: 0,
             tv_nsec: 200_000,
@@ -57,9 +74,12 @@ pub(super) fn enter(
         // SAFETY: reads a `timespec`; nothing is written.
         unsafe { libc::nanosleep(&raw const moment, std::ptr::null_mut()) };
     }
-    // From here on the supervisor alone may look into us.
+    // From here on the supervisor alone may look into us, and what we become need not end with murphy.
     // SAFETY: numbers only.
-    unsafe { libc::prctl(libc::PR_SET_PTRACER, supervisor) };
+    unsafe {
+        libc::prctl(libc::PR_SET_PTRACER, supervisor);
+        libc::prctl(libc::PR_SET_PDEATHSIG, 0);
+    }
     Ok(())
 }
 

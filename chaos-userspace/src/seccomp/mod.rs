@@ -136,6 +136,8 @@ pub struct Supervision {
 pub struct Entrance {
     page: Arc<Shared>,
     program: Arc<[libc::sock_filter]>,
+    /// Murphy's process.
+    parent: libc::pid_t,
     supervisor: libc::pid_t,
 }
 
@@ -147,7 +149,7 @@ impl Entrance {
     ///
     /// It could not; [`Supervision::failure`] says why.
     pub fn enter(&self) -> io::Result<()> {
-        child::enter(&self.page, &self.program, self.supervisor)
+        child::enter(&self.page, &self.program, self.parent, self.supervisor)
     }
 }
 
@@ -223,6 +225,7 @@ impl Supervision {
         Entrance {
             page: Arc::clone(&self.page),
             program: Arc::clone(&self.program),
+            parent: getpid().as_raw_nonzero().get(),
             supervisor: self.supervisor.pid.as_raw_nonzero().get(),
         }
     }

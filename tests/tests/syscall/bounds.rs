@@ -150,7 +150,7 @@ pub(super) fn abandoned() -> Outcome {
 
 /// The harness looks for what is left.
 pub(super) fn any_moment() -> Outcome {
-    for round in 0..10 {
+    for round in 0..40 {
         let murphy = murphy([
             "run",
             "-q",
@@ -160,7 +160,7 @@ pub(super) fn any_moment() -> Outcome {
         ])
         .args(sh("for i in 1 2 3; do echo $i; sleep 0.01; done"))
         .spawn()?;
-        thread::sleep(Duration::from_millis(round * 6));
+        thread::sleep(Duration::from_millis(round * 3 / 2));
         // It may be done already.
         let _ = murphy.signal(libc::SIGKILL);
     }

@@ -57,6 +57,9 @@ impl Record {
     }
 }
 
+/// How much of a failure's text is shown when it happens.
+const SHOWN_AT_ONCE: usize = 600;
+
 /// Follows the events of one environment (see the harness, `tests/src/case.rs`).
 #[derive(Debug)]
 pub(crate) struct Collector {
@@ -103,6 +106,15 @@ impl Collector {
         let text = event["text"].as_str().unwrap_or_default();
         let mut record = Record::new(&self.environment, test, outcome, text);
         record.seconds = event["seconds"].as_f64().unwrap_or_default();
+        if outcome == Outcome::Failed {
+            // The table with all that is said of it comes at the end, where a log may be cut.
+            let text: String = text.chars().take(SHOWN_AT_ONCE).collect();
+            let (environment, test) = (&self.environment, &record.test);
+            eprintln!(
+                "   FAILED   {environment} {test}: {}",
+                text.replace('\n', " | ")
+            );
+        }
         self.records.push(record);
     }
 

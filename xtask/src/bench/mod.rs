@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures, each printed by the command that measures it.
 
 mod engine;
+mod lifecycle;
 mod network;
 mod place;
 mod rows;
@@ -32,6 +33,8 @@ enum What {
     Network(network::Args),
     /// What a fault on a system call costs, beside strace's
     Syscalls(syscalls::Args),
+    /// How long faults take to come, change and go, what waiting costs, and many at once
+    Lifecycle(lifecycle::Args),
 }
 
 /// What every measurement can be told.
@@ -55,5 +58,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Engine(args) => engine::run(args),
         What::Network(args) => network::run(args),
         What::Syscalls(args) => syscalls::run(args),
+        What::Lifecycle(args) => lifecycle::run(args),
     }
 }

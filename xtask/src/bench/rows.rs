@@ -83,11 +83,14 @@ pub(super) fn print(place: &str, rows: &[Row]) {
             kind = own;
             first = mean;
         }
+        let ratio = match first {
+            0.0 => "-".to_owned(),
+            first => format!("{:.3}", mean / first),
+        };
         println!(
-            "{:<44} {:>9.1} {mean:>9.1} {half:>9.1} {:>9.3}",
+            "{:<44} {:>9.1} {mean:>9.1} {half:>9.1} {ratio:>9}",
             row.case,
             row.median(),
-            mean / first
         );
     }
 }

@@ -3,9 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
-
 use super::failure::Failure;
+use super::lease::Keepalive;
 use crate::engine::{EngineError, Report, Session};
 use crate::state::{Asked, Reply, Request, Server, Stopped, halt};
 
@@ -14,9 +13,7 @@ pub(super) struct Control {
     id: String,
     server: Option<Server>,
     limit: Option<Duration>,
-    keepalive: Option<Duration>,
-    /// When it ends unless it is renewed.
-    lapses: Instant,
+    keepalive: Keepalive,
 }
 
 /// An injection is to end, and somebody may wait for it.
@@ -61,8 +58,7 @@ impl Control {
             id: String::new(),
             server: None,
             limit,
-            keepalive,
-            lapses: Instant::now() + keepalive.unwrap_or_default(),
+            keepalive: Keepalive::new(keepalive),
         };
         if let Some(entry) = session.entry() {
             let record = entry.record();
@@ -96,7 +92,7 @@ impl Control {
         };
         tokio::select! {
             asked = requests => Some(asked),
-            () = sleep_until(self.lapses), if self.keepalive.is_some() => None,
+            () = self.keepalive.lapsed() => None,
         }
     }
 
@@ -112,16 +108,13 @@ impl Control {
         let reply = match &asked.request {
             Request::Status {} => match session.live(self.limit) {
                 Ok(mut live) => {
-                    live.keepalive_left_s = self.keepalive.map(|_| self.left().as_secs_f64());
+                    live.keepalive_left_s = self.keepalive.left().map(|left| left.as_secs_f64());
                     Reply::Status(Box::new(live))
                 }
                 Err(error) => Reply::Error(error.to_string()),
             },
-            Request::Renew {} => match self.keepalive {
-                Some(length) => {
-                    self.lapses = Instant::now() + length;
-                    Reply::Renewed(length.as_secs_f64())
-                }
+            Request::Renew {} => match self.keepalive.renew() {
+                Some(length) => Reply::Renewed(length.as_secs_f64()),
                 None => Reply::Error("it was started without --keepalive".to_owned()),
             },
             Request::Stop { reason } => {
@@ -137,10 +130,6 @@ impl Control {
         };
         asked.answer(&reply).await;
         None
-    }
-
-    fn left(&self) -> Duration {
-        self.lapses.saturating_duration_since(Instant::now())
     }
 
     /// Whether somebody has called `murphy panic`: looked for whenever the lease is renewed.

@@ -1,12 +1,13 @@
 //! `murphy inject`: faults for processes that already run.
 
 use nix::sys::signal::Signal;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 
 use super::args::InjectArgs;
 use super::control::{Control, Stop, print, print_json};
 use super::detach::{Armed, Injector, Role, detach};
 use super::failure::Failure;
+use super::lease::renewals;
 use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
 use super::permit::{self, Permit};
@@ -165,8 +166,7 @@ async fn watch(
     args: &InjectArgs,
 ) -> Result<Stop, Failure> {
     let signals = Signals::catch().map_err(Failure::io("catching signals"))?;
-    let mut renewal = interval(session.renew_every());
-    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renewal = renewals(session.lease());
     let over = sleep(args.limit);
     tokio::pin!(over);
     loop {

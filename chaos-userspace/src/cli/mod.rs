@@ -10,6 +10,7 @@ mod experiment;
 mod failure;
 mod halt;
 mod inject;
+mod lease;
 mod lifecycle;
 mod listen;
 mod output;

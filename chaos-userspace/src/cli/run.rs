@@ -4,14 +4,11 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Child;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::time::{MissedTickBehavior, interval};
-
 use super::args::{Orphans, RunArgs};
 use super::child::{self, Identity};
 use super::control::{Control, Stop};
 use super::failure::Failure;
+use super::lease::renewals;
 use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
 use super::permit::{self, Permit};
@@ -25,6 +22,8 @@ use crate::plan::{Options, Plan, Target};
 use crate::policy::Command;
 use crate::seccomp::Health;
 use crate::state::{About, Claim};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Runs the command; gives the status to exit with.
 pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
@@ -233,8 +232,7 @@ async fn watch(
     args: &RunArgs,
 ) -> io::Result<Watched> {
     let process = pidfd(child.id())?;
-    let mut renewal = interval(session.renew_every());
-    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renewal = renewals(session.lease());
     let mut watched = Watched::default();
     loop {
         tokio::select! {

@@ -444,9 +444,9 @@ impl Session {
         self.follow()
     }
 
-    /// How often to renew: four times a lease.
-    pub fn renew_every(&self) -> Duration {
-        self.settings.lease / 4
+    /// How long injections go on without [`Session::renew`].
+    pub fn lease(&self) -> Duration {
+        self.settings.lease
     }
 
     /// Processes of `run`'s cgroup that are there now, or targets of `inject` when last looked at.

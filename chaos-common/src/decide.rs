@@ -12,6 +12,7 @@
 //!    memory changes with an injection and with nothing else: a match that any
 //!    condition leaves alone uses up neither of the two. `times` is asked first,
 //!    so that a rule which is through with its injections says so for good.
+//!    `over` stands in their place: it remembers what it spared.
 //!
 //! # The memory
 //! A rule without a rate limit remembers how many injections it has made, in all
@@ -35,6 +36,14 @@
 //! `N` injections: `k` of them span at least (`k` − 1) `I` < `unit`, hence
 //! `k` − 1 < `unit` / `I` ≤ `N`. The times are those at which the matches were
 //! seen; whoever comes later with an earlier time finds the limit not over.
+
+//!
+//! # What is over a rate
+//! With `over=N/unit` a bucket of `N` tokens gets one every `I` ns. A match that finds
+//! one takes it and is spared; one that does not is injected. As GCRA with a
+//! tolerance of (`N` − 1) `I`: the memory is the theoretical arrival time `T`, 0 at
+//! first; a match at `t` is spared if max(`T`, `t`) − `t` ≤ (`N` − 1) `I`, and makes `T`
+//! max(`T`, `t`) + `I`. So `N` are spared at once, and `N` a unit in the long run.
 
 use crate::rule::{PPM, Rule};
 
@@ -62,7 +71,7 @@ pub enum Verdict {
     After,
     /// `pulse` is in its quiet part.
     Pulse,
-    /// Too soon after the last injection for `rate_limit`.
+    /// Too soon after the last injection for `rate_limit`, or not over `over`.
     RateLimit,
     /// The rule's time is over.
     Expired,
@@ -71,7 +80,8 @@ pub enum Verdict {
 /// Decides the `n`th match (counted from 1) of a rule, `elapsed_ns` after arming.
 ///
 /// `state` is the rule's memory, 0 at first; the second value is the state to
-/// keep. It changes when the verdict is [`Verdict::Inject`] and only then. Equal
+/// keep. It changes when the verdict is [`Verdict::Inject`] and only then, with a
+/// [`Rule::burst`] when it is [`Verdict::RateLimit`] and only then. Equal
 /// arguments give equal decisions, so a seed and an order of operations are all
 /// it takes to repeat a run whose triggers do not read the clock.
 #[inline(always)]
@@ -97,7 +107,10 @@ pub fn decide(rule: &Rule, state: u64, n: u64, elapsed_ns: u64) -> (Verdict, u64
         return (Verdict::Probability, state);
     }
     if rule.rate_interval_ns != 0 {
-        return limited(rule, state, elapsed_ns);
+        return match rule.burst {
+            0 => limited(rule, state, elapsed_ns),
+            burst => over(rule.rate_interval_ns, u64::from(burst), state, elapsed_ns),
+        };
     }
     if state >= rule.times {
         return (Verdict::Times, state);
@@ -129,6 +142,21 @@ fn limited(rule: &Rule, state: u64, elapsed_ns: u64) -> (Verdict, u64) {
         return (Verdict::RateLimit, state);
     }
     (Verdict::Inject, next << USED_BITS | used)
+}
+
+/// The part of [`decide`] for a rule that injects what is over a rate.
+#[inline(always)]
+fn over(interval: u64, burst: u64, state: u64, elapsed_ns: u64) -> (Verdict, u64) {
+    let due = if state > elapsed_ns {
+        state
+    } else {
+        elapsed_ns
+    };
+    if due - elapsed_ns > interval.wrapping_mul(burst - 1) {
+        return (Verdict::Inject, state);
+    }
+    // A memory that wrapped around would spare one match too many after 584 years.
+    (Verdict::RateLimit, due.wrapping_add(interval))
 }
 
 /// Whether [`decide`] reads or changes the state of this rule at all. Where it

@@ -44,7 +44,8 @@ pub struct Rule {
     pub pulse_on_ns: u64,
     /// Length of a period, the first one begins with arming; 0: always active.
     pub pulse_period_ns: u64,
-    /// How far injections are apart at least; 0: no limit.
+    /// How far injections are apart at least; 0: no limit. With [`Rule::burst`] how far the matches that are spared are
+    /// apart on average.
     pub rate_interval_ns: u64,
     /// The effect's value; for [`EFFECT_ERRNO`] the negative errno.
     pub value: i64,
@@ -54,8 +55,9 @@ pub struct Rule {
     pub p_ppm: u32,
     /// Where it remembers and counts. It keeps the place when other rules come and go.
     pub slot: u32,
-    /// Nothing.
-    pub pad: u32,
+    /// 0: the rate limits injections. Else it limits what is spared: so many matches at once, and what comes over the rate
+    /// is injected. [`Rule::times`] is `u64::MAX` then.
+    pub burst: u32,
     /// When the rule joined the others, in ns since these were armed.
     pub since_ns: u64,
 }
@@ -79,7 +81,7 @@ impl Rule {
         effect: 0,
         p_ppm: PPM,
         slot: 0,
-        pad: 0,
+        burst: 0,
         since_ns: 0,
     };
 }

@@ -133,6 +133,33 @@ proptest! {
         }
     }
 
+    /// Dense traffic: what is spared is a bucket's worth at once and the rate ever after; whatever else comes is injected.
+    #[test]
+    fn what_is_over_a_rate_is_injected(
+        allowed in 1..1_000u64,
+        gaps in prop::collection::vec(prop_oneof![Just(0), 0..3_000u64, 0..20_000_000u64, 0..2_000_000_000u64], 1..400),
+    ) {
+        const UNIT: u64 = 1_000_000_000;
+        let interval = UNIT.div_ceil(allowed);
+        let rule = Rule { rate_interval_ns: interval, burst: allowed as u32, ..Rule::ALWAYS };
+        prop_assert!(needs_state(&rule));
+        // The bucket itself, in ns that it has gathered.
+        let (mut now, mut state, mut gathered) = (0, 0, interval * allowed);
+        for (n, gap) in (1..).zip(gaps) {
+            now += gap;
+            gathered = (gathered + gap).min(interval * allowed);
+            let (verdict, next) = decide(&rule, state, n, now);
+            if gathered >= interval {
+                gathered -= interval;
+                prop_assert_eq!(verdict, Verdict::RateLimit);
+                prop_assert!(next > state);
+            } else {
+                prop_assert_eq!((verdict, next), (Verdict::Inject, state));
+            }
+            state = next;
+        }
+    }
+
     /// Times that do not increase, as several CPUs see them: what is injected is still spaced.
     #[test]
     fn unordered_times_are_spaced_too(interval in 1..1_000_000u64, times in prop::collection::vec(0..10_000_000u64, 1..200)) {

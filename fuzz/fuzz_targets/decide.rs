@@ -37,10 +37,13 @@ fuzz_target!(|words: [u64; 14]| {
         pulse_period_ns: period,
         rate_interval_ns: rate,
         p_ppm: p as u32,
+        burst: (p >> 32) as u32,
         ..Rule::ALWAYS
     };
     let (verdict, next) = decide(&rule, state, n, elapsed);
-    if verdict == Verdict::Inject {
+    if rule.burst != 0 && rule.rate_interval_ns != 0 {
+        assert!(next == state || verdict == Verdict::RateLimit);
+    } else if verdict == Verdict::Inject {
         assert!(next > state);
     } else {
         assert_eq!(next, state);

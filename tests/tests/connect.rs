@@ -34,6 +34,11 @@ fn main() -> ExitCode {
             pulse,
         ),
         case(
+            "over= spares what is within a rate",
+            needs![Root, Cgroup2, Atomics],
+            over,
+        ),
+        case(
             "rate_limit= spaces injections, and spares times=",
             needs![Root, Cgroup2, Atomics],
             rate_limit,
@@ -202,6 +207,26 @@ fn pulse() -> Outcome {
     let lines: Vec<_> = hit.victim.stdout.lines().collect();
     let turns = lines.windows(2).filter(|pair| pair[0] != pair[1]).count();
     ensure!(turns >= 4, "only {turns} turns: {}", hit.victim);
+    Ok(())
+}
+
+/// Ten at once and then one an hour: the ones after them are over.
+fn over() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    let fault = "connect:error=ECONNREFUSED:when=3+:over=10/h";
+    let hit = Hit::run(&["-e", fault], &["connect", &address, "20"])?;
+    let refused = hit.victim.stdout.lines().map(|line| line != "ok");
+    ensure!(refused.eq((0..20).map(|n| n >= 12)), "{}", hit.victim);
+    ensure!(
+        hit.count(0, "injected") == 8
+            && hit.count(0, "when") == 2
+            && hit.count(0, "rate_limit") == 10,
+        "{}",
+        hit.report
+    );
+    let spared = victim(["connect", &address, "20"]).run()?;
+    ensure!(seen(&spared.stdout, "ok") == 20, "{spared}");
     Ok(())
 }
 

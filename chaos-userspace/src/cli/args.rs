@@ -92,7 +92,7 @@ A fault is OPS[:KEY=VALUE]…
 
   targets:  pid=N comm=NAME exe=PATH uid=USER cgroup=PATH container=ID unit=NAME; !X spares X
   triggers: p=5%  when=F..L+S (as strace)  times=N  after=D  for=D  seed=N
-            pulse=ON/OFF (active ON, quiet OFF, by turns)  rate_limit=N/s (or /m, /h)
+            pulse=ON/OFF (active ON, quiet OFF, by turns)  rate_limit=N/s (or /m, /h)  over=N/s
 
 Exit status of `run`: the command's; 125 if murphy itself fails, 126 and 127 if the
 command cannot be executed or found, 128+n if signal n ended it. Of the others: 0, 1 failed,

@@ -166,7 +166,7 @@ impl Verdict {
             Self::Lease => "lease over",
             Self::Failed => "failed",
             Self::Pulse => "pulse is quiet",
-            Self::RateLimit => "rate_limit reached",
+            Self::RateLimit => "rate_limit reached, or not over",
         }
     }
 }

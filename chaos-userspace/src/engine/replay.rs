@@ -221,7 +221,7 @@ fn one(plan: &Plan, line: &Match, number: usize, replay: &mut Replay) {
         return;
     }
     replay.repeated += 1;
-    // Which matches `times` and `rate_limit` let through is decided by the order in which CPUs
+    // Which matches `times`, `rate_limit` and `over` let through is decided by the order in which CPUs
     // reached it, not by their numbers; how many is held against the counters below.
     let again = match decide(&rule.wire, 0, line.n, line.elapsed_ns).0 {
         Decision::Inject => Verdict::Injected,
@@ -234,10 +234,13 @@ fn one(plan: &Plan, line: &Match, number: usize, replay: &mut Replay) {
         Decision::Expired => Verdict::Expired,
     };
     let budget = needs_state(&rule.wire);
-    let agrees = again == line.verdict
-        || (budget
-            && again == Verdict::Injected
-            && matches!(line.verdict, Verdict::Times | Verdict::RateLimit));
+    let remembered = |verdict| {
+        matches!(
+            verdict,
+            Verdict::Injected | Verdict::Times | Verdict::RateLimit
+        )
+    };
+    let agrees = again == line.verdict || budget && remembered(again) && remembered(line.verdict);
     if !agrees {
         let problem = format!(
             "match {} of fault {}: the file says {}, the decision is {}",

@@ -145,6 +145,18 @@ impl Trigger {
                 "at most 1048575 together with `rate_limit`",
             ));
         }
+        if self.over.is_some() && self.times.is_some() {
+            return Some((
+                TriggerKey::Times,
+                "not together with `over`: what a fault remembers is one of the two",
+            ));
+        }
+        if self.over.is_some() && self.rate_limit.is_some() {
+            return Some((
+                TriggerKey::RateLimit,
+                "not together with `over`: what a fault remembers is one of the two",
+            ));
+        }
         let after = self.after.unwrap_or_default();
         let end = self.r#for.unwrap_or(Nanos(u64::MAX));
         if end <= after {

@@ -243,6 +243,10 @@ pub struct Trigger {
     /// of `times`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
+    /// Only what comes over so many matches a second, minute or hour: so many are spared at once, and on average. It goes with
+    /// neither `times` nor `rate_limit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over: Option<RateLimit>,
     /// What counts the matches; the rule if nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<Count>,

@@ -177,6 +177,8 @@ pub enum TriggerKey {
     Pulse,
     /// `rate_limit=N/UNIT`
     RateLimit,
+    /// `over=N/UNIT`
+    Over,
     /// `count=thread`
     Count,
     /// `seed=N`
@@ -235,7 +237,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 50] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
         Self::Effect(EffectKey::Blackhole),
@@ -276,6 +278,7 @@ impl Key {
         Self::Trigger(TriggerKey::For),
         Self::Trigger(TriggerKey::Pulse),
         Self::Trigger(TriggerKey::RateLimit),
+        Self::Trigger(TriggerKey::Over),
         Self::Trigger(TriggerKey::Count),
         Self::Trigger(TriggerKey::Seed),
         Self::Target(TargetKey::Pid),
@@ -330,6 +333,7 @@ impl Key {
             Self::Trigger(TriggerKey::For) => "for",
             Self::Trigger(TriggerKey::Pulse) => "pulse",
             Self::Trigger(TriggerKey::RateLimit) => "rate_limit",
+            Self::Trigger(TriggerKey::Over) => "over",
             Self::Trigger(TriggerKey::Count) => "count",
             Self::Trigger(TriggerKey::Seed) => "seed",
             Self::Target(key) => key.name(),

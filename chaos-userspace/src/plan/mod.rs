@@ -491,6 +491,7 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         r#for,
         pulse,
         rate_limit,
+        over,
         seed,
         count: _,
         p: _,
@@ -516,12 +517,12 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         times: times.unwrap_or(u64::MAX),
         pulse_on_ns: pulse.map_or(0, |pulse| pulse.on().0),
         pulse_period_ns: pulse.map_or(0, |pulse| pulse.period().0),
-        rate_interval_ns: rate_limit.map_or(0, |limit| limit.interval().0),
+        rate_interval_ns: rate_limit.or(over).map_or(0, |rate| rate.interval().0),
         value,
         effect,
         p_ppm: fault.probability().get(),
         slot: number as u32 - 1,
-        pad: 0,
+        burst: over.map_or(0, |rate| u32::try_from(rate.count()).unwrap_or(u32::MAX)),
         since_ns: 0,
     }
 }
@@ -570,7 +571,7 @@ mod tests {
                 effect: EFFECT_ERRNO,
                 p_ppm: 50_000,
                 slot: 0,
-                pad: 0,
+                burst: 0,
                 since_ns: 0,
             }
         );

@@ -113,6 +113,7 @@ impl Display for Trigger {
         values(f, "for", self.r#for.as_slice())?;
         values(f, "pulse", self.pulse.as_slice())?;
         values(f, "rate_limit", self.rate_limit.as_slice())?;
+        values(f, "over", self.over.as_slice())?;
         values(f, "count", self.count.as_slice())?;
         values(f, "seed", self.seed.as_slice())
     }

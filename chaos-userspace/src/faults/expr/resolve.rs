@@ -328,6 +328,9 @@ impl Parts {
             TriggerKey::RateLimit => {
                 self.trigger.rate_limit = Some(one(key, argument, |text| rate_limit(key, text))?);
             }
+            TriggerKey::Over => {
+                self.trigger.over = Some(one(key, argument, |text| rate_limit(key, text))?);
+            }
             TriggerKey::Count => self.trigger.count = Some(one(key, argument, count)?),
             TriggerKey::Seed => self.trigger.seed = Some(one(key, argument, whole)?),
         }

@@ -216,29 +216,33 @@ fn trigger() -> impl Strategy<Value = Trigger> {
         option::of(nanos()),
         option::of(pulse()),
         option::of(rate_limit()),
+        option::of(rate_limit()),
         option::of(any::<u64>()),
     )
-        .prop_map(|(p, when, times, after, length, pulse, rate_limit, seed)| {
-            let mut trigger = Trigger {
-                p,
-                when,
-                times,
-                after,
-                r#for: length.filter(|length| *length > after.unwrap_or_default()),
-                pulse,
-                rate_limit,
-                count: None,
-                seed,
-            };
-            if rate_limit.is_some() {
-                trigger.times = times.map(|times| times.min(MAX_TIMES));
-            }
-            // What is left does not go together: the pulse is quiet all the time.
-            if trigger.problem().is_some() {
-                trigger.pulse = None;
-            }
-            trigger
-        })
+        .prop_map(
+            |(p, when, times, after, length, pulse, rate_limit, over, seed)| {
+                let mut trigger = Trigger {
+                    p,
+                    when,
+                    times,
+                    after,
+                    r#for: length.filter(|length| *length > after.unwrap_or_default()),
+                    pulse,
+                    rate_limit,
+                    over: over.filter(|_| times.is_none() && rate_limit.is_none()),
+                    count: None,
+                    seed,
+                };
+                if rate_limit.is_some() {
+                    trigger.times = times.map(|times| times.min(MAX_TIMES));
+                }
+                // What is left does not go together: the pulse is quiet all the time.
+                if trigger.problem().is_some() {
+                    trigger.pulse = None;
+                }
+                trigger
+            },
+        )
 }
 
 fn share() -> impl Strategy<Value = Share> {

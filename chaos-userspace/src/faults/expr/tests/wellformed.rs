@@ -353,6 +353,16 @@ fn table() -> Vec<(&'static str, Fault)> {
             "write:error=EIO:rate_limit=360000000/h",
             write(limited(360_000_000, RateUnit::Hour)),
         ),
+        (
+            "connect:error=ECONNREFUSED:over=10/s",
+            Fault {
+                trigger: Trigger {
+                    over: RateLimit::new(10, RateUnit::Second),
+                    ..always()
+                },
+                ..connect(any())
+            },
+        ),
         // The pulse is active again at the very end of `after`.
         (
             "write:error=EIO:rate_limit=1/s:pulse=1s/9s:times=1048575:after=10s:for=11s",

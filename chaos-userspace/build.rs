@@ -8,18 +8,13 @@ mod provenance {
 }
 
 fn main() -> Result<(), String> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .ok_or("no workspace")?;
+    // Relative to the package, where cargo runs this: two checkouts may share a target folder, and with it this program.
+    let workspace = Path::new("..");
     for source in provenance::SOURCES {
-        println!(
-            "cargo::rerun-if-changed={}",
-            workspace.join(source).display()
-        );
+        println!("cargo::rerun-if-changed=../{source}");
     }
     let objects = workspace.join("chaos-ebpf/objects");
     println!("cargo::rerun-if-changed={}", objects.display());
-    println!("cargo::rustc-env=MURPHY_OBJECTS={}", objects.display());
 
     let digest = provenance::sources_digest(workspace).map_err(|error| error.to_string())?;
     for name in provenance::OBJECTS {

@@ -4,7 +4,7 @@ use crate::faults::Family;
 
 macro_rules! object {
     ($name:literal) => {
-        aya::include_bytes_aligned!(concat!(env!("MURPHY_OBJECTS"), "/", $name, ".o"))
+        aya::include_bytes_aligned!(concat!("../../../chaos-ebpf/objects/", $name, ".o"))
     };
 }
 

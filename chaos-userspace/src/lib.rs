@@ -21,5 +21,6 @@ pub mod seccomp;
 pub mod serve;
 pub mod state;
 pub mod suite;
+pub mod telemetry;
 
 pub use guard::{Guard, Injection, InjectionError, KEEPALIVE, beside_this_program};

@@ -86,7 +86,9 @@ fn permitted(
 ) -> Result<u8, Failure> {
     permit.started(claim.record())?;
     let done = carry_out(args, plan, claim, seed, detached, permit);
-    done.inspect_err(|failure| permit.failed(failure))
+    let done = done.inspect_err(|failure| permit.failed(failure));
+    permit.over();
+    done
 }
 
 fn carry_out(

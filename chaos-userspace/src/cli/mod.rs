@@ -20,6 +20,7 @@ mod report;
 mod run;
 mod serve;
 mod signals;
+mod spans;
 mod suite;
 mod targets;
 

@@ -1,4 +1,4 @@
-//! Between the words and the deed: what the policies say, what `--dry-run` shows, what the audit log gets.
+//! Between the words and the deed: what the policies say, what `--dry-run` shows, what the audit log and collectors of spans get.
 
 use serde_json::{Value, json};
 
@@ -6,6 +6,7 @@ use super::args::FaultArgs;
 use super::control::{print, print_json};
 use super::failure::Failure;
 use super::output::tell;
+use super::spans::Spans;
 use crate::audit::{self, Audit, Operation};
 use crate::engine::{Report, Survey};
 use crate::plan::{Plan, Target};
@@ -21,6 +22,7 @@ pub(super) struct Permit {
     survey: Survey,
     /// Who does what, once that is noted.
     subject: Option<Value>,
+    spans: Option<Spans>,
 }
 
 /// Asks the policies. `None` after `--dry-run`: nothing is to be done.
@@ -75,12 +77,14 @@ pub(super) fn ask(
         audit,
         survey,
         subject: None,
+        spans: None,
     }))
 }
 
 impl Permit {
     /// Notes that an injection is about to begin.
     pub(super) fn started(&mut self, record: &Record) -> Result<(), Failure> {
+        self.spans = Spans::begin(record);
         if self.audit.is_empty() {
             return Ok(());
         }
@@ -95,11 +99,24 @@ impl Permit {
 
     /// Notes how it ended.
     pub(super) fn ended(&mut self, ended: &str, report: &Report) {
+        if let Some(spans) = &mut self.spans {
+            spans.ended(ended, report);
+        }
         self.completed(audit::result(ended, report));
+    }
+
+    /// Sends the spans, when nothing is left to do: it may take its time.
+    pub(super) fn over(&mut self) {
+        if let Some(spans) = self.spans.take() {
+            spans.send();
+        }
     }
 
     /// Notes that it failed, if its end is not noted yet.
     pub(super) fn failed(&mut self, failure: &Failure) {
+        if let Some(spans) = &mut self.spans {
+            spans.failed(failure);
+        }
         self.completed(json!({
             "error_type": failure.kind(),
             "error_message": failure.to_string(),

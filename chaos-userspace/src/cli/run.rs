@@ -68,7 +68,9 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
     permit.started(claim.record())?;
     let command = Found { program, identity };
     let done = carry_out(args, plan, claim, seed, &command, &mut permit);
-    done.inspect_err(|failure| permit.failed(failure))
+    let done = done.inspect_err(|failure| permit.failed(failure));
+    permit.over();
+    done
 }
 
 /// The command of `run`, and whom it runs as.

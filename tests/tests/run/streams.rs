@@ -1,11 +1,13 @@
 //! Standard input, output and error are CMD's; the result is told where it is asked for.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _, Write as _},
+    net::TcpListener,
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use serde_json::Value;
 use tests::{Case, Outcome, case, murphy_path, net::Echo, program, report::count};
 
@@ -25,7 +27,71 @@ pub(super) fn cases() -> Vec<Case> {
             least(),
             unwritable,
         ),
+        case(
+            "OTEL_…: a collector is told, and its absence changes nothing",
+            least(),
+            spans,
+        ),
     ]
+}
+
+/// A collector that takes one request, and gives its body.
+fn collect(listener: &TcpListener) -> io::Result<String> {
+    let (mut stream, _) = listener.accept()?;
+    let mut said = String::new();
+    let mut bytes = [0; 4096];
+    while !said.ends_with("}]}]}") {
+        let length = stream.read(&mut bytes)?;
+        if length == 0 {
+            break;
+        }
+        said.push_str(&String::from_utf8_lossy(&bytes[..length]));
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+    Ok(said)
+}
+
+fn spans() -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let endpoint = format!("http://{}", listener.local_addr()?);
+    let collector = std::thread::spawn(move || collect(&listener));
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let echo = Echo::start()?;
+    let under = |endpoint: &str| {
+        script(&[], "\"$0\" victim connect \"$1\" 3")
+            .args([echo.address.to_string()])
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+            .env("TRACEPARENT", parent)
+            .run()
+    };
+    let done = under(&endpoint)?;
+    ensure!(done.code == Some(0), "{done}");
+    let said = collector.join().map_err(|_| anyhow!("no collector"))??;
+    let body = said.split("\r\n\r\n").nth(1).context("no body")?;
+    let body: Value = serde_json::from_str(body)?;
+    let spans = &body["resourceSpans"][0]["scopeSpans"][0]["spans"];
+    ensure!(
+        spans[0]["name"] == "murphy run"
+            && spans[0]["parentSpanId"] == "b7ad6b7169203331"
+            && spans[0]["traceId"] == "0af7651916cd43dd8448eb211c80319c",
+        "{spans}"
+    );
+    let window = &spans[1];
+    let injected = window["attributes"].as_array().into_iter().flatten();
+    let injected = injected
+        .filter(|pair| pair["key"] == "murphy.fault.injected")
+        .map(|pair| pair["value"]["intValue"].as_str());
+    ensure!(
+        window["name"] == format!("fault {REFUSED}") && injected.eq([Some("3")]),
+        "{window}"
+    );
+    // Nobody listens there now.
+    let done = under(&endpoint)?;
+    ensure!(
+        done.code == Some(0) && done.stderr.contains("spans were not sent"),
+        "{done}"
+    );
+    Ok(())
 }
 
 fn filter() -> Outcome {

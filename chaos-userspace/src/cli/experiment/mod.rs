@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use self::args::{ExperimentArgs, ExperimentCommand, ExportArgs, FilesArgs, RunArgs};
 use super::failure::Failure;
 use super::output::tell;
-use super::status;
+use super::{spans, status};
 use crate::experiment::configuration::Overrides;
 use crate::experiment::lock::{Lock, LockError};
 use crate::experiment::providers::{self, Hosts};
@@ -142,6 +142,7 @@ fn one(
         path: path.to_owned(),
         source,
     })?;
+    spans::of_experiment(&finished.journal);
     Ok(finished)
 }
 

@@ -56,7 +56,7 @@ impl Dns {
             address,
             _server: server,
         };
-        wait_until(Duration::from_secs(20), || {
+        wait_until(Duration::from_secs(60), || {
             let mut asked = prefix.to_vec();
             asked.push("dig".to_owned());
             let asked =

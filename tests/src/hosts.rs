@@ -66,7 +66,7 @@ fn host() -> Result<ChildGuard> {
     let own = std::fs::read_link("/proc/self/ns/net")?;
     let host = program("unshare").args(["-n", "sleep", "600"]).spawn()?;
     let namespace = format!("/proc/{}/ns/net", host.pid());
-    wait_until(Duration::from_secs(20), || {
+    wait_until(Duration::from_secs(60), || {
         std::fs::read_link(&namespace).is_ok_and(|of| of != own)
     })
     .context("no network namespace")?;

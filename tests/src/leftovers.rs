@@ -17,7 +17,7 @@ use crate::{murphy_path, need};
 pub struct Snapshot(BTreeSet<String>);
 
 /// The kernel frees programs and links some time after their last owner is gone.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Snapshot {
     /// Looks at everything murphy could leave behind.

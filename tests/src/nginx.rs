@@ -45,7 +45,7 @@ impl Nginx {
             _folder: folder,
             port,
         };
-        wait_until(Duration::from_secs(20), || {
+        wait_until(Duration::from_secs(60), || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         })
         .context("nginx did not answer")?;

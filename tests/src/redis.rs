@@ -42,7 +42,7 @@ impl Redis {
             folder,
             port,
         };
-        wait_until(Duration::from_secs(20), || {
+        wait_until(Duration::from_secs(60), || {
             redis.cli(["ping"]).is_ok_and(|f| f.stdout.trim() == "PONG")
         })
         .context("redis-server did not answer")?;

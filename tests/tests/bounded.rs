@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use tests::{ChildGuard, Outcome, case, murphy, needs, net::Echo, victim, wait_until};
 
 /// Kernel and emulator together are slow at times.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So long that a fault which ends with its lease, and not with its owner, is told apart on the busiest machine.
 const LONG_LEASE: &str = "15s";

@@ -14,7 +14,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use murphy::{Guard, Injection};
 use tests::{ChildGuard, Outcome, case, murphy_path, needs, victim, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let net = || needs![Root, Cgroup2, Atomics];

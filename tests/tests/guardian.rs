@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreape
 use tests::{ChildGuard, Outcome, case, needs, program, wait_until};
 
 /// Kernel and emulator together are slow at times; the guardian's own bounds are shorter.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let mut args = env::args().skip(1);

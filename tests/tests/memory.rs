@@ -7,7 +7,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Context as _, ensure};
 use tests::{ChildGuard, Outcome, calls, case, murphy, needs, report::count, victim, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let lsm = || needs![Root, Cgroup2, Atomics, BpfLsm];

@@ -7,7 +7,7 @@ use tests::{
     Finished, Outcome, case, murphy, murphy_path, needs, net::Echo, program, victim, wait_until,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const REFUSED: &str = "connect:error=ECONNREFUSED";
 

@@ -15,7 +15,7 @@ use tests::{
     victim, victim::seen, wait_until,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     tests::run([

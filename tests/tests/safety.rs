@@ -21,7 +21,7 @@ use tests::{
 };
 
 /// Kernel and emulator together are slow at times.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How late a decision to inject may be.
 const LATE: Duration = Duration::from_millis(10);

@@ -26,7 +26,7 @@ use tests::{
 };
 
 /// Kernel and emulator together are slow at times.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const REFUSED: &str = "connect:error=ECONNREFUSED";
 

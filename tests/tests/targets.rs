@@ -18,7 +18,7 @@ use tests::{
 };
 
 /// Kernel and emulator together are slow at times.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A user id and a container's id that nobody else has.
 const NOBODY_ELSE: u32 = 54_321;

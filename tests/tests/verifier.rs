@@ -105,7 +105,7 @@ fn walked(faults: &[&str], programs: &[&str]) -> Outcome {
             "20",
         ]))
         .spawn()?;
-    wait_until(Duration::from_secs(20), || {
+    wait_until(Duration::from_secs(60), || {
         murphy.stdout().is_ok_and(|said| said.contains("ok"))
     })
     .context("the victim does not run")?;

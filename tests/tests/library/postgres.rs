@@ -132,7 +132,7 @@ pub(crate) fn slow_query() -> Outcome {
         .args(["-XAtq", "-c", "select 40+2", "-c", &wait])
         .args(["-c", "\\timing on", "-c", "select 'late'"])
         .spawn()?;
-    tests::wait_until(Duration::from_secs(20), || {
+    tests::wait_until(Duration::from_secs(60), || {
         session.stdout().is_ok_and(|said| said.contains("42"))
     })
     .context("the session began")?;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use tests::{Outcome, murphy, victim::self_path};
 
 /// Kernel and emulator together are slow at times.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The victim: `trips udp|tcp|large|options ADDRESS N [PAUSE_MS]` sends a byte (`large`: a datagram of 4000 in fragments,
 /// `options`: one behind an extension header of IPv6) there and back N times, and prints how long each took in µs;

@@ -12,7 +12,7 @@ use tests::{
 use super::{least, script};
 
 /// Kernel and emulator together are slow at times.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -16,7 +16,7 @@ use tests::{Case, ChildGuard, Outcome, Program, case, wait_until};
 use super::{least, run};
 
 /// Kernel and emulator together are slow at times.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -10,7 +10,7 @@ use tests::{ChildGuard, Outcome, murphy, victim, wait_until};
 use super::{run, sh};
 
 /// Kernel and emulator together are slow at times.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn sees(victim: &ChildGuard, word: &str) -> anyhow::Result<()> {
     let last = || {

@@ -59,7 +59,7 @@ pub(super) fn redis() -> Outcome {
         .args(["--appendonly", "yes", "--appendfsync", "always"])
         .spawn()?;
     let mut set = 0;
-    wait_until(Duration::from_secs(40), || {
+    wait_until(Duration::from_secs(60), || {
         let value = format!("{set}");
         let done = program("redis-cli")
             .args(["-p", &port, "set", "key", &value])

@@ -20,6 +20,8 @@ struct Ask {
 enum By {
     Netem,
     Murphy,
+    /// nftables: a share of what arrives is dropped. It knows nothing of processes.
+    Nft,
 }
 
 const BOTH: [(By, &str); 2] = [(By::Netem, "plain netem"), (By::Murphy, "murphy")];
@@ -91,6 +93,18 @@ fn measure(by: By, ask: &Ask, load: &[&str]) -> Result<Vec<String>> {
             tc("qdisc del dev lo root")?;
             done?
         }
+        By::Nft => {
+            let rule = "meta l4proto udp iifname lo numgen random mod 100 < 5 drop";
+            run("nft", "add table inet bench")?;
+            run(
+                "nft",
+                "add chain inet bench in { type filter hook input priority 0 ; }",
+            )
+            .and_then(|()| run("nft", &format!("add rule inet bench in {rule}")))?;
+            let done = program(&this).args(words).limit(LIMIT).run();
+            run("nft", "delete table inet bench")?;
+            done?
+        }
         By::Murphy => program(murphy_path())
             .args(["run", "-q", "-e", ask.murphy, "--"])
             .args([&this])
@@ -103,13 +117,17 @@ fn measure(by: By, ask: &Ask, load: &[&str]) -> Result<Vec<String>> {
 }
 
 fn tc(words: &str) -> Result<()> {
-    let done = Command::new("tc")
+    run("tc", words)
+}
+
+fn run(tool: &'static str, words: &str) -> Result<()> {
+    let done = Command::new(tool)
         .args(words.split(' '))
         .output()
-        .context("tc")?;
+        .context(tool)?;
     ensure!(
         done.status.success(),
-        "tc {words}: {}",
+        "{tool} {words}: {}",
         String::from_utf8_lossy(&done.stderr)
     );
     Ok(())
@@ -274,11 +292,15 @@ fn loss(repetitions: usize) -> Result<()> {
             },
         ),
     ] {
-        let mut lost = [Vec::new(), Vec::new()];
-        let mut bursts = [Vec::new(), Vec::new()];
+        let mut all = BOTH.to_vec();
+        if ask.tc == "loss 5%" && !ask.murphy.contains(',') {
+            all.push((By::Nft, "nft, numgen random"));
+        }
+        let mut lost = vec![Vec::new(); all.len()];
+        let mut bursts = lost.clone();
         for _ in 0..repetitions {
-            for (place, (by, _)) in BOTH.into_iter().enumerate() {
-                let arrived = measure(by, &ask, &["received", "100000"])?.join("");
+            for (place, (by, _)) in all.iter().enumerate() {
+                let arrived = measure(*by, &ask, &["received", "100000"])?.join("");
                 let runs: Vec<_> = arrived
                     .split('1')
                     .map(str::len)
@@ -289,10 +311,10 @@ fn loss(repetitions: usize) -> Result<()> {
                 bursts[place].push(gone / runs.len().max(1) as f64);
             }
         }
-        for (values, (_, case)) in lost.iter().zip(BOTH) {
+        for (values, (_, case)) in lost.iter().zip(&all) {
             row(name, case, "lost", "%", values);
         }
-        for (values, (_, case)) in bursts.iter().zip(BOTH) {
+        for (values, (_, case)) in bursts.iter().zip(&all) {
             row(name, case, "length of bursts", "packets", values);
         }
     }

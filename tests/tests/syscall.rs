@@ -2,6 +2,8 @@
 
 #[path = "syscall/bounds.rs"]
 mod bounds;
+#[path = "syscall/bytes.rs"]
+mod bytes;
 #[path = "syscall/effects.rs"]
 mod effects;
 #[path = "syscall/programs.rs"]
@@ -48,6 +50,37 @@ fn main() -> ExitCode {
             "packets by bpf and calls by seccomp in one run",
             needs![Root, Cgroup2, Atomics],
             effects::both,
+        ),
+        // Fewer bytes, and others.
+        case(
+            "short reads and writes of every kind, from where the last ended",
+            python(),
+            bytes::short,
+        ),
+        case(
+            "programs that read on lose nothing, one that does not comes short",
+            needs![Root],
+            bytes::copies,
+        ),
+        case(
+            "flipped bytes are the reader's alone, and the same for a seed",
+            python(),
+            bytes::flipped,
+        ),
+        case(
+            "what would wait goes on whole, what has nothing to shorten is no match",
+            python(),
+            bytes::waits,
+        ),
+        case(
+            "sockets give fewer bytes, and their errors themselves",
+            python(),
+            bytes::sockets,
+        ),
+        case(
+            "a pipe's reader goes: SIGPIPE is the writer's",
+            needs![Root, Tool("bash")],
+            bytes::broken_pipe,
         ),
         // To whom.
         case(

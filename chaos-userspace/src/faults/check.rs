@@ -52,6 +52,13 @@ pub(super) fn wrong_key(key: Key, op: &str) -> String {
         Key::Effect(EffectKey::Rcode | EffectKey::Answer | EffectKey::Drop)
         | Key::Filter(FilterKey::Name) => "DNS queries: dns",
         Key::Effect(EffectKey::Jitter) => "a delay: of a system call, or of packets",
+        Key::Effect(EffectKey::Short) => {
+            "a call that reads or writes a buffer: read, pread64, readv, preadv, preadv2, recvfrom, \
+             write, pwrite64, writev, pwritev, pwritev2 or sendto"
+        }
+        Key::Effect(EffectKey::Corrupt) => {
+            "packets, or a call that reads into a buffer: read, pread64, readv, preadv, preadv2 or recvfrom"
+        }
         Key::Effect(_) | Key::Filter(FilterKey::Sport | FilterKey::Proto) => {
             "packets: egress, ingress or net"
         }

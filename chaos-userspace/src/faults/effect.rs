@@ -1,4 +1,6 @@
-//! What can happen to a system call beyond one error: several errors, a made-up result, a signal, a delay.
+//! What can happen to a system call beyond one error: several errors, a made-up result, a signal, a delay, fewer or wrong bytes.
+
+use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,11 +30,20 @@ pub struct CallEffect {
     /// How much longer or shorter each delay is at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Nanos>,
+    /// It reads or writes at most so many bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub short: Option<NonZeroU32>,
+    /// So many bytes of what it reads are others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corrupt: Option<NonZeroU32>,
 }
 
 impl CallEffect {
     /// The longest delay: an hour.
     pub const LONGEST: Nanos = Nanos(3_600_000_000_000);
+
+    /// The most bytes that `corrupt` changes.
+    pub const MOST_CORRUPT: u32 = 65_536;
 
     /// One error.
     pub fn error(errno: Errno) -> Self {
@@ -55,6 +66,11 @@ impl CallEffect {
         !self.error.is_empty() || self.retval.is_some()
     }
 
+    /// Whether somebody has to do the call in the thread's place.
+    pub fn carries(&self) -> bool {
+        self.short.is_some() || self.corrupt.is_some()
+    }
+
     /// The keys that say something.
     pub fn keys(&self) -> impl Iterator<Item = EffectKey> {
         [
@@ -64,6 +80,8 @@ impl CallEffect {
             (EffectKey::DelayEnter, self.delay_enter.is_some()),
             (EffectKey::DelayExit, self.delay_exit.is_some()),
             (EffectKey::Jitter, self.jitter.is_some()),
+            (EffectKey::Short, self.short.is_some()),
+            (EffectKey::Corrupt, self.corrupt.is_some()),
         ]
         .into_iter()
         .filter_map(|(key, given)| given.then_some(key))
@@ -79,6 +97,21 @@ impl CallEffect {
                 EffectKey::Retval,
                 "a call gives an error or a value, not both",
             ));
+        }
+        let is_carried = |key: &EffectKey| matches!(key, EffectKey::Short | EffectKey::Corrupt);
+        if let Some(key) = self.keys().find(is_carried)
+            && !self.keys().all(|key| is_carried(&key))
+        {
+            return Some((
+                key,
+                "it goes with no other effect but `short` and `corrupt`",
+            ));
+        }
+        if self
+            .corrupt
+            .is_some_and(|bytes| bytes.get() > Self::MOST_CORRUPT)
+        {
+            return Some((EffectKey::Corrupt, "at most 65536 bytes"));
         }
         let twice = |(i, errno): (usize, &Errno)| self.error[..i].contains(errno);
         if self.error.iter().enumerate().any(twice) {

@@ -25,7 +25,7 @@ mod process;
 mod read_write;
 pub mod registry;
 mod socket;
-mod syscall;
+pub(crate) mod syscall;
 pub mod syscalls;
 mod system;
 pub mod values;

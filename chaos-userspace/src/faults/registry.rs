@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::model::{Effect, Op};
-use super::syscall::{CALL_EFFECTS, CALL_FILTERS};
+use super::syscall::CALL_FILTERS;
 use super::{
     connect, dns, egress, file, ingress, ipc, memory, metadata, open, path, process, read_write,
     socket, syscall, syscalls, system,
@@ -73,6 +73,8 @@ pub enum EffectKey {
     DelayExit,
     /// `jitter=D`
     Jitter,
+    /// `short=BYTES`
+    Short,
     /// `delay=D`
     Delay,
     /// `correlation=P`
@@ -85,7 +87,7 @@ pub enum EffectKey {
     State,
     /// `duplicate=P[,CORRELATION]`
     Duplicate,
-    /// `corrupt=P[,CORRELATION]`
+    /// `corrupt=P[,CORRELATION]` of packets, `corrupt=BYTES` of a call that reads
     Corrupt,
     /// `reorder=P[,CORRELATION[,GAP]]`
     Reorder,
@@ -237,7 +239,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 51] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
         Self::Effect(EffectKey::Blackhole),
@@ -252,6 +254,7 @@ impl Key {
         Self::Effect(EffectKey::DelayEnter),
         Self::Effect(EffectKey::DelayExit),
         Self::Effect(EffectKey::Jitter),
+        Self::Effect(EffectKey::Short),
         Self::Effect(EffectKey::Delay),
         Self::Effect(EffectKey::Correlation),
         Self::Effect(EffectKey::Distribution),
@@ -307,6 +310,7 @@ impl Key {
             Self::Effect(EffectKey::DelayEnter) => "delay_enter",
             Self::Effect(EffectKey::DelayExit) => "delay_exit",
             Self::Effect(EffectKey::Jitter) => "jitter",
+            Self::Effect(EffectKey::Short) => "short",
             Self::Effect(EffectKey::Delay) => "delay",
             Self::Effect(EffectKey::Correlation) => "correlation",
             Self::Effect(EffectKey::Distribution) => "distribution",
@@ -348,7 +352,7 @@ impl Key {
     /// Whether this key makes sense for that operation, be it that a kernel program of its row has it or another backend.
     pub fn fits(self, op: Op) -> bool {
         match (self, op.call()) {
-            (Self::Effect(key), Some(_)) => CALL_EFFECTS.contains(&key),
+            (Self::Effect(key), Some(call)) => syscall::effects(call).contains(&key),
             (Self::Effect(key), None) => op.kind().effects.contains(&key),
             (Self::Filter(key), call) => {
                 op.kind().filters.contains(&key)

@@ -3,6 +3,8 @@
 //! Calls that no kernel program of murphy's serves. The seccomp backend answers them for the command of `run`; it also gives
 //! the calls of the other rows the effects and filters that their kernel programs do not have.
 
+use syscalls::Sysno;
+
 use super::registry::{EffectKey, FaultKind, FilterKey};
 
 /// The row. It names no operation: it has every call that no other row has.
@@ -23,7 +25,7 @@ pub(super) const KIND: FaultKind = FaultKind {
 };
 
 /// What can happen to any system call.
-pub(super) const CALL_EFFECTS: [EffectKey; 6] = [
+const CALL_EFFECTS: [EffectKey; 6] = [
     EffectKey::Error,
     EffectKey::Retval,
     EffectKey::Signal,
@@ -31,6 +33,68 @@ pub(super) const CALL_EFFECTS: [EffectKey; 6] = [
     EffectKey::DelayExit,
     EffectKey::Jitter,
 ];
+
+/// And to one that writes the bytes of a buffer.
+const WRITE_EFFECTS: [EffectKey; 7] = [
+    EffectKey::Error,
+    EffectKey::Retval,
+    EffectKey::Signal,
+    EffectKey::DelayEnter,
+    EffectKey::DelayExit,
+    EffectKey::Jitter,
+    EffectKey::Short,
+];
+
+/// And to one that reads bytes into a buffer.
+const READ_EFFECTS: [EffectKey; 8] = [
+    EffectKey::Error,
+    EffectKey::Retval,
+    EffectKey::Signal,
+    EffectKey::DelayEnter,
+    EffectKey::DelayExit,
+    EffectKey::Jitter,
+    EffectKey::Short,
+    EffectKey::Corrupt,
+];
+
+/// Which way a call moves bytes between a descriptor and the caller's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moves {
+    /// Into memory.
+    Reads,
+    /// Out of memory.
+    Writes,
+}
+
+impl Moves {
+    /// `None`: it does not, or in a way that nobody else could do for it (`recvmsg`, `sendfile`, …).
+    pub(crate) const fn of(call: Sysno) -> Option<Self> {
+        match call {
+            Sysno::read
+            | Sysno::pread64
+            | Sysno::readv
+            | Sysno::preadv
+            | Sysno::preadv2
+            | Sysno::recvfrom => Some(Self::Reads),
+            Sysno::write
+            | Sysno::pwrite64
+            | Sysno::writev
+            | Sysno::pwritev
+            | Sysno::pwritev2
+            | Sysno::sendto => Some(Self::Writes),
+            _ => None,
+        }
+    }
+}
+
+/// What can happen to a system call.
+pub(crate) const fn effects(call: Sysno) -> &'static [EffectKey] {
+    match Moves::of(call) {
+        None => &CALL_EFFECTS,
+        Some(Moves::Writes) => &WRITE_EFFECTS,
+        Some(Moves::Reads) => &READ_EFFECTS,
+    }
+}
 
 /// What can narrow down system calls, each those that have what it looks at.
 pub(super) const CALL_FILTERS: [FilterKey; 5] = [

@@ -9,7 +9,7 @@ use chaos_common::lsm::Place;
 use serde::{Deserialize, Serialize};
 
 use super::{Hook, Options, Pattern, PlanError, Target};
-use crate::faults::{EffectKey, Fault, FilterKey, Op};
+use crate::faults::{EffectKey, Fault, FilterKey, Op, syscall};
 
 /// What carries a fault out.
 #[derive(
@@ -38,11 +38,11 @@ impl Backend {
 
     /// The effects it has on an operation.
     pub fn effects(self, op: Op) -> &'static [EffectKey] {
-        match self {
-            Self::Bpf if Hook::of(op).is_empty() => &[],
-            Self::Bpf => op.kind().effects,
-            Self::Seccomp if op.is_syscall() => &CALL_EFFECTS,
-            Self::Seccomp => &[],
+        match (self, op.call()) {
+            (Self::Bpf, _) if Hook::of(op).is_empty() => &[],
+            (Self::Bpf, _) => op.kind().effects,
+            (Self::Seccomp, Some(call)) => syscall::effects(call),
+            (Self::Seccomp, None) => &[],
         }
     }
 
@@ -178,15 +178,6 @@ impl fmt::Display for Backend {
     }
 }
 
-const CALL_EFFECTS: [EffectKey; 6] = [
-    EffectKey::Error,
-    EffectKey::Retval,
-    EffectKey::Signal,
-    EffectKey::DelayEnter,
-    EffectKey::DelayExit,
-    EffectKey::Jitter,
-];
-
 const CALL_FILTERS: [FilterKey; 5] = [
     FilterKey::Port,
     FilterKey::Dst,
@@ -280,6 +271,9 @@ mod tests {
                 Some("needs `error`"),
             ),
             ("write:delay_exit=1s:retval=0", Some("no `retval`"), None),
+            ("write:short=1", Some("no `short` for `write`"), None),
+            ("sendto,readv:short=1", Some("no `short`"), None),
+            ("read:corrupt=1", Some("no `corrupt` for `read`"), None),
         ] {
             for (backend, expected) in [(Backend::Bpf, bpf), (Backend::Seccomp, seccomp)] {
                 let got = refusal(backend, text);

@@ -7,6 +7,7 @@
 //!
 //! Architecture invariant: pure user space. What decides is [`chaos_common::decide`], as in the kernel programs.
 
+mod carry;
 mod child;
 mod filter;
 mod holder;
@@ -17,6 +18,7 @@ mod rules;
 mod supervisor;
 mod take;
 mod tell;
+mod transfer;
 mod victim;
 mod wait;
 

@@ -7,6 +7,7 @@ use chaos_common::decide::{Verdict, decide};
 use chaos_common::event::verdict;
 use chaos_common::rule::{Rule, RuleState};
 
+use super::carry::{self, Job};
 use super::page::Counter;
 use super::victim::Victim;
 use crate::faults::{CallEffect, Count, Effect, Fault, Filter, Op};
@@ -107,9 +108,31 @@ pub(super) fn told_as(call: u32) -> u32 {
     known.map_or(call, |call| operation(Op::Call(call), &whatever))
 }
 
+/// What a rule says of a call that names it.
+pub(super) enum Found {
+    /// It is no match.
+    Nothing,
+    /// It is one.
+    Match,
+    /// It is one, and this is what can be done in the thread's place.
+    Job(Box<Job>),
+}
+
 impl Asked {
+    /// Whether the call is a match.
+    pub(super) fn look(&self, victim: &Victim) -> io::Result<Found> {
+        if !self.accepts(victim)? {
+            return Ok(Found::Nothing);
+        }
+        if !self.effect.carries() {
+            return Ok(Found::Match);
+        }
+        let job = carry::prepare(victim, &self.effect)?;
+        Ok(job.map_or(Found::Nothing, |job| Found::Job(Box::new(job))))
+    }
+
     /// Whether its filters accept the call.
-    pub(super) fn accepts(&self, victim: &Victim) -> io::Result<bool> {
+    fn accepts(&self, victim: &Victim) -> io::Result<bool> {
         let Filter {
             port,
             sport: _,

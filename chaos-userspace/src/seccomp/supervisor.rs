@@ -8,10 +8,11 @@ use chaos_common::event::{Event, kind, verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::boot_ns;
+use super::carry::Done;
 use super::notify::{Answer, Listener, Notification};
 use super::page::{Counter, HELD, Page, SUPERVISOR};
 use super::process::has_ended;
-use super::rules::{Decision, Rules, told_as};
+use super::rules::{Decision, Found, Rules, told_as};
 use super::take::take;
 use super::tell::Teller;
 use super::victim::Victim;
@@ -141,6 +142,7 @@ impl Work<'_> {
         let id = notification.id;
         page.last.store(id, Ordering::Release);
         let now = boot_ns();
+        page.alive.store(now, Ordering::Release);
         let armed_at = self.armed(now);
         let Some(place) = self.free.pop() else {
             self.refuse(notification, now);
@@ -199,23 +201,40 @@ impl Work<'_> {
             naming &= naming - 1;
             let rule = self.given.rules.all.get_mut(at)?;
             let index = rule.index;
-            let accepted = match &victim {
-                Some(victim) => rule.accepts(victim).ok(),
-                None => None,
-            };
+            let found = victim.as_ref().and_then(|victim| rule.look(victim).ok());
             if !self.listener.is_valid(notification.id) {
                 return Some(Step::Over);
             }
-            let decision = match accepted {
-                Some(false) => continue,
-                Some(true) => rule.decide(notification.tid, in_lease, elapsed),
-                None => FAILED,
+            let (decision, job) = match found {
+                Some(Found::Nothing) => continue,
+                Some(Found::Match) => (rule.decide(notification.tid, in_lease, elapsed), None),
+                Some(Found::Job(job)) => {
+                    let decision = rule.decide(notification.tid, in_lease, elapsed);
+                    (decision, Some(job))
+                }
+                None => (FAILED, None),
             };
             if decision.verdict != verdict::INJECTED {
                 self.conclude(notification, index, decision, now);
                 continue;
             }
             let seed = rule.wire.seed;
+            if let Some(job) = job {
+                let flips = |length| rule.effect.flips(seed, decision.n, length);
+                let done = job.run(flips, || self.listener.is_valid(notification.id));
+                let Ok(done) = done else {
+                    self.conclude(notification, index, FAILED, now);
+                    continue;
+                };
+                let hit = self.hand_over(notification.id, done);
+                self.conclude(
+                    notification,
+                    index,
+                    if hit { decision } else { FAILED },
+                    now,
+                );
+                return Some(Step::Over);
+            }
             let wake = Wake {
                 at: now.saturating_add(rule.effect.delay(seed, decision.n).0),
                 id: notification.id,
@@ -240,6 +259,16 @@ impl Work<'_> {
             return Some(Step::Over);
         }
         None
+    }
+
+    /// Answers with what was done in the thread's place; whether it was the effect, and the thread got it.
+    fn hand_over(&self, id: u64, done: Done) -> bool {
+        let moved = done.result > 0;
+        let answered = self.listener.answer(id, Answer::Value(done.result)).is_ok();
+        if !answered {
+            done.undo();
+        }
+        answered && moved
     }
 
     /// Answers, and sends the signal; whether the thread got the answer.

@@ -37,6 +37,53 @@ impl Victim {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn of_this_thread(call: Sysno, arguments: [u64; 6]) -> Self {
+        Self {
+            tid: nix::unistd::gettid().as_raw().cast_unsigned(),
+            call,
+            arguments,
+        }
+    }
+
+    /// The call it is in.
+    pub(super) fn call(&self) -> Sysno {
+        self.call
+    }
+
+    /// The call's arguments.
+    pub(super) fn arguments(&self) -> [u64; 6] {
+        self.arguments
+    }
+
+    /// The thread.
+    pub(super) fn thread(&self) -> Pid {
+        Pid::from_raw(self.tid.cast_signed())
+    }
+
+    /// The process that it is a thread of.
+    pub(super) fn process(&self) -> io::Result<rustix::process::Pid> {
+        let status = fs::read_to_string(self.proc("status"))?;
+        let id = group(&status).and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
+        id.ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    /// Whether it has a limit of its own to how long a file gets (`RLIMIT_FSIZE`).
+    pub(super) fn file_size_is_limited(&self) -> io::Result<bool> {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        let thread = self.thread().as_raw();
+        // SAFETY: nothing new is set, and the kernel writes an `rlimit`.
+        let got =
+            unsafe { libc::prlimit(thread, libc::RLIMIT_FSIZE, std::ptr::null(), &raw mut limit) };
+        match got {
+            0 => Ok(limit.rlim_cur != libc::RLIM_INFINITY),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     fn each(&self) -> impl Iterator<Item = (usize, Argument, u64)> {
         let values = arguments(self.call).zip(self.arguments);
         values
@@ -114,8 +161,6 @@ impl Victim {
     /// Its thread group and name, for whoever listens.
     pub(super) fn identity(&self) -> (u32, [u8; 16]) {
         let status = fs::read_to_string(self.proc("status")).unwrap_or_default();
-        let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-        let group = group.and_then(|id| id.trim().parse().ok());
         let mut name = [0; 16];
         let comm = fs::read(self.proc("comm")).unwrap_or_default();
         for (to, from) in name
@@ -125,7 +170,7 @@ impl Victim {
         {
             *to = *from;
         }
-        (group.unwrap_or(self.tid), name)
+        (group(&status).unwrap_or(self.tid), name)
     }
 
     /// The absolute paths that it is called with, `.` and `..` taken out.
@@ -216,16 +261,22 @@ impl Victim {
         Err(io::ErrorKind::InvalidData.into())
     }
 
-    fn read(&self, place: u64, to: &mut [u8]) -> io::Result<usize> {
+    /// Reads memory of the thread's; how much, at least a byte.
+    pub(super) fn read(&self, place: u64, to: &mut [u8]) -> io::Result<usize> {
         let (base, len) = (usize::try_from(place).unwrap_or(0), to.len());
-        let tid = Pid::from_raw(self.tid.cast_signed());
         let remote = [RemoteIoVec { base, len }];
-        let read = process_vm_readv(tid, &mut [IoSliceMut::new(to)], &remote)?;
+        let read = process_vm_readv(self.thread(), &mut [IoSliceMut::new(to)], &remote)?;
         match read {
             0 if len > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
             read => Ok(read),
         }
     }
+}
+
+/// The process's id in `/proc/…/status`.
+fn group(status: &str) -> Option<u32> {
+    let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    group.trim().parse().ok()
 }
 
 /// Without `.` and `..`, which here are taken to go back one name.
@@ -263,11 +314,7 @@ mod tests {
 
     /// This thread, as if it were in that call.
     fn me(call: Sysno, arguments: [u64; 6]) -> Victim {
-        Victim {
-            tid: nix::unistd::gettid().as_raw().cast_unsigned(),
-            call,
-            arguments,
-        }
+        Victim::of_this_thread(call, arguments)
     }
 
     #[test]

@@ -150,6 +150,12 @@ pub enum Mistake {
     /// 0 where 1 is the least.
     #[error("`{0}` is at least 1")]
     Zero(Key),
+    /// Not a number of bytes.
+    #[error("`{}` is not a number of bytes", visible(.0))]
+    NotBytes(String),
+    /// `short=0`, which is something else.
+    #[error("a call that is short of all its bytes is at the end of the file")]
+    ShortOfAll,
     /// Not a probability at all.
     #[error("`{}` is not a probability", visible(.0))]
     NotProbability(String),
@@ -291,6 +297,8 @@ impl Mistake {
                 let usual = "a name such as ENOSPC or EIO, or a number from 1 to 4095";
                 did_you_mean(&name.to_uppercase(), names, usual)
             }
+            Self::NotBytes(_) => "a whole number, at least 1; how often is said by `p=5%`".to_owned(),
+            Self::ShortOfAll => "`retval=0` says so; `short` is at least 1".to_owned(),
             Self::NotProbability(_) | Self::ProbabilityRange => {
                 "5%, 0.05 or 500ppm (parts per million)".to_owned()
             }

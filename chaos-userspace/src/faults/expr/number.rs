@@ -2,6 +2,8 @@
 //!
 //! All arithmetic is on integers, so that `0.1` is exactly 100 000 ppm and nothing depends on how floats are rounded.
 
+use std::num::NonZeroU32;
+
 use winnow::ascii::digit1;
 use winnow::combinator::{alt, opt, preceded};
 use winnow::error::EmptyError;
@@ -9,7 +11,7 @@ use winnow::{Parser, Result};
 
 use super::mistake::Mistake;
 use crate::faults::netem::Share;
-use crate::faults::registry::Key;
+use crate::faults::registry::{EffectKey, Key};
 use crate::faults::values::{Nanos, Ppm, Pulse, RateLimit, RateUnit, When};
 
 /// Nanoseconds per unit, the longest first.
@@ -33,6 +35,21 @@ pub(super) fn positive(key: Key, text: &str) -> std::result::Result<u64, Mistake
         0 => Err(Mistake::Zero(key)),
         number => Ok(number),
     }
+}
+
+/// How many bytes, at least 1.
+pub(super) fn bytes(key: Key, text: &str) -> std::result::Result<NonZeroU32, Mistake> {
+    let number = whole(text).map_err(|mistake| match mistake {
+        Mistake::NotNumber(text) => Mistake::NotBytes(text),
+        other => other,
+    })?;
+    match (number, key) {
+        (0, Key::Effect(EffectKey::Short)) => return Err(Mistake::ShortOfAll),
+        (0, _) => return Err(Mistake::Zero(key)),
+        _ => {}
+    }
+    let small = u32::try_from(number).ok().and_then(NonZeroU32::new);
+    small.ok_or(Mistake::TooBig(u32::MAX.into()))
 }
 
 /// `5%`, `0.05` or `500ppm`, rounded to whole parts per million.

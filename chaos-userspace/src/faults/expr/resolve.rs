@@ -6,7 +6,7 @@ use super::filter::{count, errno, fd, kind, net, path, ports, proto, signal};
 use super::mistake::{Mistake, takes_all};
 use super::netem;
 use super::number::{
-    delay, duration, positive, probability, pulse, rate_limit, retval, when, whole,
+    bytes, delay, duration, positive, probability, pulse, rate_limit, retval, when, whole,
 };
 use super::sets::{Item, operations};
 use super::syntax::{Argument, Flaw, Prefix, Syntax, Word};
@@ -24,14 +24,7 @@ use crate::faults::wire::Wire;
 pub(super) type Misplaced = (Range<usize>, Mistake);
 
 /// Keys of the design that later versions take. Named so that they are told apart from typing mistakes.
-const LATER_KEYS: [&str; 6] = [
-    "src",
-    "iface",
-    "syscall",
-    "poke_enter",
-    "poke_exit",
-    "short",
-];
+const LATER_KEYS: [&str; 5] = ["src", "iface", "syscall", "poke_enter", "poke_exit"];
 
 /// Keys that will say who is hit.
 const TARGET_KEYS: [&str; 2] = ["netns", "tid"];
@@ -280,6 +273,12 @@ impl Parts {
             EffectKey::DelayEnter => self.call.delay_enter = Some(one(key, argument, delay)?),
             EffectKey::DelayExit => self.call.delay_exit = Some(one(key, argument, delay)?),
             EffectKey::Jitter => self.call.jitter = Some(one(key, argument, delay)?),
+            EffectKey::Short => {
+                self.call.short = Some(one(key, argument, |text| bytes(key, text))?);
+            }
+            EffectKey::Corrupt => {
+                self.call.corrupt = Some(one(key, argument, |text| bytes(key, text))?);
+            }
             // netem's, and those taken above.
             _ => {}
         }

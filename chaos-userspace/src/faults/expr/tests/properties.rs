@@ -1,6 +1,7 @@
 //! What holds for every expression and every fault.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
@@ -182,9 +183,29 @@ fn call_effect() -> impl Strategy<Value = Effect> {
                 delay_enter,
                 delay_exit,
                 jitter: shortest.filter(|_| jitter),
+                short: None,
+                corrupt: None,
             })
             .normal()
         })
+}
+
+/// Fewer bytes, or others, where these calls can have them.
+fn carried(ops: &[Op]) -> Option<BoxedStrategy<Effect>> {
+    let fits = |key| ops.iter().all(|op| Key::Effect(key).fits(*op));
+    let corrupts = fits(EffectKey::Corrupt);
+    let most = NonZeroU32::new(CallEffect::MOST_CORRUPT).expect("not 0");
+    let bytes = || option::of(any::<NonZeroU32>());
+    let effects = (any::<NonZeroU32>(), bytes(), bytes()).prop_map(move |(one, short, corrupt)| {
+        let least = |bytes: NonZeroU32| bytes.min(most);
+        let corrupt = corrupt.filter(|_| corrupts).map(least);
+        Effect::Call(CallEffect {
+            short: short.or(corrupt.is_none().then_some(one)),
+            corrupt,
+            ..CallEffect::default()
+        })
+    });
+    fits(EffectKey::Short).then(|| effects.boxed())
 }
 
 /// Calls as a person names them: some of a row, a class, or all but some.
@@ -343,7 +364,10 @@ fn fault() -> impl Strategy<Value = Fault> {
             let of_ops = ops.prop_flat_map(move |ops| {
                 let effect = match packets {
                     true => packet_effect(&ops),
-                    false => call_effect().boxed(),
+                    false => match carried(&ops) {
+                        Some(carried) => prop_oneof![call_effect(), carried].boxed(),
+                        None => call_effect().boxed(),
+                    },
                 };
                 (Just(ops), effect)
             });

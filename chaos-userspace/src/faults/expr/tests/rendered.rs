@@ -30,7 +30,7 @@ error: nothing says what shall happen: an effect is missing
  | write:p=5%
  |           ^
  |
- = help: here it can be error=… or retval=… or signal=… or delay_enter=… or delay_exit=… or jitter=…"
+ = help: here it can be error=… or retval=… or signal=… or delay_enter=… or delay_exit=… or jitter=… or short=…"
     );
 }
 
@@ -56,6 +56,6 @@ fn one_line_holds_expression_word_and_remedy() {
         refused("write:error=EIO:port=5432").to_string(),
         "bad fault expression: `write:error=EIO:port=5432` at `port`: `port` needs a call with a socket \
          address: connect, bind, sendto, or egress/ingress/net; `write` has no port (`write` takes error, retval, signal, delay_enter, \
-         delay_exit, jitter, on, fd, path, p, when, times, after, for, pulse, rate_limit, over, count, seed, pid, comm, exe, uid, cgroup, container, unit)"
+         delay_exit, jitter, short, on, fd, path, p, when, times, after, for, pulse, rate_limit, over, count, seed, pid, comm, exe, uid, cgroup, container, unit)"
     );
 }

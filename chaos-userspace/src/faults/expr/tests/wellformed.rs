@@ -1,5 +1,7 @@
 //! Expressions that are right, and exactly what they mean.
 
+use std::num::NonZeroU32;
+
 use crate::faults::{
     CallEffect, Count, Effect, Errno, FAULTS, Fault, FdKind, Filter, Glob, Nanos, Net, Op, Ppm,
     Proto, Pulse, RateLimit, RateUnit, Signal, Trigger, When,
@@ -279,6 +281,19 @@ fn table() -> Vec<(&'static str, Fault)> {
                 jitter: Some(Nanos(1)),
                 ..CallEffect::default()
             }),
+        ),
+        (
+            "read:short=4096:corrupt=3",
+            fault(
+                &[call("read")],
+                Effect::Call(CallEffect {
+                    short: NonZeroU32::new(4096),
+                    corrupt: NonZeroU32::new(3),
+                    ..CallEffect::default()
+                }),
+                any(),
+                always(),
+            ),
         ),
         (
             "fsync:retval=0xffffffffffffffff",

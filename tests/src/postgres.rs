@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     net::free_port,
-    process::{ChildGuard, Finished, Program, program, wait_until},
+    process::{ChildGuard, Finished, Program, murphy, program, wait_until},
 };
 
 /// Emulated machines are slow, and a crash is recovered from first.
@@ -54,7 +54,7 @@ impl Postgres {
         let (folder, user, port) = (tempfile::tempdir()?, user(), free_port()?);
         chown(folder.path(), Some(user), Some(user))?;
         cluster(&programs, folder.path(), user)?;
-        let server = serve(&programs, folder.path(), user, port)?;
+        let server = serve(&programs, folder.path(), user, port, &[])?;
         let postgres = Self {
             server,
             folder,
@@ -69,8 +69,31 @@ impl Postgres {
     /// Starts it again on the files that it has, after it went down.
     pub fn restart(&mut self) -> Result<()> {
         self.quit();
-        self.server = serve(&self.programs, self.folder.path(), self.user, self.port)?;
+        self.serve(&[])
+    }
+
+    /// Ends it as its manager would, with nothing to recover from, and starts it again as the command of `murphy run` with these
+    /// options.
+    pub fn restart_under(&mut self, options: &[&str]) -> Result<()> {
+        self.server.signal(libc::SIGINT)?;
+        wait_until(PATIENCE, || !self.server.is_running().unwrap_or(false))?;
+        self.serve(options)
+    }
+
+    fn serve(&mut self, options: &[&str]) -> Result<()> {
+        let (programs, folder) = (&self.programs, self.folder.path());
+        self.server = serve(programs, folder, self.user, self.port, options)?;
         self.answers()
+    }
+
+    /// What it said so far.
+    pub fn said(&self) -> Result<String> {
+        self.server.stderr()
+    }
+
+    /// Where its files are.
+    pub fn data(&self) -> Result<PathBuf> {
+        Ok(self.folder.path().canonicalize()?.join("data"))
     }
 
     fn answers(&self) -> Result<()> {
@@ -169,8 +192,23 @@ fn cluster(programs: &Path, folder: &Path, user: u32) -> Result<()> {
     Ok(())
 }
 
-fn serve(programs: &Path, folder: &Path, user: u32, port: u16) -> Result<ChildGuard> {
-    let mut server = program(programs.join("postgres"))
+fn serve(
+    programs: &Path,
+    folder: &Path,
+    user: u32,
+    port: u16,
+    options: &[&str],
+) -> Result<ChildGuard> {
+    let postgres = programs.join("postgres");
+    let own = user.to_string();
+    let mut server = match options {
+        [] => program(postgres),
+        options => murphy(["run", "-u", &own])
+            .args(options)
+            .args(["--"])
+            .args([postgres]),
+    };
+    server = server
         .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k"])
         .args([folder])
         .args(["-D"])
@@ -185,6 +223,9 @@ fn serve(programs: &Path, folder: &Path, user: u32, port: u16) -> Result<ChildGu
     ] {
         server = server.args(["-c", setting]);
     }
-    server.command().uid(user).gid(user).current_dir(folder);
+    server.command().current_dir(folder);
+    if options.is_empty() {
+        server.command().uid(user).gid(user);
+    }
     server.spawn()
 }

@@ -158,6 +158,21 @@ fn main() -> ExitCode {
             programs::redis,
         ),
         case(
+            "PostgreSQL panics when its log cannot be synced, and recovers",
+            needs![Root, Postgres, Newest],
+            programs::postgres,
+        ),
+        case(
+            "busybox, which has no loader, is hit",
+            needs![Root, Tool("busybox")],
+            programs::busybox,
+        ),
+        case(
+            "io_uring: its calls are seen, what it does is not",
+            needs![Root, Tool("python3")],
+            programs::ring,
+        ),
+        case(
             "git loses nothing",
             needs![Root, Tool("git")],
             programs::git,

@@ -25,7 +25,8 @@ const VM_PACKAGES: [&str; 8] = [
 const LINT_PACKAGES: [&str; 2] = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 
 /// Packages that tests on this machine call.
-const TEST_PACKAGES: [&str; 13] = [
+const TEST_PACKAGES: [&str; 14] = [
+    "busybox-static",
     "dnsmasq-base",
     "dnsutils",
     "iproute2",

@@ -136,7 +136,7 @@ pub(super) fn refused() -> Outcome {
     // A supervised command cannot be supervised again.
     let inner = murphy_path().to_string_lossy().into_owned();
     let (done, _) = run(
-        &["-e", "getppid:error=EIO"],
+        &["-e", "swapoff:error=EIO"],
         &[
             inner,
             "run".into(),

@@ -27,6 +27,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["load", what @ ..] => load::work(what),
         ["write", repetitions] => rows::calls("write", repetitions.parse()?),
         ["openat", repetitions] => rows::calls("openat", repetitions.parse()?),
+        ["preload", repetitions] => rows::preload(repetitions.parse()?),
         ["delay", repetitions] => rows::delay(repetitions.parse()?),
         _ => bail!("this is run by `cargo xtask bench syscalls`"),
     }

@@ -85,6 +85,71 @@ pub(crate) fn calls(call: &'static str, repetitions: usize) -> Result<()> {
         case("strace, suppressed", &strace, 0),
         case("strace --seccomp-bpf, suppressed", &filtered, 0),
     ];
+    compare(call, &cases, repetitions, |under| load(under, &[call]));
+    Ok(())
+}
+
+/// The same call of a program that shares its C library, as libfiu's wrappers in it want: it is preloaded before that, and a
+/// program of murphy's tests is linked statically.
+pub(crate) fn preload(repetitions: usize) -> Result<()> {
+    /// It says its figures by a way that no wrapper sees.
+    const PERL: &str = r#"
+use Time::HiRes;
+open(my $null, ">", "/dev/null") or die;
+my ($calls, $failed, $begun, $took) = (0, 0, Time::HiRes::time());
+do {
+    for (1..64) { defined(syswrite($null, "x")) or $failed++ }
+    $calls += 64;
+    $took = Time::HiRes::time() - $begun;
+} while ($took < 0.3);
+my $said = sprintf("%f %d\n", $took * 1e9 / $calls, $failed * 1e6 / $calls);
+syscall(1, 1, $said, length($said));
+"#;
+    const FAULT: &str = "write:error=EIO:on=chr";
+    let never = format!("{FAULT}:when=1000000000");
+    let point = format!("name=posix/io/rw/write,failinfo={}", libc::EIO);
+    let always = format!("enable {point}");
+    let rarely = format!("enable_random {point},probability=0");
+    let cases = [
+        case("alone", &[], 0),
+        ours(
+            "murphy, suppressed: bpf",
+            &["--backend", "bpf", "-e", &never],
+            0,
+        ),
+        ours(
+            "murphy, injecting: bpf",
+            &["--backend", "bpf", "-e", FAULT],
+            ALL,
+        ),
+        ours(
+            "murphy, suppressed: seccomp",
+            &["--backend", "seccomp", "-e", &never],
+            0,
+        ),
+        ours(
+            "murphy, injecting: seccomp",
+            &["--backend", "seccomp", "-e", FAULT],
+            ALL,
+        ),
+        case("fiu-run, suppressed", &["fiu-run", "-x", "-c", &rarely], 0),
+        case("fiu-run, injecting", &["fiu-run", "-x", "-c", &always], ALL),
+    ];
+    compare("write by perl", &cases, repetitions, |under| {
+        let mut words = under.to_vec();
+        words.extend(["perl", "-e", PERL].map(str::to_owned));
+        program(&words[0]).args(&words[1..])
+    });
+    Ok(())
+}
+
+/// Each case in turn, again and again, so that what else the machine does is everybody's.
+fn compare(
+    group: &str,
+    cases: &[Case],
+    repetitions: usize,
+    command: impl Fn(&[String]) -> Program,
+) {
     let mut values = vec![Vec::new(); cases.len()];
     for turn in 0..repetitions {
         for (case, values) in cases.iter().zip(&mut values) {
@@ -92,23 +157,22 @@ pub(crate) fn calls(call: &'static str, repetitions: usize) -> Result<()> {
             if values.len() < turn {
                 continue;
             }
-            match once(case, call) {
+            match once(case, command(&case.under)) {
                 Ok(value) => values.push(value),
-                Err(error) => eprintln!("no row for {call}, {}: {error:#}", case.name),
+                Err(error) => eprintln!("no row for {group}, {}: {error:#}", case.name),
             }
         }
     }
     for (case, values) in cases.iter().zip(&values) {
         if !values.is_empty() {
-            row(call, case.name, "time of a call", "ns", values);
+            row(group, case.name, "time of a call", "ns", values);
         }
     }
-    Ok(())
 }
 
-fn once(case: &Case, call: &str) -> Result<f64> {
+fn once(case: &Case, command: Program) -> Result<f64> {
     let other = case.beside.as_deref().map(Other::under).transpose()?;
-    let done = load(&case.under, &[call]).run()?;
+    let done = command.run()?;
     drop(other);
     let why = done.stderr.lines().next().unwrap_or_default();
     ensure!(done.code == Some(0), "{why}");

@@ -1,4 +1,4 @@
-//! `cargo xtask bench syscalls`: what a fault on a system call costs, beside strace's in the same boot.
+//! `cargo xtask bench syscalls`: what a fault on a system call costs, beside strace's and libfiu's in the same boot.
 
 use anyhow::Result;
 
@@ -16,7 +16,7 @@ pub(crate) struct Args {
         long,
         value_name = "GROUP",
         value_delimiter = ',',
-        default_value = "write,openat,delay"
+        default_value = "write,openat,delay,preload"
     )]
     only: Vec<String>,
     /// Only here, where BPF LSM may be missing

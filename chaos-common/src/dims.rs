@@ -36,6 +36,8 @@ pub const NAME: u64 = 1 << 20;
 pub const PATH: u64 = 1 << 21;
 /// Some rule means everything below a folder.
 pub const TREES: u64 = 1 << 22;
+/// Path that a request by HTTP asks for: map `URL_PATHS`.
+pub const URL_PATH: u64 = 1 << 23;
 
 /// Dimensions that [`crate::target`] values say something of.
 pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS;

@@ -19,6 +19,7 @@ pub mod name;
 pub mod ops;
 pub mod rule;
 pub mod target;
+pub mod url;
 
 /// How many rules can be active at once: the bits of a mask.
 pub const MAX_RULES: u32 = u64::BITS;

@@ -21,5 +21,7 @@ pub const EGRESS_RESET: u32 = SYSCALLS + 5;
 pub const EGRESS_UNREACHABLE: u32 = SYSCALLS + 6;
 /// A DNS query leaves.
 pub const DNS: u32 = SYSCALLS + 7;
+/// A response by HTTP leaves or arrives.
+pub const HTTP: u32 = SYSCALLS + 8;
 /// Number of operations.
-pub const COUNT: u32 = SYSCALLS + 8;
+pub const COUNT: u32 = SYSCALLS + 9;

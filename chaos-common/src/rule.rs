@@ -15,6 +15,8 @@ pub const EFFECT_UNREACHABLE: u32 = 33;
 pub const EFFECT_DNS_RCODE: u32 = 34;
 /// The query is answered with the address in the map `ANSWERS`; the value is the record's type, 1 (A) or 28 (AAAA).
 pub const EFFECT_DNS_ANSWER: u32 = 35;
+/// The response by HTTP gets another status, which is the value.
+pub const EFFECT_HTTP_STATUS: u32 = 36;
 
 /// Everything certain, in parts per million.
 pub const PPM: u32 = 1_000_000;

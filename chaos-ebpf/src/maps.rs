@@ -6,7 +6,7 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use chaos_common::counters::Counters;
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::target::{FileId, Named, Process};
-use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target};
+use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target, url};
 
 /// Slots of [`control`].
 #[map]
@@ -83,6 +83,11 @@ pub static FD_KINDS: Array<u64> = Array::with_max_entries(bank::BANKS * dims::KI
 /// holds the union of those it continues; the empty one those that do not care. The first byte is the bank.
 #[map]
 pub static NAMES: LpmTrie<[u8; name::SIZE], u64> = LpmTrie::with_max_entries(1024, 1);
+
+/// Path that a request by HTTP asks for, as [`chaos_common::url`] spells it → rules that accept it. Each entry
+/// holds the union of those it continues; the empty one those that do not care. The first byte is the bank.
+#[map]
+pub static URL_PATHS: LpmTrie<[u8; url::KEY], u64> = LpmTrie::with_max_entries(1024, 1);
 
 /// Slot of a rule → the address it answers with, in network byte order.
 #[map]

@@ -42,6 +42,7 @@ fn main() -> std::process::ExitCode {
         once("network/bandwidth-100kb", &NGINX, nginx::bandwidth),
         once("network/packet-loss-20", &NGINX, nginx::lossy),
         once("network/reset, service/unavailable", &NGINX, nginx::gone),
+        once("service/api-failure", &NGINX, nginx::errors),
         once("storage/disk-full", &[Need::Tool("sqlite3")], storage::full),
         once("storage/permission-denied", &[], storage::denied),
         once("storage/io-error", &[], storage::broken),

@@ -84,6 +84,8 @@ A fault is OPS[:KEY=VALUE]…
   connect:error=ECONNREFUSED:port=5432     connections to port 5432 are refused
   egress:loss=10%:dst=10.0.0.0/8           a tenth of the packets sent there is lost
   net:loss=5%                              the same in both directions, to anybody
+  dns:rcode=NXDOMAIN:name=*.example.com    these names cannot be resolved
+  http:status=503:path=/api/*:p=20%        a fifth of these responses says 503
   write:error=ENOSPC:on=file               the disk is full
   openat:error=EACCES:p=50%                every second open is denied, at random
   read:error=EIO:when=3..9+2               the 3rd, 5th, 7th and 9th read fail

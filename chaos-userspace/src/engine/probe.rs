@@ -263,7 +263,7 @@ fn attach(
             };
             kernel.attach(hook, place).map_err(words)
         }
-        Hook::Egress | Hook::Dns | Hook::Reset | Hook::Unreachable => {
+        Hook::Egress | Hook::Dns | Hook::Http | Hook::Reset | Hook::Unreachable => {
             netns.clone()?;
             attach_classifier(kernel, report)
         }

@@ -332,6 +332,7 @@ impl Session {
                 // Attached interface by interface, below.
                 Hook::Egress
                 | Hook::Dns
+                | Hook::Http
                 | Hook::Reset
                 | Hook::Unreachable
                 | Hook::EgressNetem
@@ -386,16 +387,19 @@ impl Session {
                 Err(_) => {}
             }
             // No tcx here: a filter of clsact, which no descriptor owns.
-            self.journal(Undo::TcFilter {
-                netns: netns.map(Netns::path),
-                ifindex: index,
-                interface: name.clone(),
-                side: clsact::Side::Egress,
-                priority,
-                made_clsact: !interfaces::inside(netns, || clsact::is_there(index))
-                    .and_then(|there| there)
-                    .map_err(EngineError::io("asking for the clsact qdisc"))?,
-            })?;
+            let made_clsact = !interfaces::inside(netns, || clsact::is_there(index))
+                .and_then(|there| there)
+                .map_err(EngineError::io("asking for the clsact qdisc"))?;
+            for &(_, place) in hook.programs() {
+                self.journal(Undo::TcFilter {
+                    netns: netns.map(Netns::path),
+                    ifindex: index,
+                    interface: name.clone(),
+                    side: clsact::Side::of_place(place),
+                    priority,
+                    made_clsact,
+                })?;
+            }
             let kernel = self.kernel()?;
             interfaces::inside(netns, || {
                 clsact::ensure(index)

@@ -2,6 +2,7 @@
 
 use chaos_common::decide::MAX_TIMES;
 
+use super::http;
 use super::model::{Effect, Fault, Op, Trigger};
 use super::registry::{EffectKey, FilterKey, Key, TriggerKey};
 use super::values::Nanos;
@@ -51,6 +52,7 @@ pub(super) fn wrong_key(key: Key, op: &str) -> String {
         Key::Effect(EffectKey::Reset | EffectKey::Unreachable) => "packets that leave: egress",
         Key::Effect(EffectKey::Rcode | EffectKey::Answer | EffectKey::Drop)
         | Key::Filter(FilterKey::Name) => "DNS queries: dns",
+        Key::Effect(EffectKey::Status) => "responses by HTTP: http",
         Key::Effect(EffectKey::Jitter) => "a delay: of a system call, or of packets",
         Key::Effect(EffectKey::Short) => {
             "a call that reads or writes a buffer: read, pread64, readv, preadv, preadv2, recvfrom, \
@@ -65,7 +67,8 @@ pub(super) fn wrong_key(key: Key, op: &str) -> String {
         Key::Filter(FilterKey::Port | FilterKey::Dst) => {
             "a call with a socket address: connect, bind, sendto, or egress/ingress/net"
         }
-        Key::Filter(FilterKey::On | FilterKey::Path) => "a call with a descriptor or a path",
+        Key::Filter(FilterKey::On) => "a call with a descriptor or a path",
+        Key::Filter(FilterKey::Path) => "http, or a call with a descriptor or a path",
         Key::Filter(FilterKey::Fd) => "a call with a descriptor",
         Key::Trigger(_) | Key::Target(_) => "another operation",
     };
@@ -121,6 +124,13 @@ impl Fault {
             return Err(Mismatch::Value {
                 key: Key::Effect(EffectKey::Partition),
                 problem: "say from whom, with `dst`; `blackhole` is from everybody",
+            });
+        }
+        let mut url_paths = self.url_paths().iter();
+        if let Some(problem) = url_paths.find_map(|glob| http::path_key(glob).err()) {
+            return Err(Mismatch::Value {
+                key: Key::Filter(FilterKey::Path),
+                problem,
             });
         }
         if let Effect::Netem(netem) = &self.effect

@@ -12,6 +12,7 @@ mod effect;
 mod egress;
 pub mod expr;
 mod file;
+pub(crate) mod http;
 mod ingress;
 mod ipc;
 mod memory;
@@ -44,4 +45,4 @@ pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,
 };
 pub use who::{Aim, EXEMPT, Selector, Who};
-pub use wire::{Rcode, Unreachable, Wire};
+pub use wire::{Rcode, Status, Unreachable, Wire};

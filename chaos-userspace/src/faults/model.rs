@@ -85,13 +85,15 @@ pub enum Op {
     Ingress,
     /// DNS queries.
     Dns,
+    /// Responses by HTTP.
+    Http,
     /// A system call of the architecture this program is built for.
     Call(Sysno),
 }
 
 impl Op {
     /// The operations that are no system calls.
-    pub const NOUNS: [Self; 3] = [Self::Egress, Self::Ingress, Self::Dns];
+    pub const NOUNS: [Self; 4] = [Self::Egress, Self::Ingress, Self::Dns, Self::Http];
 
     /// Every operation: the nouns, then the system calls by number.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -109,6 +111,7 @@ impl Op {
             Self::Egress => "egress",
             Self::Ingress => "ingress",
             Self::Dns => "dns",
+            Self::Http => "http",
             Self::Call(call) => call.name(),
         }
     }
@@ -123,7 +126,7 @@ impl Op {
     pub const fn call(self) -> Option<Sysno> {
         match self {
             Self::Call(call) => Some(call),
-            Self::Egress | Self::Ingress | Self::Dns => None,
+            Self::Egress | Self::Ingress | Self::Dns | Self::Http => None,
         }
     }
 
@@ -209,7 +212,7 @@ pub struct Filter {
     /// The descriptor's number, as the caller passes it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fd: Vec<u32>,
-    /// The path of the file that the call names or that is behind its descriptor.
+    /// The path of the file that the call names or that is behind its descriptor; of HTTP, the path that is asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub path: Vec<Glob>,
     /// Names that DNS queries ask for.
@@ -262,6 +265,22 @@ impl Fault {
             return vec![dns::PORT..=dns::PORT];
         }
         self.filter.port.clone()
+    }
+
+    /// Patterns of the files that it is about; what a request by HTTP asks for is no file.
+    pub(crate) fn files(&self) -> &[Glob] {
+        match self.ops.contains(&Op::Http) {
+            true => &[],
+            false => &self.filter.path,
+        }
+    }
+
+    /// Patterns of the paths that requests by HTTP ask for.
+    pub(crate) fn url_paths(&self) -> &[Glob] {
+        match self.ops.contains(&Op::Http) {
+            true => &self.filter.path,
+            false => &[],
+        }
     }
 
     /// The probability with which an operation is hit that all other conditions let through: the trigger's `p`, for a loss

@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::model::{Effect, Op};
 use super::syscall::CALL_FILTERS;
 use super::{
-    connect, dns, egress, file, ingress, ipc, memory, metadata, open, path, process, read_write,
-    socket, syscall, syscalls, system,
+    connect, dns, egress, file, http, ingress, ipc, memory, metadata, open, path, process,
+    read_write, socket, syscall, syscalls, system,
 };
 
 /// Which kernel object serves a fault: one ELF file per family of hooks.
@@ -63,6 +63,8 @@ pub enum EffectKey {
     Answer,
     /// `drop`
     Drop,
+    /// `status=N`
+    Status,
     /// `retval=N`
     Retval,
     /// `signal=NAME|N`
@@ -249,6 +251,7 @@ impl Key {
         Self::Effect(EffectKey::Rcode),
         Self::Effect(EffectKey::Answer),
         Self::Effect(EffectKey::Drop),
+        Self::Effect(EffectKey::Status),
         Self::Effect(EffectKey::Retval),
         Self::Effect(EffectKey::Signal),
         Self::Effect(EffectKey::DelayEnter),
@@ -305,6 +308,7 @@ impl Key {
             Self::Effect(EffectKey::Rcode) => "rcode",
             Self::Effect(EffectKey::Answer) => "answer",
             Self::Effect(EffectKey::Drop) => "drop",
+            Self::Effect(EffectKey::Status) => "status",
             Self::Effect(EffectKey::Retval) => "retval",
             Self::Effect(EffectKey::Signal) => "signal",
             Self::Effect(EffectKey::DelayEnter) => "delay_enter",
@@ -393,9 +397,10 @@ pub struct FaultKind {
 }
 
 /// Every row.
-pub const FAULTS: [&FaultKind; 15] = [
+pub const FAULTS: [&FaultKind; 16] = [
     &connect::KIND,
     &dns::KIND,
+    &http::KIND,
     &egress::KIND,
     &ingress::KIND,
     &open::KIND,

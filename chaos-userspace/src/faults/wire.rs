@@ -1,9 +1,10 @@
-//! What can be done to packets without a queue: losing all of them, resetting their connection, answering them.
+//! What can be done to packets without a queue: losing all of them, resetting their connection, answering them, writing over them.
 
 use std::net::IpAddr;
 
 use chaos_common::rule::{
-    EFFECT_DNS_ANSWER, EFFECT_DNS_RCODE, EFFECT_LOSS, EFFECT_RESET, EFFECT_UNREACHABLE,
+    EFFECT_DNS_ANSWER, EFFECT_DNS_RCODE, EFFECT_HTTP_STATUS, EFFECT_LOSS, EFFECT_RESET,
+    EFFECT_UNREACHABLE,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,8 @@ pub enum Wire {
     Answer(IpAddr),
     /// The DNS query vanishes.
     Drop,
+    /// The response by HTTP gets this status.
+    Status(Status),
 }
 
 impl Wire {
@@ -46,6 +49,7 @@ impl Wire {
             Self::Rcode(_) => EffectKey::Rcode,
             Self::Answer(_) => EffectKey::Answer,
             Self::Drop => EffectKey::Drop,
+            Self::Status(_) => EffectKey::Status,
         }
     }
 
@@ -58,6 +62,7 @@ impl Wire {
             Self::Rcode(code) => (EFFECT_DNS_RCODE, i64::from(code.0)),
             Self::Answer(IpAddr::V4(_)) => (EFFECT_DNS_ANSWER, A),
             Self::Answer(IpAddr::V6(_)) => (EFFECT_DNS_ANSWER, AAAA),
+            Self::Status(status) => (EFFECT_HTTP_STATUS, i64::from(status.0)),
         }
     }
 
@@ -188,6 +193,40 @@ impl From<Rcode> for u8 {
     }
 }
 
+/// A status that a response by HTTP can be given, 200 to 599 (RFC 9110, 15). Not 204 and 304, nor 1xx: whoever gets
+/// these expects no body, and would take that of the response for the beginning of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct Status(u16);
+
+impl Status {
+    /// What is allowed.
+    pub(crate) const ALLOWED: &str = "200 to 599, but not 204 and 304: these and 1xx have no body, and the response's would be taken for the next one";
+
+    /// The number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<u16> for Status {
+    type Error = OutOfRange;
+
+    fn try_from(status: u16) -> Result<Self, OutOfRange> {
+        match status {
+            204 | 304 => Err(OutOfRange::new(Self::ALLOWED)),
+            200..=599 => Ok(Self(status)),
+            _ => Err(OutOfRange::new(Self::ALLOWED)),
+        }
+    }
+}
+
+impl From<Status> for u16 {
+    fn from(status: Status) -> Self {
+        status.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::model::Fault;
@@ -206,6 +245,14 @@ mod tests {
                 "dns:answer=[::1]:name=db,*.a",
             ),
             ("dns:drop:port=5353", "dns:drop:port=5353"),
+            (
+                "http:p=20%:path=/api/*,/health:status=503",
+                "http:status=503:path=/api/*,/health:p=20%",
+            ),
+            (
+                "http:status=429:sport=80:port=1-9:dst=[::1]",
+                "http:status=429:port=1-9:sport=80:dst=[::1]",
+            ),
         ] {
             let fault: Fault = text.parse().unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(fault.to_string(), canonical);

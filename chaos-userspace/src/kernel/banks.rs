@@ -8,7 +8,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use chaos_common::counters::Counters;
 use chaos_common::rule::{Rule, RuleState};
-use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target};
+use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target, url};
 
 use crate::faults::Effect;
 use crate::plan::{Dense, Masks, Plan, Prefix};
@@ -45,6 +45,7 @@ pub(super) struct Banks {
     remote4: Trie<5>,
     remote6: Trie<17>,
     names: Trie<{ name::SIZE }>,
+    url_paths: Trie<{ url::KEY }>,
     answers: Option<Array<MapData, [u8; 16]>>,
     /// What each bank holds.
     held: [Masks; bank::BANKS as usize],
@@ -64,6 +65,7 @@ impl Banks {
             remote4: None,
             remote6: None,
             names: None,
+            url_paths: None,
             answers: None,
             held: Default::default(),
         };
@@ -83,6 +85,7 @@ impl Banks {
         self.remote4 = trie("REMOTE4").map(TryInto::try_into).transpose()?;
         self.remote6 = trie("REMOTE6").map(TryInto::try_into).transpose()?;
         self.names = trie("NAMES").map(TryInto::try_into).transpose()?;
+        self.url_paths = trie("URL_PATHS").map(TryInto::try_into).transpose()?;
         self.calls = open("CALLS")
             .map(|map| Map::Array(map).try_into())
             .transpose()?;
@@ -138,7 +141,8 @@ impl Banks {
         }
         prefixes(&mut self.remote4, bank, &old.remote4, &masks.remote4)?;
         prefixes(&mut self.remote6, bank, &old.remote6, &masks.remote6)?;
-        names(&mut self.names, bank, &old.names, &masks.names)?;
+        texts(&mut self.names, bank, &old.names, &masks.names)?;
+        texts(&mut self.url_paths, bank, &old.url_paths, &masks.url_paths)?;
         for rule in &plan.rules {
             if let Some(answers) = &mut self.answers
                 && let Effect::Wire(wire) = &rule.fault.effect
@@ -188,28 +192,31 @@ where
     Ok(())
 }
 
-/// The same for names, as [`chaos_common::name`] spells them.
-fn names(
-    trie: &mut Trie<{ name::SIZE }>,
+/// The same for names and paths, as [`chaos_common::name`] and [`chaos_common::url`] spell them.
+fn texts<const N: usize>(
+    trie: &mut Trie<N>,
     bank: u32,
     old: &BTreeMap<Vec<u8>, u64>,
     new: &BTreeMap<Vec<u8>, u64>,
-) -> Result<(), MapError> {
+) -> Result<(), MapError>
+where
+    [u8; N]: Pod,
+{
     let Some(trie) = trie else { return Ok(()) };
-    let key = |name: &Vec<u8>| {
-        let mut bytes = [0; name::SIZE];
+    let key = |text: &Vec<u8>| {
+        let mut bytes = [0; N];
         bytes[0] = bank as u8;
-        bytes[1..=name.len()].copy_from_slice(name);
-        Key::new((1 + name.len() as u32) * u8::BITS, bytes)
+        bytes[1..=text.len()].copy_from_slice(text);
+        Key::new((1 + text.len() as u32) * u8::BITS, bytes)
     };
-    for name in old.keys().filter(|name| !new.contains_key(*name)) {
-        trie.remove(&key(name))?;
+    for text in old.keys().filter(|text| !new.contains_key(*text)) {
+        trie.remove(&key(text))?;
     }
-    for (name, mask) in new
+    for (text, mask) in new
         .iter()
-        .filter(|(name, mask)| old.get(*name) != Some(mask))
+        .filter(|(text, mask)| old.get(*text) != Some(mask))
     {
-        trie.insert(&key(name), mask, 0)?;
+        trie.insert(&key(text), mask, 0)?;
     }
     Ok(())
 }

@@ -48,6 +48,14 @@ impl Side {
         }
     }
 
+    /// The side that a place of [`Hook::programs`](crate::plan::Hook::programs) is on.
+    pub fn of_place(place: &str) -> Self {
+        match place {
+            "tc ingress" => Self::Ingress,
+            _ => Self::Egress,
+        }
+    }
+
     /// The name that tc has for it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -8,7 +8,7 @@ use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use chaos_common::counters::Counters;
 use chaos_common::target::{COMM, FileId, Named, Process};
-use chaos_common::{bank, control, dims};
+use chaos_common::{bank, control, dims, ops};
 
 use super::events::{Events, Listen};
 use rustix::thread::{MembarrierCommand, membarrier};
@@ -17,10 +17,31 @@ use super::banks::Banks;
 use crate::plan::{Masks, Plan};
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 23] = [
-    "CONTROL", "OPS", "RULES", "CLASSES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS",
-    "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS", "NAMES",
-    "ANSWERS", "CALLS", "ENTRIES", "TREES",
+pub(super) const SHARED: [&str; 24] = [
+    "CONTROL",
+    "OPS",
+    "RULES",
+    "CLASSES",
+    "STATES",
+    "COUNTERS",
+    "PIDS",
+    "CGROUPS",
+    "UIDS",
+    "COMMS",
+    "EXES",
+    "RPORTS",
+    "LPORTS",
+    "REMOTE4",
+    "REMOTE6",
+    "PROTOS",
+    "FD_KINDS",
+    "EVENTS",
+    "NAMES",
+    "ANSWERS",
+    "CALLS",
+    "ENTRIES",
+    "TREES",
+    "URL_PATHS",
 ];
 
 /// What the maps of targets hold beside `PIDS`.
@@ -43,14 +64,23 @@ pub struct Names {
 /// Bytes of the buffer of events when somebody listens: some 10 000 events, a power of two.
 const EVENTS_SIZE: u32 = 1 << 20;
 
+/// Connections with requests by HTTP of which something is known; the one that was quiet for longest makes way. With a plan
+/// that asks for it from the beginning, and without.
+const EXCHANGES_IN_USE: u32 = 1 << 14;
+const EXCHANGES: u32 = 1 << 10;
+
 /// How many entries the maps need whose size depends on the plan.
-pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 4] {
+pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 5] {
     let size = |dimension, size| {
         if masks.dimensions & dimension == 0 {
             bank::BANKS
         } else {
             size
         }
+    };
+    let exchanges = match masks.ops.contains_key(&ops::HTTP) {
+        true => EXCHANGES_IN_USE,
+        false => EXCHANGES,
     };
     let events = match listen {
         // The loader makes a page of it, which is the least there is.
@@ -62,6 +92,7 @@ pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 4] {
         ("LPORTS", size(dims::LPORT, bank::BANKS * dims::PORTS)),
         ("PIDS", size(dims::PIDS, dims::PROCESSES)),
         ("EVENTS", events),
+        ("EXCHANGES", exchanges),
     ]
 }
 

@@ -533,7 +533,7 @@ fn attach(
             // First in the chain: what another program redirects is lost to us.
             let order = TcAttachOptions::TcxOrder(LinkOrder::first());
             program
-                .attach_with_options(name, TcAttachType::Egress, order)
+                .attach_with_options(name, side(where_), order)
                 .map(drop)
         }
         (Program::SchedClassifier(program), Place::Filter { name, priority }) => {
@@ -542,7 +542,7 @@ fn attach(
                 handle: TcHandle::AUTO_ASSIGN,
                 classid: None,
             });
-            let id = program.attach_with_options(name, TcAttachType::Egress, filter)?;
+            let id = program.attach_with_options(name, side(where_), filter)?;
             // The journal owns the filter: the link would remove it in whatever network
             // namespace it happens to be dropped in.
             std::mem::forget(program.take_link(id)?);
@@ -552,6 +552,14 @@ fn attach(
             UProbe::attach(program, offset, file, UProbeScope::AllProcesses).map(drop)
         }
         _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// The side of an interface that a classifier is for, by the name of its place.
+fn side(place: &str) -> TcAttachType {
+    match clsact::Side::of_place(place) {
+        clsact::Side::Ingress => TcAttachType::Ingress,
+        clsact::Side::Egress => TcAttachType::Egress,
     }
 }
 

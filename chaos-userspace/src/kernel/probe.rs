@@ -83,6 +83,25 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
                 Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
             ),
         ],
+        Hook::Http => &[
+            ("tc classifier", "4.5", None),
+            GATE,
+            (
+                "bpf_l4_csum_replace",
+                "4.1",
+                Some((SchedClassifier, BpfHelper::BPF_FUNC_l4_csum_replace)),
+            ),
+            (
+                "bpf_sk_lookup_tcp",
+                "4.20",
+                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_lookup_tcp)),
+            ),
+            (
+                "bpf_sk_storage_get",
+                "5.2",
+                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
+            ),
+        ],
         Hook::Ingress => &[
             ("cgroup_skb/ingress", "4.10", None),
             GATE,

@@ -200,15 +200,14 @@ fn by_bpf(fault: &Fault) -> Option<String> {
         return Some("it has one error for a fault".to_owned());
     }
     if let Err(reason) = fault
-        .filter
-        .path
+        .files()
         .iter()
         .try_for_each(|glob| Pattern::new(glob).map(drop))
     {
         return Some(reason);
     }
     let is = |hook: Hook| move |op: &&Op| Hook::of(**op).contains(&hook);
-    if !fault.filter.path.is_empty()
+    if !fault.files().is_empty()
         && let Some(op) = fault.ops.iter().find(is(Hook::Lsm(Place::Access)))
     {
         return Some(format!("the hook of `{op}` is not told where the file is"));
@@ -258,6 +257,7 @@ mod tests {
             ("write:error=EIO,ENOSPC", Some("one error"), None),
             ("write:error=EIO:path=/tmp/**", None, None),
             ("write:error=EIO:path=/a/*/b", Some("last name only"), None),
+            ("http:status=500:path=/*", None, Some("no system call")),
             ("access:error=EIO:path=/a", Some("not told where"), None),
             ("mmap:error=EIO:path=/a", Some("no `path`"), None),
             ("prctl:error=ENOSYS", Some("no answer"), None),

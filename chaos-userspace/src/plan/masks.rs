@@ -10,7 +10,7 @@ use chaos_common::dims;
 use super::lsm::call_entry;
 use super::paths::{Entry, Pattern};
 use super::{Hook, Target, operation};
-use crate::faults::{Fault, FdKind, NameGlob, Net};
+use crate::faults::{Fault, FdKind, NameGlob, Net, http};
 
 /// A prefix as the kernel's LPM trie wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +62,8 @@ pub struct Masks {
     /// What the key of a DNS query's name begins with ([`chaos_common::name`]) → rules that accept a name whose longest
     /// beginning it is.
     pub names: BTreeMap<Vec<u8>, u64>,
+    /// What the key of a request's path begins with ([`chaos_common::url`]) → the same.
+    pub url_paths: BTreeMap<Vec<u8>, u64>,
 }
 
 impl Masks {
@@ -119,7 +121,7 @@ impl Masks {
                 .collect()
         });
         masks.prefixes(faults);
-        masks.names(faults);
+        masks.texts(faults);
         masks.places(faults, served);
         masks
     }
@@ -151,7 +153,7 @@ impl Masks {
     /// Paths. A pattern that the kernel programs cannot match was refused before.
     fn places(&mut self, faults: &[Fault], served: impl Fn(usize) -> bool) {
         let globs = || {
-            let all = faults.iter().map(|fault| &fault.filter.path).enumerate();
+            let all = faults.iter().map(Fault::files).enumerate();
             all.filter(|(rule, _)| served(*rule))
         };
         if globs().all(|(_, globs)| globs.is_empty()) {
@@ -229,26 +231,36 @@ impl Masks {
 }
 
 impl Masks {
-    /// Names: as with addresses, each entry holds the union of those it continues.
-    fn names(&mut self, faults: &[Fault]) {
-        let keys: Vec<Vec<_>> = faults
-            .iter()
-            .map(|fault| fault.filter.name.iter().map(NameGlob::key).collect())
-            .collect();
+    /// Names of DNS queries, and paths of requests.
+    fn texts(&mut self, faults: &[Fault]) {
+        let of_names = |fault: &Fault| fault.filter.name.iter().map(NameGlob::key).collect();
+        let of_paths = |fault: &Fault| {
+            let globs = fault.url_paths().iter();
+            globs.filter_map(|glob| http::path_key(glob).ok()).collect()
+        };
+        let names: Vec<_> = faults.iter().map(of_names).collect();
+        self.names = self.beginnings(dims::NAME, &names);
+        let paths: Vec<_> = faults.iter().map(of_paths).collect();
+        self.url_paths = self.beginnings(dims::URL_PATH, &paths);
+    }
+
+    /// What the keys begin with that each fault accepts: as with addresses, each entry holds the union of those it continues.
+    fn beginnings(&mut self, dimension: u64, keys: &[Vec<Vec<u8>>]) -> BTreeMap<Vec<u8>, u64> {
         if keys.iter().all(Vec::is_empty) {
-            return;
+            return BTreeMap::new();
         }
-        self.dimensions |= dims::NAME;
+        self.dimensions |= dimension;
         let careless = careless(keys.iter().map(Vec::is_empty));
-        self.names.insert(Vec::new(), careless);
+        let mut entries = BTreeMap::from([(Vec::new(), careless)]);
         for key in keys.iter().flatten() {
             let continued = keys
                 .iter()
                 .enumerate()
                 .filter(|(_, keys)| keys.iter().any(|begin| key.starts_with(begin)));
             let mask = continued.fold(careless, |mask, (rule, _)| mask | 1 << rule);
-            self.names.insert(key.clone(), mask);
+            entries.insert(key.clone(), mask);
         }
+        entries
     }
 }
 

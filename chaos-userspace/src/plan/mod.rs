@@ -93,6 +93,8 @@ pub enum Hook {
     IngressNetem,
     /// tc egress, for DNS queries.
     Dns,
+    /// tc egress and ingress, for responses by HTTP.
+    Http,
     /// tc egress, for resetting connections.
     Reset,
     /// tc egress, for ICMP errors.
@@ -113,7 +115,7 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook that is none of the families of [`Place`] and [`Begin`].
-    pub(crate) const SINGLE: [Self; 12] = [
+    pub(crate) const SINGLE: [Self; 13] = [
         Self::Connect,
         Self::Socket,
         Self::Egress,
@@ -121,6 +123,7 @@ impl Hook {
         Self::EgressNetem,
         Self::IngressNetem,
         Self::Dns,
+        Self::Http,
         Self::Reset,
         Self::Unreachable,
         Self::Exec,
@@ -150,6 +153,7 @@ impl Hook {
             | Self::EgressNetem
             | Self::IngressNetem
             | Self::Dns
+            | Self::Http
             | Self::Reset
             | Self::Unreachable => Family::Net,
             Self::Lsm(_) | Self::Begin(_) => Family::Lsm,
@@ -171,6 +175,10 @@ impl Hook {
             Self::EgressNetem => &[("murphy_hold_out", "tc egress + netem")],
             Self::IngressNetem => &[("murphy_hold_in", "tc ingress + netem")],
             Self::Dns => &[("murphy_dns", "tc egress")],
+            Self::Http => &[
+                ("murphy_http_out", "tc egress"),
+                ("murphy_http_in", "tc ingress"),
+            ],
             Self::Reset => &[("murphy_reset", "tc egress")],
             Self::Unreachable => &[("murphy_unreach", "tc egress")],
             Self::Lsm(place) => place.programs(),
@@ -189,7 +197,7 @@ impl Hook {
     pub const fn is_classifier(self) -> bool {
         matches!(
             self,
-            Self::Egress | Self::Dns | Self::Reset | Self::Unreachable
+            Self::Egress | Self::Dns | Self::Http | Self::Reset | Self::Unreachable
         )
     }
 
@@ -213,6 +221,7 @@ impl Hook {
             Op::Egress => &[Self::Egress, Self::Socket, Self::Connect],
             Op::Ingress => &[Self::Ingress, Self::Socket, Self::Connect],
             Op::Dns => &[Self::Dns, Self::Socket, Self::Connect],
+            Op::Http => &[Self::Http, Self::Socket, Self::Connect],
             Op::Call(Sysno::connect) => &[Self::Connect],
             Op::Call(call) => lsm::hooks(call.name()),
         }
@@ -462,6 +471,7 @@ pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
         (Op::Egress, _) => ops::EGRESS,
         (Op::Ingress, _) => ops::INGRESS,
         (Op::Dns, _) => ops::DNS,
+        (Op::Http, _) => ops::HTTP,
         // No architecture numbers its calls beyond the bound; one that did would be looked up in vain.
         (Op::Call(call), _) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
     }
@@ -475,6 +485,7 @@ pub(crate) fn operation_of(index: u32) -> Option<Op> {
             Some(Op::Egress)
         }
         ops::DNS => Some(Op::Dns),
+        ops::HTTP => Some(Op::Http),
         ops::INGRESS | ops::INGRESS_NETEM => Some(Op::Ingress),
         _ => Sysno::new(usize::try_from(index).ok()?).map(Op::Call),
     }

@@ -287,8 +287,7 @@ pub(super) fn own_paths(asked: &Asked<'_>) -> Vec<Refusal> {
 fn on_path(fault: &Fault, path: &Path) -> Option<String> {
     let text = path.to_str()?;
     fault
-        .filter
-        .path
+        .files()
         .iter()
         .find(|glob| {
             let literal = glob.as_str().split(['*', '?', '[']).next().unwrap_or("");

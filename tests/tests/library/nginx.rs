@@ -143,6 +143,28 @@ pub(crate) fn gone() -> Outcome {
     Ok(())
 }
 
+pub(crate) fn errors() -> Outcome {
+    let shop = Shop::open()?;
+    let mut variables = shop.variables().to_vec();
+    variables.push(("FAULT_SHARE", "100%"));
+    let injected = play(
+        experiment!("service/api-failure"),
+        &shop.app,
+        &variables,
+        || shop.works(),
+        || {
+            let url = shop.nginx.url("small");
+            let done = program(&shop.app)
+                .args(["-sS", "-w", " %{http_code}", &url])
+                .run()?;
+            ensure!(done.stdout == "hello 500", "{done}");
+            shop.neighbour()
+        },
+    )?;
+    ensure!(injected == 1, "one response, answered {injected} times");
+    Ok(())
+}
+
 /// TCP sends again what is lost: what arrives is whole, and some of it late.
 pub(crate) fn lossy() -> Outcome {
     let shop = Shop::open()?;

@@ -8,7 +8,7 @@ use crate::faults::netem::Distribution;
 use crate::faults::registry::{self, EffectKey, FilterKey, Key, TargetKey};
 use crate::faults::syscalls;
 use crate::faults::values::{Errno, FdKind, OutOfRange, Proto};
-use crate::faults::wire::{Rcode, Unreachable};
+use crate::faults::wire::{Rcode, Status, Unreachable};
 
 /// What is wrong at one place of an expression.
 ///
@@ -237,6 +237,9 @@ pub enum Mistake {
     /// Neither the name of a DNS response code nor its number.
     #[error("no such DNS response code `{}`", visible(.0))]
     UnknownRcode(String),
+    /// Not a status that a response can be given.
+    #[error("`{}` is no status for a response", visible(.0))]
+    NotStatus(String),
     /// Not a name that can be looked up.
     #[error("`{}` cannot be a name: {reason}", visible(text))]
     NotName {
@@ -274,6 +277,10 @@ impl Mistake {
                 key: Key::Effect(EffectKey::Delay),
                 operation: "dns",
             } => "net:delay=200ms:port=53 holds queries and answers".to_owned(),
+            Self::WrongKey {
+                key: Key::Effect(EffectKey::Delay),
+                operation: "http",
+            } => "net:delay=200ms:port=80 holds requests and responses".to_owned(),
             Self::WrongKey { operation, .. } => {
                 let takes = registry::operations_named(operation);
                 format!("`{operation}` takes {}", listed(takes_all(&takes)))
@@ -333,6 +340,7 @@ impl Mistake {
                 let names = Rcode::NAMED.iter().map(|(name, _)| *name);
                 did_you_mean(&name.to_uppercase(), names, "NXDOMAIN, SERVFAIL, REFUSED, or a number from 0 to 15")
             }
+            Self::NotStatus(_) => format!("it can be {}", Status::ALLOWED),
             Self::NotName { .. } => {
                 "db.example.com is that name; *.example.com every name below; *example.com every name that ends so".to_owned()
             }
@@ -354,7 +362,7 @@ fn did_you_mean<'c>(
 }
 
 /// What operations there are, for a person to choose from.
-const OPERATIONS: &str = "it can be egress, ingress, net, a system call of this machine, or a set of them such as %file or /^open";
+const OPERATIONS: &str = "it can be egress, ingress, net, dns, http, a system call of this machine, or a set of them such as %file or /^open";
 
 /// The keys that all of these operations take.
 pub(super) fn takes_all(ops: &[Op]) -> impl Iterator<Item = &'static str> {

@@ -10,7 +10,7 @@ use super::syntax::Argument;
 use crate::faults::name::NameGlob;
 use crate::faults::registry::{EffectKey, Key};
 use crate::faults::values::Net;
-use crate::faults::wire::{Rcode, Unreachable, Wire};
+use crate::faults::wire::{Rcode, Status, Unreachable, Wire};
 
 /// The effect of that key; `None` if the key is none of these.
 pub(super) fn effect(key: EffectKey, argument: &Argument) -> Result<Option<Wire>, Misplaced> {
@@ -22,6 +22,7 @@ pub(super) fn effect(key: EffectKey, argument: &Argument) -> Result<Option<Wire>
         EffectKey::Drop => alone(of, argument, Wire::Drop)?,
         EffectKey::Unreachable => Wire::Unreachable(one(of, argument, unreachable)?),
         EffectKey::Rcode => Wire::Rcode(one(of, argument, rcode)?),
+        EffectKey::Status => Wire::Status(one(of, argument, status)?),
         EffectKey::Answer => Wire::Answer(one(of, argument, address)?),
         _ => return Ok(None),
     };
@@ -50,6 +51,15 @@ fn rcode(text: &str) -> Result<Rcode, Mistake> {
         .ok_or_else(|| Mistake::UnknownRcode(text.to_owned()))
 }
 
+fn status(text: &str) -> Result<Status, Mistake> {
+    let number = whole(text)
+        .ok()
+        .and_then(|number| u16::try_from(number).ok());
+    number
+        .and_then(|number| Status::try_from(number).ok())
+        .ok_or_else(|| Mistake::NotStatus(text.to_owned()))
+}
+
 fn address(text: &str) -> Result<std::net::IpAddr, Mistake> {
     let net = net(text)?;
     if net.prefix() == Net::width(net.addr()) {
@@ -76,6 +86,7 @@ impl Display for Wire {
                 Some(name) => write!(f, "={name}"),
                 None => write!(f, "={}", code.get()),
             },
+            Self::Status(status) => write!(f, "={}", status.get()),
             Self::Answer(address) => write!(
                 f,
                 "={}",

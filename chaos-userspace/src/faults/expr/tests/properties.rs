@@ -16,8 +16,8 @@ use crate::faults::registry::FaultKind;
 use crate::faults::who::{Aim, Selector};
 use crate::faults::{
     CallEffect, Count, Effect, EffectKey, Errno, FAULTS, Fault, FdKind, Filter, FilterKey, Glob,
-    Key, NameGlob, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Rcode, Signal, Trigger,
-    Unreachable, When, Wire, syscalls,
+    Key, NameGlob, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Rcode, Signal, Status,
+    Trigger, Unreachable, When, Wire, syscalls,
 };
 
 fn ppm() -> impl Strategy<Value = Ppm> {
@@ -106,7 +106,13 @@ fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
         values(any::<u8>().prop_map(Proto), fits(FilterKey::Proto)),
         values(select(FdKind::ALL.to_vec()), fits(FilterKey::On)),
         values(0..=i32::MAX.cast_unsigned(), fits(FilterKey::Fd)),
-        values(glob(), fits(FilterKey::Path)),
+        values(
+            match row.ops.contains(&Op::Http) {
+                true => url_path().boxed(),
+                false => glob().boxed(),
+            },
+            fits(FilterKey::Path),
+        ),
         values(name(), fits(FilterKey::Name)),
     )
         .prop_map(|(port, sport, dst, proto, on, fd, path, name)| Filter {
@@ -137,6 +143,8 @@ fn packet_effect(ops: &[Op]) -> BoxedStrategy<Effect> {
         select(Unreachable::ALL.to_vec()).prop_map(Wire::Unreachable),
         (0..=Rcode::MAX).prop_map(|code| Wire::Rcode(Rcode::try_from(code).expect("in range"))),
         any::<IpAddr>().prop_map(Wire::Answer),
+        prop_oneof![200..=203_u16, 305..=599_u16]
+            .prop_map(|status| Wire::Status(Status::try_from(status).expect("in range"))),
         select(vec![Wire::Blackhole, Wire::Reset, Wire::Drop]),
     ];
     let ops = ops.to_vec();
@@ -155,6 +163,10 @@ fn packet_effect(ops: &[Op]) -> BoxedStrategy<Effect> {
 
 fn glob() -> impl Strategy<Value = Glob> {
     r"[/*][a-z:,\\\[\]?*/é ]{0,12}".prop_filter_map("a pattern", |text| Glob::new(&text))
+}
+
+fn url_path() -> impl Strategy<Value = Glob> {
+    r"/[a-z:,\\/%.]{0,12}\*?".prop_filter_map("a pattern", |text| Glob::new(&text))
 }
 
 fn signal() -> impl Strategy<Value = Signal> {

@@ -49,6 +49,10 @@ pub static UIDS: HashMap<u32, Named> = HashMap::with_max_entries(256, 0);
 #[map]
 pub static COMMS: HashMap<[u64; 2], Named> = HashMap::with_max_entries(256, 0);
 
+/// Inode number of a network namespace → what the processes in it are named.
+#[map]
+pub static NETNS: HashMap<u32, Named> = HashMap::with_max_entries(256, 0);
+
 /// File → what the processes that execute it are named.
 #[map]
 pub static EXES: HashMap<FileId, Named> = HashMap::with_max_entries(256, 0);

@@ -335,7 +335,13 @@ fn refusals() -> Outcome {
             2,
             &["/no/such/file"],
         ),
-        (inject, "connect:error=EPERM:netns=1", 2, &["`netns`"]),
+        (
+            inject,
+            "connect:error=EPERM:netns=no-such",
+            2,
+            &["no-such", "ip netns list"],
+        ),
+        (inject, "connect:error=EPERM:tid=1", 2, &["`tid`"]),
         (
             run,
             "connect:error=EPERM:pid=1",

@@ -17,6 +17,9 @@ use tests::{
     report::count, victim, victim::seen, wait_until,
 };
 
+#[path = "targets/network.rs"]
+mod network;
+
 /// Kernel and emulator together are slow at times.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -48,6 +51,11 @@ fn main() -> ExitCode {
             "files of whoever is named",
             needs![Root, Cgroup2, Atomics, BpfLsm],
             files,
+        ),
+        case(
+            "by network namespace, and who enters it",
+            needs![Root, Cgroup2, Atomics, Tool("unshare"), Tool("nsenter")],
+            network::namespace,
         ),
         case("a cgroup that vanishes ends it", least(), vanishes),
         case("what is not there or exempt is refused", least(), refusals),
@@ -506,6 +514,7 @@ fn refusals() -> Outcome {
     refused(&["--exe", "/"], &["executable /", "help: "])?;
     refused(&["--unit", "no-such"], &["no-such", "help: "])?;
     refused(&["--container", "ffffff"], &["ffffff", "help: "])?;
+    network::refusals()?;
     refused(&["--comm", "sshd"], &["sshd", "--no-exempt"])?;
     refused(&["--comm", "!sh"], &["--all"])?;
     refused(&["--all", "--pid", "!4194305"], &["4194305", "help: "])?;

@@ -251,6 +251,9 @@ pub struct TargetArgs {
     /// This systemd unit; without a type, a service
     #[arg(long = "unit", value_name = "NAME")]
     pub units: Vec<Picked<String>>,
+    /// Processes in this network namespace: a name of `ip netns`, a path, or the id of a process that is in it
+    #[arg(long = "netns", value_name = "NAME|PATH|PID")]
+    pub namespaces: Vec<Picked<String>>,
     /// Every process that is not exempt
     #[arg(long)]
     pub all: bool,

@@ -3,7 +3,7 @@
 use super::args::{Picked, TargetArgs};
 use super::child;
 use super::failure::Failure;
-use crate::faults::Fault;
+use crate::faults::{Fault, TargetKey};
 use crate::plan::{Selector, Who};
 
 /// Looks the users' names up that faults speak of.
@@ -42,6 +42,9 @@ pub(super) fn who(args: &TargetArgs, faults: &[Fault]) -> Result<Who, Failure> {
     })?;
     add(&mut who, &args.units, |name| {
         Ok(Selector::Unit(name.clone()))
+    })?;
+    add(&mut who, &args.namespaces, |name| {
+        Selector::of(TargetKey::Netns, name).ok_or_else(|| Failure::NoNamespace(name.clone()))
     })?;
     let leaves_it = |fault: &Fault| fault.target.hit.is_empty();
     if who.hit.is_empty() && !who.spare.is_empty() && faults.iter().any(leaves_it) {
@@ -89,6 +92,7 @@ mod tests {
             exes: vec![],
             containers: vec![],
             units: vec![],
+            namespaces: vec![],
             all: false,
             no_exempt: false,
         }
@@ -115,5 +119,11 @@ mod tests {
             ..args()
         };
         assert!(matches!(who(&nobody, &faults), Err(Failure::NoUser(_))));
+        let nowhere = TargetArgs {
+            namespaces: vec!["a/b".parse().unwrap()],
+            ..args()
+        };
+        let refused = who(&nowhere, &faults);
+        assert!(matches!(refused, Err(Failure::NoNamespace(_))));
     }
 }

@@ -205,6 +205,8 @@ pub enum TargetKey {
     Container,
     /// `unit=NAME,…`
     Unit,
+    /// `netns=NAME,…`
+    Netns,
 }
 
 impl TargetKey {
@@ -218,6 +220,7 @@ impl TargetKey {
             Self::Cgroup => "cgroup",
             Self::Container => "container",
             Self::Unit => "unit",
+            Self::Netns => "netns",
         }
     }
 }
@@ -237,7 +240,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 51] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
         Self::Effect(EffectKey::Blackhole),
@@ -288,6 +291,7 @@ impl Key {
         Self::Target(TargetKey::Cgroup),
         Self::Target(TargetKey::Container),
         Self::Target(TargetKey::Unit),
+        Self::Target(TargetKey::Netns),
     ];
 
     /// The word before the `=`.

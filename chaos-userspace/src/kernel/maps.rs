@@ -17,10 +17,10 @@ use super::banks::Banks;
 use crate::plan::{Masks, Plan};
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 23] = [
+pub(super) const SHARED: [&str; 24] = [
     "CONTROL", "OPS", "RULES", "CLASSES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS",
-    "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS", "NAMES",
-    "ANSWERS", "CALLS", "ENTRIES", "TREES",
+    "NETNS", "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS",
+    "NAMES", "ANSWERS", "CALLS", "ENTRIES", "TREES",
 ];
 
 /// What the maps of targets hold beside `PIDS`.
@@ -36,6 +36,8 @@ pub struct Names {
     pub uids: BTreeMap<u32, Named>,
     /// Name of a process, padded with zeros.
     pub comms: BTreeMap<[u8; COMM], Named>,
+    /// Inode number of a network namespace.
+    pub networks: BTreeMap<u32, Named>,
     /// Executed file.
     pub exes: BTreeMap<FileId, Named>,
 }
@@ -79,6 +81,7 @@ pub(super) struct Maps {
     cgroups: Option<HashMap<MapData, u64, Named>>,
     uids: Option<HashMap<MapData, u32, Named>>,
     comms: Option<HashMap<MapData, [u8; COMM], Named>>,
+    networks: Option<HashMap<MapData, u32, Named>>,
     exes: Option<HashMap<MapData, FileId, Named>>,
     events: Option<Events>,
 }
@@ -136,6 +139,7 @@ impl Maps {
             cgroups: hash(open("CGROUPS"))?,
             uids: hash(open("UIDS"))?,
             comms: hash(open("COMMS"))?,
+            networks: hash(open("NETNS"))?,
             exes: hash(open("EXES"))?,
             events: match listen {
                 Listen::Nothing => None,
@@ -181,6 +185,7 @@ impl Maps {
         self.cgroups = hash(open("CGROUPS"))?;
         self.uids = hash(open("UIDS"))?;
         self.comms = hash(open("COMMS"))?;
+        self.networks = hash(open("NETNS"))?;
         self.exes = hash(open("EXES"))?;
         self.banks.open_more(|name| pin(name).into())
     }
@@ -220,6 +225,7 @@ impl Maps {
         replace(&mut self.cgroups, &names.cgroups)?;
         replace(&mut self.uids, &names.uids)?;
         replace(&mut self.comms, &names.comms)?;
+        replace(&mut self.networks, &names.networks)?;
         replace(&mut self.exes, &names.exes)?;
         // Last: who is spared is known by now.
         self.set(control::ALL_MASK, names.all)

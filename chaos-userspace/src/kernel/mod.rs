@@ -439,6 +439,9 @@ impl Offsets {
                         ("TASK_FLAGS", "task_struct", "flags"),
                         ("TASK_LEADER", "task_struct", "group_leader"),
                         ("TASK_COMM", "task_struct", "comm"),
+                        ("TASK_NSPROXY", "task_struct", "nsproxy"),
+                        ("NSPROXY_NET", "nsproxy", "net_ns"),
+                        ("NET_NUMBER", "net", "ns"),
                     ],
                 )?;
             }
@@ -447,6 +450,7 @@ impl Offsets {
         for (name, structure, member) in [
             ("FILE_DENTRY", "path", "dentry"),
             ("DENTRY_NAME", "qstr", "name"),
+            ("NET_NUMBER", "ns_common", "inum"),
         ] {
             let inner = btf.offset(structure, member)?;
             for (_, _, offset) in offsets.iter_mut().filter(|(_, of, _)| *of == name) {

@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer};
 use crate::faults::{Effect, Family, Fault, Op, TargetKey, Trigger, When, Wire};
 use syscalls::Sysno;
 
-pub use crate::faults::{EXEMPT, Selector, Who};
+pub use crate::faults::{EXEMPT, Namespace, Selector, Who};
 pub use backend::{Backend, Choice, Machine};
 pub use masks::{Dense, Masks, Prefix};
 pub(crate) use masks::{file_types, kind_of_type};

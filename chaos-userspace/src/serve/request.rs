@@ -46,6 +46,7 @@ struct Target {
     exe: Values,
     container: Values,
     unit: Values,
+    netns: Values,
     all: bool,
 }
 
@@ -157,6 +158,7 @@ impl Target {
             ("exe", "--exe", &self.exe),
             ("container", "--container", &self.container),
             ("unit", "--unit", &self.unit),
+            ("netns", "--netns", &self.netns),
         ] {
             let values = match values {
                 Values::One(value) => std::slice::from_ref(value),
@@ -183,7 +185,7 @@ impl Target {
         if !named {
             return Err(Problem::field(
                 "target",
-                "say whom to hit: pid, cgroup, uid, comm, exe, container, unit, or all; or say it in each fault",
+                "say whom to hit: pid, cgroup, uid, comm, exe, container, unit, netns, or all; or say it in each fault",
             ));
         }
         Ok(if self.all { order.flag("--all") } else { order })

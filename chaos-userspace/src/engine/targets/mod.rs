@@ -10,14 +10,17 @@ mod file;
 mod resolve;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use chaos_common::target::Process;
 
+use super::interfaces::Netns;
 use super::{EngineError, processes};
 use crate::kernel::Kernel;
 use crate::kernel::host::Cgroup2;
-use crate::plan::{Selector, Target, Who};
+use crate::plan::{Namespace, Selector, Target, Who};
 use resolve::Resolved;
 
 /// The path of a process's cgroup, from the text of `/proc/PID/cgroup`: that of the second version if it says
@@ -118,6 +121,8 @@ pub(super) struct Targets {
     members: BTreeMap<u32, u64>,
     /// Those whose sockets are known to be theirs, as being in these classes.
     owners: BTreeMap<u32, u64>,
+    /// Network namespaces that were named by a process: by its id, another may come to be meant.
+    held: Vec<File>,
     looked: Instant,
     /// When a container, unit or cgroup was last there.
     seen: Instant,
@@ -133,13 +138,15 @@ impl Targets {
         // Exemptions are by id too.
         processes::initial_namespace()?;
         let resolved = Resolved::of(&classes, &cgroup2, ALL)?;
+        let mut held = Vec::new();
         let mut targets = Self {
-            classes,
+            classes: hold(classes, &mut held)?,
             cgroup2,
             resolved,
             named: BTreeMap::new(),
             members: BTreeMap::new(),
             owners: BTreeMap::new(),
+            held,
             looked: Instant::now(),
             seen: Instant::now(),
         };
@@ -155,12 +162,22 @@ impl Targets {
     pub(super) fn add(&mut self, more: Vec<Class>) -> Result<(), EngineError> {
         let mut classes: Vec<_> = self.classes.iter().map(without_pids).collect();
         classes.extend(more.iter().cloned());
+        let held = hold(more.clone(), &mut self.held)?;
         let new = more.iter().fold(NONE, |mask, class| mask | class.mask);
         let mut resolved = Resolved::of(&classes, &self.cgroup2, new)?;
         resolved.keep_roots(&self.resolved);
         self.resolved = resolved;
-        self.classes.extend(more);
+        self.classes.extend(held);
         Ok(())
+    }
+
+    /// The named network namespaces in which somebody is hit, or will be.
+    pub(super) fn networks(&self) -> impl Iterator<Item = Option<Netns>> {
+        self.hit().filter_map(|selector| match selector {
+            // One that is gone is none.
+            Selector::Netns(namespace) => Some(Netns::at(&namespace.path()).ok()?.1),
+            _ => None,
+        })
     }
 
     /// Processes that are hit at the moment.
@@ -185,6 +202,8 @@ impl Targets {
             self.scan();
             if !self.tell(kernel, sockets)? {
                 self.looked = Instant::now();
+                // They were there when it began, however long attaching took.
+                self.seen = self.looked;
                 return Ok(());
             }
         }
@@ -291,6 +310,20 @@ impl Targets {
         self.owners.retain(|pid, _| self.members.contains_key(pid));
         Ok(new)
     }
+}
+
+/// Ids are used again by others: namespaces of processes are held open.
+fn hold(mut classes: Vec<Class>, held: &mut Vec<File>) -> Result<Vec<Class>, EngineError> {
+    let whos = classes.iter_mut().map(|class| &mut class.who);
+    for selector in whos.flat_map(|who| who.hit.iter_mut().chain(&mut who.spare)) {
+        if let Selector::Netns(namespace @ Namespace::Of(_)) = selector {
+            let file = File::open(namespace.path())
+                .map_err(EngineError::io("opening a network namespace"))?;
+            *namespace = Namespace::At(format!("/proc/self/fd/{}", file.as_raw_fd()).into());
+            held.push(file);
+        }
+    }
+    Ok(classes)
 }
 
 /// Ids are used again by others: processes are resolved once, at the beginning.

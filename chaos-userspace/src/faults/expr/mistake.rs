@@ -277,6 +277,9 @@ impl Mistake {
             }
             Self::NoKey { takes } | Self::KeyNotYet { takes, .. } => format!("there are {}", listed(takes.iter().copied())),
             Self::NotTarget { key: TargetKey::Pid, .. } => "the number of a process".to_owned(),
+            Self::NotTarget { key: TargetKey::Netns, .. } => {
+                "the number of a process, a name of `ip netns list`, or an absolute path".to_owned()
+            }
             Self::NotTarget { .. } => "a name; `!` before it spares it".to_owned(),
             Self::TargetKey(_) => "`murphy inject … --pid PID`, or `murphy run … -- CMD`".to_owned(),
             Self::EmptyValue(Key::Filter(FilterKey::Dst)) | Self::HostName(_) | Self::NotAddress(_) => {

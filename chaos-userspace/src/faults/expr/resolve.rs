@@ -34,7 +34,7 @@ const LATER_KEYS: [&str; 6] = [
 ];
 
 /// Keys that will say who is hit.
-const TARGET_KEYS: [&str; 2] = ["netns", "tid"];
+const TARGET_KEYS: [&str; 1] = ["tid"];
 
 /// The fault that these words mean.
 pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {

@@ -32,6 +32,8 @@ pub const SPARED_COMMS: u64 = 1 << 11;
 pub const EXES: u64 = 1 << 12;
 /// Targets by network namespace: map `NETNS`.
 pub const NETNS: u64 = 1 << 13;
+/// Targets by thread: map `TIDS`.
+pub const TIDS: u64 = 1 << 14;
 /// Name that a DNS query asks for: map `NAMES`.
 pub const NAME: u64 = 1 << 20;
 /// Where a file is: maps `ENTRIES` and, with [`TREES`], `TREES` of the LSM object.
@@ -40,7 +42,7 @@ pub const PATH: u64 = 1 << 21;
 pub const TREES: u64 = 1 << 22;
 
 /// Dimensions that [`crate::target`] values say something of.
-pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS | NETNS;
+pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS | NETNS | TIDS;
 
 /// Dimensions that need a look into the packet.
 pub const PACKET: u64 = RPORT | LPORT | REMOTE | PROTO;

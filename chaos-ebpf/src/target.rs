@@ -1,6 +1,6 @@
 //! Who is a target.
 //!
-//! A task is named in several ways: by its thread group, its cgroups, its user, its
+//! A task is named in several ways: by its thread, its thread group, its cgroups, its user, its
 //! name, the file it executes, the network namespace it is in. Each way that some rule uses is one look-up, which
 //! gives the classes it is in and those it is excluded from.
 
@@ -12,7 +12,7 @@ use aya_ebpf::helpers::{
 use chaos_common::target::{KERNEL_THREAD, Named};
 use chaos_common::{control, dims};
 
-use crate::maps::{CGROUPS, COMMS, NETNS, PIDS, UIDS, control as slot};
+use crate::maps::{CGROUPS, COMMS, NETNS, PIDS, TIDS, UIDS, control as slot};
 
 /// `struct task_struct`: `flags`.
 #[unsafe(no_mangle)]
@@ -77,7 +77,8 @@ fn of_running(dimensions: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn murphy_targets(dimensions: u64) -> u64 {
-    let process = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let ids = bpf_get_current_pid_tgid();
+    let process = (ids >> 32) as u32;
     let mut named = Named::default();
     if dimensions & dims::ALL != 0 {
         named.hit = slot(control::ALL_MASK);
@@ -87,6 +88,11 @@ pub extern "C" fn murphy_targets(dimensions: u64) -> u64 {
         if let Some(process) = unsafe { PIDS.get(process) } {
             named = named.or(process.by_id).or(process.by_exe);
         }
+    }
+    if dimensions & dims::TIDS != 0 {
+        let thread = ids as u32;
+        // SAFETY: as above.
+        named = named.or(unsafe { TIDS.get(thread) }.copied().unwrap_or_default());
     }
     if dimensions & dims::UIDS != 0 {
         let user = bpf_get_current_uid_gid() as u32;

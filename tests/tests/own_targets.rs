@@ -341,7 +341,12 @@ fn refusals() -> Outcome {
             2,
             &["no-such", "ip netns list"],
         ),
-        (inject, "connect:error=EPERM:tid=1", 2, &["`tid`"]),
+        (
+            inject,
+            "connect:error=EPERM:tid=x",
+            2,
+            &["`x` is no tid", "the number of a thread", "^"],
+        ),
         (
             run,
             "connect:error=EPERM:pid=1",

@@ -19,6 +19,8 @@ use tests::{
 
 #[path = "targets/network.rs"]
 mod network;
+#[path = "targets/thread.rs"]
+mod thread_;
 
 /// Kernel and emulator together are slow at times.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,6 +53,11 @@ fn main() -> ExitCode {
             "files of whoever is named",
             needs![Root, Cgroup2, Atomics, BpfLsm],
             files,
+        ),
+        case(
+            "by thread",
+            needs![Root, Cgroup2, Atomics, BpfLsm],
+            thread_::thread,
         ),
         case(
             "by network namespace, and who enters it",
@@ -515,6 +522,7 @@ fn refusals() -> Outcome {
     refused(&["--unit", "no-such"], &["no-such", "help: "])?;
     refused(&["--container", "ffffff"], &["ffffff", "help: "])?;
     network::refusals()?;
+    thread_::refusals()?;
     refused(&["--comm", "sshd"], &["sshd", "--no-exempt"])?;
     refused(&["--comm", "!sh"], &["--all"])?;
     refused(&["--all", "--pid", "!4194305"], &["4194305", "help: "])?;

@@ -233,6 +233,9 @@ pub struct TargetArgs {
     /// This process and all its descendants
     #[arg(short, long = "pid", value_name = "PID")]
     pub pids: Vec<Picked<u32>>,
+    /// This thread alone (system calls; packets have no thread)
+    #[arg(long = "tid", value_name = "TID")]
+    pub threads: Vec<Picked<u32>>,
     /// This cgroup and those below it: absolute, or below the cgroup2 mount
     #[arg(long = "cgroup", value_name = "PATH")]
     pub cgroups: Vec<Picked<String>>,

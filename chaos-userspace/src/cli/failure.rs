@@ -99,6 +99,7 @@ impl Failure {
             | Self::Experiments(_)
             | Self::Engine(
                 EngineError::NoProcess(_)
+                | EngineError::NoThread(_)
                 | EngineError::NoTarget { .. }
                 | EngineError::Exempt { .. }
                 | EngineError::ExemptName(_)

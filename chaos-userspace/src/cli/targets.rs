@@ -29,6 +29,7 @@ pub(super) fn who(args: &TargetArgs, faults: &[Fault]) -> Result<Who, Failure> {
         who.hit.push(Selector::All);
     }
     add(&mut who, &args.pids, |pid| Ok(Selector::Pid(*pid)))?;
+    add(&mut who, &args.threads, |tid| Ok(Selector::Tid(*tid)))?;
     add(&mut who, &args.cgroups, |path| {
         Ok(Selector::Cgroup(path.into()))
     })?;
@@ -86,6 +87,7 @@ mod tests {
     fn args() -> TargetArgs {
         TargetArgs {
             pids: vec![],
+            threads: vec![],
             cgroups: vec![],
             users: vec!["root".parse().unwrap(), "!12345".parse().unwrap()],
             comms: vec![],

@@ -207,6 +207,8 @@ pub enum TargetKey {
     Unit,
     /// `netns=NAME,…`
     Netns,
+    /// `tid=N,…`
+    Tid,
 }
 
 impl TargetKey {
@@ -221,6 +223,7 @@ impl TargetKey {
             Self::Container => "container",
             Self::Unit => "unit",
             Self::Netns => "netns",
+            Self::Tid => "tid",
         }
     }
 }
@@ -240,7 +243,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
         Self::Effect(EffectKey::Blackhole),
@@ -292,6 +295,7 @@ impl Key {
         Self::Target(TargetKey::Container),
         Self::Target(TargetKey::Unit),
         Self::Target(TargetKey::Netns),
+        Self::Target(TargetKey::Tid),
     ];
 
     /// The word before the `=`.

@@ -33,6 +33,8 @@ pub enum Selector {
     Unit(String),
     /// A network namespace, as it was said.
     Netns(Namespace),
+    /// One thread; the id as this process sees it.
+    Tid(u32),
 }
 
 /// A network namespace.
@@ -90,6 +92,7 @@ impl Selector {
             // By the processes in it where it has no cgroup of the second version.
             Self::Container(_) | Self::Unit(_) => dims::CGROUPS | dims::PIDS,
             Self::Netns(_) => dims::NETNS,
+            Self::Tid(_) => dims::TIDS,
         }
     }
 
@@ -115,6 +118,7 @@ impl fmt::Display for Selector {
             Self::Exe(path) => write!(f, "executable {}", path.display()),
             Self::Container(name) => write!(f, "container {name}"),
             Self::Unit(name) => write!(f, "unit {name}"),
+            Self::Tid(tid) => write!(f, "thread {tid}"),
             Self::Netns(Namespace::Of(pid)) => write!(f, "network namespace of process {pid}"),
             Self::Netns(name) => write!(f, "network namespace {name}"),
         }
@@ -140,6 +144,7 @@ impl Selector {
             TargetKey::Container => Self::Container(text()),
             TargetKey::Unit => Self::Unit(text()),
             TargetKey::Netns => Self::Netns(Namespace::of(value)?),
+            TargetKey::Tid => Self::Tid(value.parse().ok().filter(|tid| *tid != 0)?),
         })
     }
 
@@ -156,6 +161,7 @@ impl Selector {
             Self::Container(name) => (TargetKey::Container, name.clone()),
             Self::Unit(name) => (TargetKey::Unit, name.clone()),
             Self::Netns(name) => (TargetKey::Netns, name.to_string()),
+            Self::Tid(tid) => (TargetKey::Tid, tid.to_string()),
         })
     }
 }

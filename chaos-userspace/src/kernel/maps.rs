@@ -17,10 +17,10 @@ use super::banks::Banks;
 use crate::plan::{Masks, Plan};
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 24] = [
+pub(super) const SHARED: [&str; 25] = [
     "CONTROL", "OPS", "RULES", "CLASSES", "STATES", "COUNTERS", "PIDS", "CGROUPS", "UIDS", "COMMS",
-    "NETNS", "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS", "EVENTS",
-    "NAMES", "ANSWERS", "CALLS", "ENTRIES", "TREES",
+    "NETNS", "TIDS", "EXES", "RPORTS", "LPORTS", "REMOTE4", "REMOTE6", "PROTOS", "FD_KINDS",
+    "EVENTS", "NAMES", "ANSWERS", "CALLS", "ENTRIES", "TREES",
 ];
 
 /// What the maps of targets hold beside `PIDS`.
@@ -78,6 +78,7 @@ pub(super) struct Maps {
     control: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
     pids: Option<HashMap<MapData, u32, Process>>,
+    tids: Option<HashMap<MapData, u32, Named>>,
     cgroups: Option<HashMap<MapData, u64, Named>>,
     uids: Option<HashMap<MapData, u32, Named>>,
     comms: Option<HashMap<MapData, [u8; COMM], Named>>,
@@ -136,6 +137,7 @@ impl Maps {
             control: array("CONTROL")?.try_into()?,
             counters: Map::PerCpuArray(MapData::from_pin(pin("COUNTERS"))?).try_into()?,
             pids: hash(open("PIDS"))?,
+            tids: hash(open("TIDS"))?,
             cgroups: hash(open("CGROUPS"))?,
             uids: hash(open("UIDS"))?,
             comms: hash(open("COMMS"))?,
@@ -182,6 +184,7 @@ impl Maps {
     pub(super) fn open_more(&mut self, pin: impl Fn(&str) -> PathBuf) -> Result<(), MapError> {
         let open = |name: &str| MapData::from_pin(pin(name)).ok();
         self.pids = hash(open("PIDS"))?;
+        self.tids = hash(open("TIDS"))?;
         self.cgroups = hash(open("CGROUPS"))?;
         self.uids = hash(open("UIDS"))?;
         self.comms = hash(open("COMMS"))?;
@@ -249,5 +252,25 @@ impl Maps {
     /// The thread groups that have a name now.
     pub(super) fn targets(&self) -> BTreeMap<u32, Process> {
         self.pids.iter().flat_map(HashMap::iter).flatten().collect()
+    }
+
+    /// Names a thread.
+    pub(super) fn target_thread(&mut self, tid: u32, named: Named) -> Result<(), MapError> {
+        match &mut self.tids {
+            Some(tids) => tids.insert(tid, named, 0),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a thread's name away; it may have ended and have none.
+    pub(super) fn untarget_thread(&mut self, tid: u32) {
+        if let Some(tids) = &mut self.tids {
+            let _ = tids.remove(&tid);
+        }
+    }
+
+    /// The threads that have a name now.
+    pub(super) fn threads(&self) -> BTreeMap<u32, Named> {
+        self.tids.iter().flat_map(HashMap::iter).flatten().collect()
     }
 }

@@ -36,7 +36,7 @@ use aya::programs::{
     LinkOrder, Lsm, ProgramError, RawTracePoint, TcAttachType, UProbe,
 };
 use chaos_common::counters::Counters;
-use chaos_common::target::Process;
+use chaos_common::target::{Named, Process};
 use chaos_common::{control, dims, lsm};
 
 use crate::faults::Family;
@@ -359,6 +359,21 @@ impl Kernel {
     /// The thread groups that have a name now.
     pub fn targets(&self) -> BTreeMap<u32, Process> {
         self.maps.targets()
+    }
+
+    /// Names a thread; `Hook::Follow` takes the name away when it ends.
+    pub fn target_thread(&mut self, tid: u32, named: Named) -> Result<(), KernelError> {
+        Ok(self.maps.target_thread(tid, named)?)
+    }
+
+    /// Takes a thread's name away.
+    pub fn untarget_thread(&mut self, tid: u32) {
+        self.maps.untarget_thread(tid);
+    }
+
+    /// The threads that have a name now.
+    pub fn threads(&self) -> BTreeMap<u32, Named> {
+        self.maps.threads()
     }
 
     /// Makes the sockets that a process already has its own, see [`sockets`].

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
-use chaos_common::target::Process;
+use chaos_common::target::{Named, Process};
 
 use super::interfaces::Netns;
 use super::{EngineError, processes};
@@ -238,10 +238,13 @@ impl Targets {
     pub(super) fn have_ended(&self, kernel: &Kernel) -> bool {
         let others = self
             .hit()
-            .any(|selector| !matches!(selector, Selector::Pid(_)));
+            .any(|selector| !matches!(selector, Selector::Pid(_) | Selector::Tid(_)));
         let by_id = |process: &Process| process.by_id.hit != 0;
+        let by_thread = |named: &Named| named.hit != 0;
         let expected = self.are_standing() || others && self.seen.elapsed() < GONE;
-        !expected && !kernel.targets().values().any(by_id)
+        !expected
+            && !kernel.targets().values().any(by_id)
+            && !kernel.threads().values().any(by_thread)
     }
 
     /// Finds the processes that are hit.
@@ -268,6 +271,13 @@ impl Targets {
                 self.named.insert(pid, process);
             }
         }
+        for (&tid, named) in &self.resolved.threads {
+            if named.hit != 0
+                && let Some(pid) = processes::of_thread(tid)
+            {
+                *self.members.entry(pid).or_default() |= named.hit;
+            }
+        }
     }
 
     /// Tells the kernel of processes and sockets. Gives whether there was anything new.
@@ -290,6 +300,20 @@ impl Targets {
                 new = true;
             } else {
                 kernel.untarget(pid);
+            }
+        }
+        let known = kernel.threads();
+        for (&tid, &named) in &self.resolved.threads {
+            let old = known.get(&tid).copied().unwrap_or_default();
+            let wanted = old.or(named);
+            if wanted == old || !processes::runs(tid) {
+                continue;
+            }
+            kernel.target_thread(tid, wanted)?;
+            if processes::runs(tid) {
+                new = true;
+            } else {
+                kernel.untarget_thread(tid);
             }
         }
         if !sockets {
@@ -326,7 +350,7 @@ fn hold(mut classes: Vec<Class>, held: &mut Vec<File>) -> Result<Vec<Class>, Eng
     Ok(classes)
 }
 
-/// Ids are used again by others: processes are resolved once, at the beginning.
+/// Ids are used again by others: processes and threads are resolved once, at the beginning.
 fn without_pids(class: &Class) -> Class {
-    class.only(|selector| !matches!(selector, Selector::Pid(_)))
+    class.only(|selector| !matches!(selector, Selector::Pid(_) | Selector::Tid(_)))
 }

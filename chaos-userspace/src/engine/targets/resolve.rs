@@ -22,6 +22,8 @@ pub(super) struct Resolved {
     pub(super) names: Names,
     /// Named processes, whose descendants inherit it.
     pub(super) roots: BTreeMap<u32, Named>,
+    /// Named threads.
+    pub(super) threads: BTreeMap<u32, Named>,
     /// Directories of the named cgroups.
     directories: BTreeMap<PathBuf, Named>,
     /// Executables by the numbers that `stat` gives.
@@ -66,11 +68,16 @@ impl Resolved {
         Ok(resolved)
     }
 
-    /// Names processes as they were named before, if they still run.
+    /// Names processes and threads as they were named before, if they still run.
     pub(super) fn keep_roots(&mut self, before: &Self) {
         for (&pid, &named) in &before.roots {
             if processes::runs(pid) {
                 add(&mut self.roots, pid, named);
+            }
+        }
+        for (&tid, &named) in &before.threads {
+            if processes::runs(tid) {
+                add(&mut self.threads, tid, named);
             }
         }
     }
@@ -92,6 +99,10 @@ impl Resolved {
             Selector::Pid(pid) => {
                 processes::check(*pid, who.exempt && named.hit != 0)?;
                 add(&mut self.roots, *pid, named);
+            }
+            Selector::Tid(tid) => {
+                processes::check_thread(*tid, who.exempt && named.hit != 0)?;
+                add(&mut self.threads, *tid, named);
             }
             Selector::Uid(id) => add(&mut self.names.uids, *id, named),
             Selector::User(_) => return Err(missing(NO_USER)),

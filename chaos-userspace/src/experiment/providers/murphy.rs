@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const DEFAULT_FOR: &str = "5m";
 
 /// Whom faults may hit: keys of `target` are the options of `murphy inject`.
-const TARGETS: [&str; 9] = [
+const TARGETS: [&str; 10] = [
     "pid",
     "cgroup",
     "uid",
@@ -40,6 +40,7 @@ const TARGETS: [&str; 9] = [
     "container",
     "unit",
     "netns",
+    "tid",
     "all",
 ];
 

@@ -33,9 +33,6 @@ const LATER_KEYS: [&str; 6] = [
     "short",
 ];
 
-/// Keys that will say who is hit.
-const TARGET_KEYS: [&str; 1] = ["tid"];
-
 /// The fault that these words mean.
 pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
     check_spelling(syntax)?;
@@ -132,8 +129,6 @@ fn key(argument: &Argument, ops: &[Op]) -> Result<Key, Misplaced> {
     let takes = || takes_all(ops).collect();
     let mistake = if text.is_empty() {
         Mistake::NoKey { takes: takes() }
-    } else if TARGET_KEYS.contains(&text) {
-        Mistake::TargetKey(name)
     } else if LATER_KEYS.contains(&text) {
         Mistake::KeyNotYet {
             name,

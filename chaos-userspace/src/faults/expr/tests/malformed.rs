@@ -91,7 +91,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("egress:loss=5%:reset", "reset", "only one effect"),
     ("egress:delay=1s:reset", "reset", "only one effect"),
     ("egress:reset:delay=1s", "delay", "only one effect"),
-    ("write:error=EIO:tid=1", "tid", "says who is hit"),
+    ("write:error=EIO:tid=x", "x", "no tid"),
     ("write:error=EIO:netns=a/b", "a/b", "no netns"),
     ("write:error=EIO:pid=x", "x", "no pid"),
     ("write:error=EIO:pid=0", "0", "no pid"),

@@ -162,9 +162,9 @@ impl Targets {
     pub(super) fn add(&mut self, more: Vec<Class>) -> Result<(), EngineError> {
         let mut classes: Vec<_> = self.classes.iter().map(without_pids).collect();
         classes.extend(more.iter().cloned());
-        let held = hold(more.clone(), &mut self.held)?;
         let new = more.iter().fold(NONE, |mask, class| mask | class.mask);
         let mut resolved = Resolved::of(&classes, &self.cgroup2, new)?;
+        let held = hold(more, &mut self.held)?;
         resolved.keep_roots(&self.resolved);
         self.resolved = resolved;
         self.classes.extend(held);
@@ -340,7 +340,9 @@ impl Targets {
 fn hold(mut classes: Vec<Class>, held: &mut Vec<File>) -> Result<Vec<Class>, EngineError> {
     let whos = classes.iter_mut().map(|class| &mut class.who);
     for selector in whos.flat_map(|who| who.hit.iter_mut().chain(&mut who.spare)) {
-        if let Selector::Netns(namespace @ Namespace::Of(_)) = selector {
+        if let Selector::Netns(namespace) = selector
+            && namespace.path().starts_with("/proc")
+        {
             let file = File::open(namespace.path())
                 .map_err(EngineError::io("opening a network namespace"))?;
             *namespace = Namespace::At(format!("/proc/self/fd/{}", file.as_raw_fd()).into());

@@ -30,6 +30,10 @@ pub const COMMS: u64 = 1 << 10;
 pub const SPARED_COMMS: u64 = 1 << 11;
 /// `EXES` names files: what is executed is entered into `PIDS`.
 pub const EXES: u64 = 1 << 12;
+/// Targets by network namespace: map `NETNS`.
+pub const NETNS: u64 = 1 << 13;
+/// Targets by thread: map `TIDS`.
+pub const TIDS: u64 = 1 << 14;
 /// Name that a DNS query asks for: map `NAMES`.
 pub const NAME: u64 = 1 << 20;
 /// Where a file is: maps `ENTRIES` and, with [`TREES`], `TREES` of the LSM object.
@@ -40,7 +44,7 @@ pub const TREES: u64 = 1 << 22;
 pub const URL_PATH: u64 = 1 << 23;
 
 /// Dimensions that [`crate::target`] values say something of.
-pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS;
+pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS | NETNS | TIDS;
 
 /// Dimensions that need a look into the packet.
 pub const PACKET: u64 = RPORT | LPORT | REMOTE | PROTO;

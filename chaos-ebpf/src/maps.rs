@@ -37,6 +37,10 @@ pub static COUNTERS: PerCpuArray<Counters> =
 #[map]
 pub static PIDS: HashMap<u32, Process> = HashMap::with_max_entries(1, 0);
 
+/// Thread → what it is named, until it ends.
+#[map]
+pub static TIDS: HashMap<u32, Named> = HashMap::with_max_entries(1024, 0);
+
 /// Id of a cgroup → what it and all below it are named.
 #[map]
 pub static CGROUPS: HashMap<u64, Named> = HashMap::with_max_entries(1024, 0);
@@ -48,6 +52,10 @@ pub static UIDS: HashMap<u32, Named> = HashMap::with_max_entries(256, 0);
 /// Name of a process, padded with zeros, in memory order → what it is named.
 #[map]
 pub static COMMS: HashMap<[u64; 2], Named> = HashMap::with_max_entries(256, 0);
+
+/// Inode number of a network namespace → what the processes in it are named.
+#[map]
+pub static NETNS: HashMap<u32, Named> = HashMap::with_max_entries(256, 0);
 
 /// File → what the processes that execute it are named.
 #[map]

@@ -1,7 +1,7 @@
 //! Who is a target.
 //!
-//! A task is named in several ways: by its thread group, its cgroups, its user, its
-//! name, the file it executes. Each way that some rule uses is one look-up, which
+//! A task is named in several ways: by its thread, its thread group, its cgroups, its user, its
+//! name, the file it executes, the network namespace it is in. Each way that some rule uses is one look-up, which
 //! gives the classes it is in and those it is excluded from.
 
 use aya_ebpf::Global;
@@ -12,7 +12,7 @@ use aya_ebpf::helpers::{
 use chaos_common::target::{KERNEL_THREAD, Named};
 use chaos_common::{control, dims};
 
-use crate::maps::{CGROUPS, COMMS, PIDS, UIDS, control as slot};
+use crate::maps::{CGROUPS, COMMS, NETNS, PIDS, TIDS, UIDS, control as slot};
 
 /// `struct task_struct`: `flags`.
 #[unsafe(no_mangle)]
@@ -23,6 +23,15 @@ static TASK_LEADER: Global<u32> = Global::new(0);
 /// `struct task_struct`: `comm`.
 #[unsafe(no_mangle)]
 static TASK_COMM: Global<u32> = Global::new(0);
+/// `struct task_struct`: `nsproxy`.
+#[unsafe(no_mangle)]
+static TASK_NSPROXY: Global<u32> = Global::new(0);
+/// `struct nsproxy`: `net_ns`.
+#[unsafe(no_mangle)]
+static NSPROXY_NET: Global<u32> = Global::new(0);
+/// `struct net`: `ns.inum`.
+#[unsafe(no_mangle)]
+static NET_NUMBER: Global<u32> = Global::new(0);
 
 /// The host's first process: ids are those of the initial pid namespace.
 const INIT: u32 = 1;
@@ -68,7 +77,8 @@ fn of_running(dimensions: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn murphy_targets(dimensions: u64) -> u64 {
-    let process = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let ids = bpf_get_current_pid_tgid();
+    let process = (ids >> 32) as u32;
     let mut named = Named::default();
     if dimensions & dims::ALL != 0 {
         named.hit = slot(control::ALL_MASK);
@@ -78,6 +88,11 @@ pub extern "C" fn murphy_targets(dimensions: u64) -> u64 {
         if let Some(process) = unsafe { PIDS.get(process) } {
             named = named.or(process.by_id).or(process.by_exe);
         }
+    }
+    if dimensions & dims::TIDS != 0 {
+        let thread = ids as u32;
+        // SAFETY: as above.
+        named = named.or(unsafe { TIDS.get(thread) }.copied().unwrap_or_default());
     }
     if dimensions & dims::UIDS != 0 {
         let user = bpf_get_current_uid_gid() as u32;
@@ -89,6 +104,9 @@ pub extern "C" fn murphy_targets(dimensions: u64) -> u64 {
     }
     if dimensions & dims::COMMS != 0 {
         named = named.or(by_name());
+    }
+    if dimensions & dims::NETNS != 0 {
+        named = named.or(by_network());
     }
     if named.classes() == 0 || is_exempt(process) {
         return 0;
@@ -149,6 +167,31 @@ fn by_name() -> Named {
         // SAFETY: values are u64s that user space replaces one entry at a time.
         Ok(name) => unsafe { COMMS.get(name) }.copied().unwrap_or_default(),
         // Who cannot be told from the spared is spared.
+        Err(_) => Named::EXEMPT,
+    }
+}
+
+/// The network namespace that the thread is in.
+#[inline(always)]
+fn by_network() -> Named {
+    // SAFETY: a bad address gives an error.
+    let number = unsafe {
+        let task = bpf_get_current_task() as *const u8;
+        let proxy = task.add(TASK_NSPROXY.load() as usize).cast::<*const u8>();
+        bpf_probe_read_kernel(proxy)
+            .and_then(|proxy| {
+                let net = proxy.add(NSPROXY_NET.load() as usize);
+                bpf_probe_read_kernel(net.cast::<*const u8>())
+            })
+            .and_then(|net| {
+                let number = net.add(NET_NUMBER.load() as usize);
+                bpf_probe_read_kernel(number.cast::<u32>())
+            })
+    };
+    match number {
+        // SAFETY: values are u64s that user space replaces one entry at a time.
+        Ok(number) => unsafe { NETNS.get(number) }.copied().unwrap_or_default(),
+        // A thread that is about to end has left its namespaces.
         Err(_) => Named::EXEMPT,
     }
 }

@@ -25,6 +25,8 @@ use crate::{Program, program};
 /// - `echo ADDRESS N`: one byte there and back on one TCP connection, N times
 /// - `open PATH N`: opens for reading
 /// - `write PATH N`, `read PATH N`: one byte at a time, on one descriptor
+/// - `threads PATH N`: `write`, by two threads called `a` and `b`, each until `PATH.stop-…` of its name is there, with
+///   its name before each line
 /// - `both PATH N`: a write to a file, then one to a pipe
 /// - `tally:STEP …`: the same, but how often each outcome was seen is printed at the end, a line each: `ok 99`
 /// - `calls:NAME,… FOLDER N`: system calls by name ([`crate::calls`]), `done` after each round
@@ -76,6 +78,9 @@ fn steps(args: &[String]) -> Result<()> {
     if let Some(step) = step.strip_prefix("tally:") {
         return tally(step_by_name(step, what)?, count);
     }
+    if step == "threads" {
+        return threads(what, count, pause);
+    }
     let mut work = step_by_name(step, what)?;
     for _ in 0..count {
         let line = match work() {
@@ -86,6 +91,33 @@ fn steps(args: &[String]) -> Result<()> {
         thread::sleep(pause);
     }
     Ok(())
+}
+
+fn threads(path: &str, count: u32, pause: Duration) -> Result<()> {
+    let write = |thread: &str| -> Result<()> {
+        let stop = format!("{path}.stop-{thread}");
+        let mut work = step_by_name("write", &format!("{path}.{thread}"))?;
+        for _ in 0..count {
+            if std::path::Path::new(&stop).exists() {
+                break;
+            }
+            let saw = work().map_or_else(|error| name(&error), |()| "ok".to_owned());
+            say(&format!("{thread} {saw}"))?;
+            thread::sleep(pause);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let start = |thread: &'static str| {
+            let builder = thread::Builder::new().name(thread.to_owned());
+            builder.spawn_scoped(scope, move || write(thread))
+        };
+        for thread in [start("a")?, start("b")?] {
+            let done = thread.join();
+            done.map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+        }
+        Ok(())
+    })
 }
 
 /// Prints the name of each call and what it gave, and waits after each round.

@@ -335,7 +335,18 @@ fn refusals() -> Outcome {
             2,
             &["/no/such/file"],
         ),
-        (inject, "connect:error=EPERM:netns=1", 2, &["`netns`"]),
+        (
+            inject,
+            "connect:error=EPERM:netns=no-such",
+            2,
+            &["no-such", "ip netns list"],
+        ),
+        (
+            inject,
+            "connect:error=EPERM:tid=x",
+            2,
+            &["`x` is no tid", "the number of a thread", "^"],
+        ),
         (
             run,
             "connect:error=EPERM:pid=1",

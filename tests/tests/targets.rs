@@ -17,6 +17,11 @@ use tests::{
     report::count, victim, victim::seen, wait_until,
 };
 
+#[path = "targets/network.rs"]
+mod network;
+#[path = "targets/thread.rs"]
+mod thread_;
+
 /// Kernel and emulator together are slow at times.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -48,6 +53,16 @@ fn main() -> ExitCode {
             "files of whoever is named",
             needs![Root, Cgroup2, Atomics, BpfLsm],
             files,
+        ),
+        case(
+            "by thread",
+            needs![Root, Cgroup2, Atomics, BpfLsm],
+            thread_::thread,
+        ),
+        case(
+            "by network namespace, and who enters it",
+            needs![Root, Cgroup2, Atomics, Tool("unshare"), Tool("nsenter")],
+            network::namespace,
         ),
         case("a cgroup that vanishes ends it", least(), vanishes),
         case("what is not there or exempt is refused", least(), refusals),
@@ -506,6 +521,8 @@ fn refusals() -> Outcome {
     refused(&["--exe", "/"], &["executable /", "help: "])?;
     refused(&["--unit", "no-such"], &["no-such", "help: "])?;
     refused(&["--container", "ffffff"], &["ffffff", "help: "])?;
+    network::refusals()?;
+    thread_::refusals()?;
     refused(&["--comm", "sshd"], &["sshd", "--no-exempt"])?;
     refused(&["--comm", "!sh"], &["--all"])?;
     refused(&["--all", "--pid", "!4194305"], &["4194305", "help: "])?;

@@ -1,7 +1,7 @@
-//! Children of a target are targets: `PIDS` follows fork, exec and exit.
+//! Children of a target are targets: `PIDS` follows fork, exec and exit. A thread that is one ends alone: `TIDS`.
 //!
 //! Kernel interface: raw tracepoints `sched_process_fork(parent, child)`,
-//! `sched_process_exec`, which fires once the new program is in place and before its
+//! `sched_process_exec(task, old_pid, …)`, which fires once the new program is in place and before its
 //! first instruction, and `sched_process_exit(task, …)`.
 
 use aya_ebpf::Global;
@@ -10,7 +10,7 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use chaos_common::target::{FileId, Named, Process};
 use chaos_common::{control, dims};
-use chaos_ebpf::maps::{EXES, PIDS, control as slot};
+use chaos_ebpf::maps::{EXES, PIDS, TIDS, control as slot};
 
 /// `struct task_struct`: `tgid`.
 #[unsafe(no_mangle)]
@@ -64,7 +64,13 @@ pub(crate) fn murphy_fork(ctx: RawTracePointContext) -> i32 {
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
-pub(crate) fn murphy_image(_: RawTracePointContext) -> i32 {
+pub(crate) fn murphy_image(ctx: RawTracePointContext) -> i32 {
+    // A thread that executes becomes its process's first, by the name of which it goes on;
+    // nobody has its own any more.
+    let thread: u32 = ctx.arg(1);
+    if thread != bpf_get_current_pid_tgid() as u32 {
+        let _ = TIDS.remove(thread);
+    }
     if slot(control::DIMS) & dims::EXES == 0 {
         return 0;
     }
@@ -119,7 +125,10 @@ unsafe fn follow(structure: *const u8, member: &Global<u32>) -> Option<*const u8
 
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub(crate) fn murphy_exit(_: RawTracePointContext) -> i32 {
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let ids = bpf_get_current_pid_tgid();
+    // It may have no name, which is no error.
+    let _ = TIDS.remove(ids as u32);
+    let tgid = (ids >> 32) as u32;
     // SAFETY: values are plain u64s.
     if unsafe { PIDS.get(tgid) }.is_none() {
         return 0;

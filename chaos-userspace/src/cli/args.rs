@@ -235,6 +235,9 @@ pub struct TargetArgs {
     /// This process and all its descendants
     #[arg(short, long = "pid", value_name = "PID")]
     pub pids: Vec<Picked<u32>>,
+    /// This thread alone (system calls; packets have no thread)
+    #[arg(long = "tid", value_name = "TID")]
+    pub threads: Vec<Picked<u32>>,
     /// This cgroup and those below it: absolute, or below the cgroup2 mount
     #[arg(long = "cgroup", value_name = "PATH")]
     pub cgroups: Vec<Picked<String>>,
@@ -253,6 +256,9 @@ pub struct TargetArgs {
     /// This systemd unit; without a type, a service
     #[arg(long = "unit", value_name = "NAME")]
     pub units: Vec<Picked<String>>,
+    /// Processes in this network namespace: a name of `ip netns`, a path, or the id of a process that is in it
+    #[arg(long = "netns", value_name = "NAME|PATH|PID")]
+    pub namespaces: Vec<Picked<String>>,
     /// Every process that is not exempt
     #[arg(long)]
     pub all: bool,

@@ -44,6 +44,9 @@ pub(super) enum Failure {
     NoGroup(String),
     #[error("no user is called {0}")]
     NoUser(String),
+    /// What stands for no network namespace.
+    #[error("`{}` is no network namespace", .0.escape_debug())]
+    NoNamespace(String),
     #[error("writing {path}: {source}")]
     Output { path: PathBuf, source: io::Error },
     #[error("reading {path}: {source}")]
@@ -84,6 +87,7 @@ impl Failure {
             Self::Parse(_)
             | Self::Plan(_)
             | Self::NoUser(_)
+            | Self::NoNamespace(_)
             | Self::NoGroup(_)
             | Self::Serve(ServeError::Token { .. })
             | Self::Input { .. }
@@ -95,6 +99,7 @@ impl Failure {
             | Self::Experiments(_)
             | Self::Engine(
                 EngineError::NoProcess(_)
+                | EngineError::NoThread(_)
                 | EngineError::NoTarget { .. }
                 | EngineError::Exempt { .. }
                 | EngineError::ExemptName(_)
@@ -156,6 +161,9 @@ impl Failure {
                 "head -c 24 /dev/urandom | base64 > FILE, and chmod 600 FILE"
             }
             Self::Serve(ServeError::Busy(_)) => "stop that one, or choose another --socket",
+            Self::NoNamespace(_) => {
+                "a name of `ip netns list`, an absolute path, or the id of a process that is in it"
+            }
             Self::NoUser(_) => "a name or a number that `getent passwd` lists",
             _ => return None,
         };

@@ -3,7 +3,7 @@
 use super::args::{Picked, TargetArgs};
 use super::child;
 use super::failure::Failure;
-use crate::faults::Fault;
+use crate::faults::{Fault, TargetKey};
 use crate::plan::{Selector, Who};
 
 /// Looks the users' names up that faults speak of.
@@ -29,6 +29,7 @@ pub(super) fn who(args: &TargetArgs, faults: &[Fault]) -> Result<Who, Failure> {
         who.hit.push(Selector::All);
     }
     add(&mut who, &args.pids, |pid| Ok(Selector::Pid(*pid)))?;
+    add(&mut who, &args.threads, |tid| Ok(Selector::Tid(*tid)))?;
     add(&mut who, &args.cgroups, |path| {
         Ok(Selector::Cgroup(path.into()))
     })?;
@@ -42,6 +43,9 @@ pub(super) fn who(args: &TargetArgs, faults: &[Fault]) -> Result<Who, Failure> {
     })?;
     add(&mut who, &args.units, |name| {
         Ok(Selector::Unit(name.clone()))
+    })?;
+    add(&mut who, &args.namespaces, |name| {
+        Selector::of(TargetKey::Netns, name).ok_or_else(|| Failure::NoNamespace(name.clone()))
     })?;
     let leaves_it = |fault: &Fault| fault.target.hit.is_empty();
     if who.hit.is_empty() && !who.spare.is_empty() && faults.iter().any(leaves_it) {
@@ -83,12 +87,14 @@ mod tests {
     fn args() -> TargetArgs {
         TargetArgs {
             pids: vec![],
+            threads: vec![],
             cgroups: vec![],
             users: vec!["root".parse().unwrap(), "!12345".parse().unwrap()],
             comms: vec![],
             exes: vec![],
             containers: vec![],
             units: vec![],
+            namespaces: vec![],
             all: false,
             no_exempt: false,
         }
@@ -115,5 +121,11 @@ mod tests {
             ..args()
         };
         assert!(matches!(who(&nobody, &faults), Err(Failure::NoUser(_))));
+        let nowhere = TargetArgs {
+            namespaces: vec!["a/b".parse().unwrap()],
+            ..args()
+        };
+        let refused = who(&nowhere, &faults);
+        assert!(matches!(refused, Err(Failure::NoNamespace(_))));
     }
 }

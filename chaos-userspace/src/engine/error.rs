@@ -33,6 +33,9 @@ pub enum EngineError {
     /// A target does not exist.
     #[error("no process has the id {0}")]
     NoProcess(u32),
+    /// A thread that does not exist.
+    #[error("no thread has the id {0}")]
+    NoThread(u32),
     /// A target that is never hit.
     #[error("process {pid} cannot be a target: it is {what}")]
     Exempt {
@@ -41,7 +44,7 @@ pub enum EngineError {
         /// What it is.
         what: &'static str,
     },
-    /// A thread is named, which is no target of its own.
+    /// A thread is named where a process is meant.
     #[error("{thread} is a thread of process {process}")]
     Thread {
         /// Its id.
@@ -100,13 +103,14 @@ impl EngineError {
             Self::Kernel(error) => return error.remedy(),
             Self::Seccomp(error) => return error.remedy().map(str::to_owned),
             Self::State(error) => return error.remedy(),
-            Self::Thread { process, .. } => {
+            Self::Thread { thread, process } => {
                 return Some(format!(
-                    "threads are hit with their process: --pid {process}"
+                    "--pid {process} hits it with its threads, --tid {thread} that one alone"
                 ));
             }
             Self::NoTarget { remedy, .. } => remedy,
             Self::ExemptName(_) => "--no-exempt lifts that",
+            Self::NoThread(_) => "ps -eL lists the ids there are",
             Self::NoProcess(_) => "ps -e lists the ids there are",
             Self::PidNamespace => {
                 "run murphy in the host's pid namespace (docker run --pid=host), or start the \

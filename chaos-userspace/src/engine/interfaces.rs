@@ -3,11 +3,15 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Asks what kind of namespace a descriptor stands for (`linux/nsfs.h`).
+const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +76,32 @@ impl Netns {
         }
         let file = File::open(path)?;
         Ok(Some(Self { file, identity }))
+    }
+
+    /// The namespace that a file stands for, with its number; `None` if it is this process's own.
+    pub(super) fn at(path: &Path) -> io::Result<(u32, Option<Self>)> {
+        // A path may lead anywhere, and only namespaces have a kind.
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)?;
+        // SAFETY: the request takes no argument (ioctl_ns(2)); the descriptor is open.
+        let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
+        if kind != libc::CLONE_NEWNET {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let inode = file.metadata()?.ino();
+        let number = u32::try_from(inode).map_err(|_| io::ErrorKind::InvalidData)?;
+        // As links in /proc say it; those of a file that is mounted say where.
+        let identity = PathBuf::from(format!("net:[{number}]"));
+        let own = std::fs::read_link("/proc/self/ns/net")? == identity;
+        Ok((number, (!own).then_some(Self { file, identity })))
+    }
+
+    /// The number of the namespace that a process is in.
+    pub(super) fn number_of(pid: u32) -> Option<u32> {
+        let metadata = std::fs::metadata(format!("/proc/{pid}/ns/net")).ok()?;
+        u32::try_from(metadata.ino()).ok()
     }
 
     /// What tells it from others.

@@ -34,11 +34,29 @@ pub(super) fn check(pid: u32, by_name: bool) -> Result<(), EngineError> {
         None => return Err(EngineError::NoProcess(pid)),
     }
     let stat = stat(pid).ok_or(EngineError::NoProcess(pid))?;
-    if let Some(what) = never(pid, &stat) {
+    may_be_hit(pid, &stat, by_name)
+}
+
+/// The same for a thread.
+pub(super) fn check_thread(tid: u32, by_name: bool) -> Result<(), EngineError> {
+    initial_namespace()?;
+    let process = of_thread(tid).filter(|_| runs(tid));
+    let process = process.ok_or(EngineError::NoThread(tid))?;
+    let stat = stat(process).ok_or(EngineError::NoThread(tid))?;
+    may_be_hit(process, &stat, by_name)
+}
+
+/// The process that a thread belongs to.
+pub(super) fn of_thread(tid: u32) -> Option<u32> {
+    number_in(&status(tid)?, "Tgid:")
+}
+
+fn may_be_hit(pid: u32, stat: &Stat, by_name: bool) -> Result<(), EngineError> {
+    if let Some(what) = never(pid, stat) {
         return Err(EngineError::Exempt { pid, what });
     }
     if by_name && EXEMPT.contains(&stat.name.as_str()) {
-        return Err(EngineError::ExemptName(stat.name));
+        return Err(EngineError::ExemptName(stat.name.clone()));
     }
     Ok(())
 }
@@ -126,7 +144,7 @@ fn number_in(status: &str, name: &str) -> Option<u32> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Whether a process still runs; a zombie does not.
+/// Whether a process or thread still runs; a zombie does not.
 pub(super) fn runs(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
@@ -181,6 +199,14 @@ mod tests {
         assert!(matches!(
             check(1, false),
             Err(EngineError::Exempt { pid: 1, .. })
+        ));
+        assert!(matches!(
+            check_thread(1, false),
+            Err(EngineError::Exempt { pid: 1, .. })
+        ));
+        assert!(matches!(
+            check_thread(u32::MAX, false),
+            Err(EngineError::NoThread(u32::MAX))
         ));
         assert!(matches!(
             check(u32::MAX, false),

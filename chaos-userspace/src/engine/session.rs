@@ -183,6 +183,11 @@ impl Session {
         known: &[Option<Netns>],
     ) -> Result<Vec<Option<Netns>>, EngineError> {
         let mut found = Self::namespaces_of(targets.members(), known)?;
+        for of in targets.networks() {
+            if !known.contains(&of) && !found.contains(&of) {
+                found.push(of);
+            }
+        }
         if targets.are_standing() && !known.contains(&None) && !found.contains(&None) {
             found.insert(0, None);
         }

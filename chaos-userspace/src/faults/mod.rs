@@ -44,5 +44,5 @@ pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TargetK
 pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,
 };
-pub use who::{Aim, EXEMPT, Selector, Who};
+pub use who::{Aim, EXEMPT, Namespace, Selector, Who};
 pub use wire::{Rcode, Status, Unreachable, Wire};

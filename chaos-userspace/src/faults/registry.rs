@@ -209,6 +209,10 @@ pub enum TargetKey {
     Container,
     /// `unit=NAME,…`
     Unit,
+    /// `netns=NAME,…`
+    Netns,
+    /// `tid=N,…`
+    Tid,
 }
 
 impl TargetKey {
@@ -222,6 +226,8 @@ impl TargetKey {
             Self::Cgroup => "cgroup",
             Self::Container => "container",
             Self::Unit => "unit",
+            Self::Netns => "netns",
+            Self::Tid => "tid",
         }
     }
 }
@@ -241,7 +247,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 54] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
         Self::Effect(EffectKey::Blackhole),
@@ -294,6 +300,8 @@ impl Key {
         Self::Target(TargetKey::Cgroup),
         Self::Target(TargetKey::Container),
         Self::Target(TargetKey::Unit),
+        Self::Target(TargetKey::Netns),
+        Self::Target(TargetKey::Tid),
     ];
 
     /// The word before the `=`.

@@ -31,6 +31,52 @@ pub enum Selector {
     Container(String),
     /// A systemd unit.
     Unit(String),
+    /// A network namespace, as it was said.
+    Netns(Namespace),
+    /// One thread; the id as this process sees it.
+    Tid(u32),
+}
+
+/// A network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(untagged)]
+pub enum Namespace {
+    /// The one that a process is in when the fault begins.
+    Of(u32),
+    /// One that has a name, as ip-netns(8) gives it, or a path.
+    At(PathBuf),
+}
+
+/// Where namespaces have names (ip-netns(8)).
+const NAMED_NAMESPACES: &str = "/run/netns";
+
+impl Namespace {
+    /// A number is a process, what has a `/` in front a path, anything else a name.
+    fn of(text: &str) -> Option<Self> {
+        if let Ok(pid) = text.parse() {
+            return (pid != 0).then_some(Self::Of(pid));
+        }
+        let is_name = !text.contains('/') && text != "." && text != "..";
+        (is_name || text.starts_with('/')).then(|| Self::At(text.into()))
+    }
+
+    /// The file that stands for it.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Of(pid) => format!("/proc/{pid}/ns/net").into(),
+            // What begins with a `/` replaces the folder.
+            Self::At(path) => PathBuf::from(NAMED_NAMESPACES).join(path),
+        }
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Of(pid) => write!(f, "{pid}"),
+            Self::At(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 impl Selector {
@@ -45,6 +91,8 @@ impl Selector {
             Self::Exe(_) => dims::PIDS | dims::EXES,
             // By the processes in it where it has no cgroup of the second version.
             Self::Container(_) | Self::Unit(_) => dims::CGROUPS | dims::PIDS,
+            Self::Netns(_) => dims::NETNS,
+            Self::Tid(_) => dims::TIDS,
         }
     }
 
@@ -70,6 +118,9 @@ impl fmt::Display for Selector {
             Self::Exe(path) => write!(f, "executable {}", path.display()),
             Self::Container(name) => write!(f, "container {name}"),
             Self::Unit(name) => write!(f, "unit {name}"),
+            Self::Tid(tid) => write!(f, "thread {tid}"),
+            Self::Netns(Namespace::Of(pid)) => write!(f, "network namespace of process {pid}"),
+            Self::Netns(name) => write!(f, "network namespace {name}"),
         }
     }
 }
@@ -92,6 +143,8 @@ impl Selector {
             TargetKey::Cgroup => Self::Cgroup(value.into()),
             TargetKey::Container => Self::Container(text()),
             TargetKey::Unit => Self::Unit(text()),
+            TargetKey::Netns => Self::Netns(Namespace::of(value)?),
+            TargetKey::Tid => Self::Tid(value.parse().ok().filter(|tid| *tid != 0)?),
         })
     }
 
@@ -107,6 +160,8 @@ impl Selector {
             Self::Cgroup(path) => (TargetKey::Cgroup, path.display().to_string()),
             Self::Container(name) => (TargetKey::Container, name.clone()),
             Self::Unit(name) => (TargetKey::Unit, name.clone()),
+            Self::Netns(name) => (TargetKey::Netns, name.to_string()),
+            Self::Tid(tid) => (TargetKey::Tid, tid.to_string()),
         })
     }
 }
@@ -252,6 +307,24 @@ mod tests {
         assert_eq!(serde_json::to_string(&aim).unwrap(), text);
         for wrong in [r#"{"pid":["x"]}"#, r#"{"comm":[""]}"#, r#"{"tty":["1"]}"#] {
             assert!(serde_json::from_str::<Aim>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn namespaces_have_numbers_names_and_paths() {
+        for (text, path) in [
+            ("12", "/proc/12/ns/net"),
+            ("blue", "/run/netns/blue"),
+            ("/run/docker/netns/a", "/run/docker/netns/a"),
+        ] {
+            let Some(Selector::Netns(namespace)) = Selector::of(TargetKey::Netns, text) else {
+                panic!("{text}");
+            };
+            assert_eq!(namespace.path(), PathBuf::from(path));
+            assert_eq!(namespace.to_string(), text);
+        }
+        for text in ["0", "a/b", "..", ""] {
+            assert_eq!(Selector::of(TargetKey::Netns, text), None, "{text}");
         }
     }
 

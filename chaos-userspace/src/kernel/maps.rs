@@ -17,7 +17,7 @@ use super::banks::Banks;
 use crate::plan::{Masks, Plan};
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 24] = [
+pub(super) const SHARED: [&str; 26] = [
     "CONTROL",
     "OPS",
     "RULES",
@@ -28,6 +28,8 @@ pub(super) const SHARED: [&str; 24] = [
     "CGROUPS",
     "UIDS",
     "COMMS",
+    "NETNS",
+    "TIDS",
     "EXES",
     "RPORTS",
     "LPORTS",
@@ -57,6 +59,8 @@ pub struct Names {
     pub uids: BTreeMap<u32, Named>,
     /// Name of a process, padded with zeros.
     pub comms: BTreeMap<[u8; COMM], Named>,
+    /// Inode number of a network namespace.
+    pub networks: BTreeMap<u32, Named>,
     /// Executed file.
     pub exes: BTreeMap<FileId, Named>,
 }
@@ -107,9 +111,11 @@ pub(super) struct Maps {
     control: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
     pids: Option<HashMap<MapData, u32, Process>>,
+    tids: Option<HashMap<MapData, u32, Named>>,
     cgroups: Option<HashMap<MapData, u64, Named>>,
     uids: Option<HashMap<MapData, u32, Named>>,
     comms: Option<HashMap<MapData, [u8; COMM], Named>>,
+    networks: Option<HashMap<MapData, u32, Named>>,
     exes: Option<HashMap<MapData, FileId, Named>>,
     events: Option<Events>,
 }
@@ -164,9 +170,11 @@ impl Maps {
             control: array("CONTROL")?.try_into()?,
             counters: Map::PerCpuArray(MapData::from_pin(pin("COUNTERS"))?).try_into()?,
             pids: hash(open("PIDS"))?,
+            tids: hash(open("TIDS"))?,
             cgroups: hash(open("CGROUPS"))?,
             uids: hash(open("UIDS"))?,
             comms: hash(open("COMMS"))?,
+            networks: hash(open("NETNS"))?,
             exes: hash(open("EXES"))?,
             events: match listen {
                 Listen::Nothing => None,
@@ -209,9 +217,11 @@ impl Maps {
     pub(super) fn open_more(&mut self, pin: impl Fn(&str) -> PathBuf) -> Result<(), MapError> {
         let open = |name: &str| MapData::from_pin(pin(name)).ok();
         self.pids = hash(open("PIDS"))?;
+        self.tids = hash(open("TIDS"))?;
         self.cgroups = hash(open("CGROUPS"))?;
         self.uids = hash(open("UIDS"))?;
         self.comms = hash(open("COMMS"))?;
+        self.networks = hash(open("NETNS"))?;
         self.exes = hash(open("EXES"))?;
         self.banks.open_more(|name| pin(name).into())
     }
@@ -251,6 +261,7 @@ impl Maps {
         replace(&mut self.cgroups, &names.cgroups)?;
         replace(&mut self.uids, &names.uids)?;
         replace(&mut self.comms, &names.comms)?;
+        replace(&mut self.networks, &names.networks)?;
         replace(&mut self.exes, &names.exes)?;
         // Last: who is spared is known by now.
         self.set(control::ALL_MASK, names.all)
@@ -274,5 +285,25 @@ impl Maps {
     /// The thread groups that have a name now.
     pub(super) fn targets(&self) -> BTreeMap<u32, Process> {
         self.pids.iter().flat_map(HashMap::iter).flatten().collect()
+    }
+
+    /// Names a thread.
+    pub(super) fn target_thread(&mut self, tid: u32, named: Named) -> Result<(), MapError> {
+        match &mut self.tids {
+            Some(tids) => tids.insert(tid, named, 0),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a thread's name away; it may have ended and have none.
+    pub(super) fn untarget_thread(&mut self, tid: u32) {
+        if let Some(tids) = &mut self.tids {
+            let _ = tids.remove(&tid);
+        }
+    }
+
+    /// The threads that have a name now.
+    pub(super) fn threads(&self) -> BTreeMap<u32, Named> {
+        self.tids.iter().flat_map(HashMap::iter).flatten().collect()
     }
 }

@@ -36,7 +36,7 @@ use aya::programs::{
     LinkOrder, Lsm, ProgramError, RawTracePoint, TcAttachType, UProbe,
 };
 use chaos_common::counters::Counters;
-use chaos_common::target::Process;
+use chaos_common::target::{Named, Process};
 use chaos_common::{control, dims, lsm};
 
 use crate::faults::Family;
@@ -361,6 +361,21 @@ impl Kernel {
         self.maps.targets()
     }
 
+    /// Names a thread; `Hook::Follow` takes the name away when it ends.
+    pub fn target_thread(&mut self, tid: u32, named: Named) -> Result<(), KernelError> {
+        Ok(self.maps.target_thread(tid, named)?)
+    }
+
+    /// Takes a thread's name away.
+    pub fn untarget_thread(&mut self, tid: u32) {
+        self.maps.untarget_thread(tid);
+    }
+
+    /// The threads that have a name now.
+    pub fn threads(&self) -> BTreeMap<u32, Named> {
+        self.maps.threads()
+    }
+
     /// Makes the sockets that a process already has its own, see [`sockets`].
     pub fn own_sockets(&mut self, tgid: u32, rules: u64) -> Result<usize, KernelError> {
         match self.objects.get_mut(&Family::Net) {
@@ -439,6 +454,9 @@ impl Offsets {
                         ("TASK_FLAGS", "task_struct", "flags"),
                         ("TASK_LEADER", "task_struct", "group_leader"),
                         ("TASK_COMM", "task_struct", "comm"),
+                        ("TASK_NSPROXY", "task_struct", "nsproxy"),
+                        ("NSPROXY_NET", "nsproxy", "net_ns"),
+                        ("NET_NUMBER", "net", "ns"),
                     ],
                 )?;
             }
@@ -447,6 +465,7 @@ impl Offsets {
         for (name, structure, member) in [
             ("FILE_DENTRY", "path", "dentry"),
             ("DENTRY_NAME", "qstr", "name"),
+            ("NET_NUMBER", "ns_common", "inum"),
         ] {
             let inner = btf.offset(structure, member)?;
             for (_, _, offset) in offsets.iter_mut().filter(|(_, of, _)| *of == name) {

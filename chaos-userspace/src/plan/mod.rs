@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer};
 use crate::faults::{Effect, Family, Fault, Op, TargetKey, Trigger, When, Wire};
 use syscalls::Sysno;
 
-pub use crate::faults::{EXEMPT, Selector, Who};
+pub use crate::faults::{EXEMPT, Namespace, Selector, Who};
 pub use backend::{Backend, Choice, Machine};
 pub use masks::{Dense, Masks, Prefix};
 pub(crate) use masks::{file_types, kind_of_type};
@@ -46,6 +46,11 @@ pub enum PlanError {
         /// The whole fault.
         fault: String,
     },
+    /// A packet has the owner of its socket, which is a process.
+    #[error(
+        "`{0}` hits packets, which have a process and no thread: tid is for system calls, `connect` among them; say pid"
+    )]
+    ThreadOfPackets(String),
     /// Sets of targets are the bits of one mask.
     #[error(
         "more than {} different sets of targets, among them `run`'s command and those of faults that were replaced: end it and begin another",
@@ -300,6 +305,11 @@ impl Plan {
             return Err(PlanError::TooMany(faults.len()));
         }
         let (classes, class_of) = classes(&faults, &target)?;
+        for (fault, class) in faults.iter().zip(&class_of) {
+            if fault.ops.iter().any(|op| !op.is_syscall()) && names_threads(&classes[*class]) {
+                return Err(PlanError::ThreadOfPackets(fault.to_string()));
+            }
+        }
         let backends = faults
             .iter()
             .map(|fault| choice.of(fault, &target, options, machine))
@@ -322,7 +332,9 @@ impl Plan {
                 Target::Command => Some(Hook::Exec),
                 Target::Running(_) => None,
             });
-            hooks.extend((masks.dimensions & dims::PIDS != 0).then_some(Hook::Follow));
+            hooks.extend(
+                (masks.dimensions & (dims::PIDS | dims::TIDS) != 0).then_some(Hook::Follow),
+            );
         }
         let rules = (1..)
             .zip(faults.into_iter().zip(class_of))
@@ -458,6 +470,15 @@ fn aimed(fault: &Fault, target: &Target) -> Result<Target, PlanError> {
     };
     spare.extend(aim.spare.iter().cloned());
     Ok(Target::Running(Who { hit, spare, exempt }))
+}
+
+/// Whether threads are told apart by it.
+fn names_threads(target: &Target) -> bool {
+    let Target::Running(who) = target else {
+        return false;
+    };
+    let mut all = who.hit.iter().chain(&who.spare);
+    all.any(|selector| matches!(selector, Selector::Tid(_)))
 }
 
 /// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
@@ -670,6 +691,30 @@ mod tests {
         };
         assert_eq!(many(63).unwrap().classes.len(), 64);
         assert_eq!(many(64), Err(PlanError::TooManyTargets));
+    }
+
+    #[test]
+    fn packets_have_no_thread() {
+        let who = |fault: &str, spare| {
+            let fault: Fault = fault.parse().unwrap();
+            let who = Who {
+                hit: vec![Selector::Pid(7)],
+                spare,
+                exempt: true,
+            };
+            Plan::new(vec![fault], Target::Running(who), &Options::default())
+        };
+        for (fault, spare) in [
+            ("egress:loss=1%:tid=8", vec![]),
+            ("dns:drop", vec![Selector::Tid(8)]),
+        ] {
+            let refused = who(fault, spare).unwrap_err();
+            assert_eq!(refused, PlanError::ThreadOfPackets(fault.to_owned()));
+        }
+        for fault in ["connect:error=EPERM:tid=8", "write:error=EIO:tid=8"] {
+            let plan = who(fault, vec![]).unwrap();
+            assert!(plan.hooks.contains(&Hook::Follow), "{fault}");
+        }
     }
 
     #[test]

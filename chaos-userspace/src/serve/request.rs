@@ -46,6 +46,8 @@ struct Target {
     exe: Values,
     container: Values,
     unit: Values,
+    netns: Values,
+    tid: Values,
     all: bool,
 }
 
@@ -157,6 +159,8 @@ impl Target {
             ("exe", "--exe", &self.exe),
             ("container", "--container", &self.container),
             ("unit", "--unit", &self.unit),
+            ("netns", "--netns", &self.netns),
+            ("tid", "--tid", &self.tid),
         ] {
             let values = match values {
                 Values::One(value) => std::slice::from_ref(value),
@@ -170,10 +174,12 @@ impl Target {
                         "a value is empty, or holds a zero byte",
                     ));
                 }
-                if field == "pid" && text.trim_start_matches('!').parse::<u32>().is_err() {
+                if matches!(field, "pid" | "tid")
+                    && text.trim_start_matches('!').parse::<u32>().is_err()
+                {
                     return Err(Problem::field(
-                        "target.pid",
-                        format!("{text} is no process id"),
+                        format!("target.{field}"),
+                        format!("{text} is no number of a process or thread"),
                     ));
                 }
                 named = true;
@@ -183,7 +189,7 @@ impl Target {
         if !named {
             return Err(Problem::field(
                 "target",
-                "say whom to hit: pid, cgroup, uid, comm, exe, container, unit, or all; or say it in each fault",
+                "say whom to hit: pid, cgroup, uid, comm, exe, container, unit, netns, tid, or all; or say it in each fault",
             ));
         }
         Ok(if self.all { order.flag("--all") } else { order })

@@ -10,14 +10,17 @@ mod file;
 mod resolve;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
-use chaos_common::target::Process;
+use chaos_common::target::{Named, Process};
 
+use super::interfaces::Netns;
 use super::{EngineError, processes};
 use crate::kernel::Kernel;
 use crate::kernel::host::Cgroup2;
-use crate::plan::{Selector, Target, Who};
+use crate::plan::{Namespace, Selector, Target, Who};
 use resolve::Resolved;
 
 /// The path of a process's cgroup, from the text of `/proc/PID/cgroup`: that of the second version if it says
@@ -118,6 +121,8 @@ pub(super) struct Targets {
     members: BTreeMap<u32, u64>,
     /// Those whose sockets are known to be theirs, as being in these classes.
     owners: BTreeMap<u32, u64>,
+    /// Network namespaces that were named by a process: by its id, another may come to be meant.
+    held: Vec<File>,
     looked: Instant,
     /// When a container, unit or cgroup was last there.
     seen: Instant,
@@ -133,13 +138,15 @@ impl Targets {
         // Exemptions are by id too.
         processes::initial_namespace()?;
         let resolved = Resolved::of(&classes, &cgroup2, ALL)?;
+        let mut held = Vec::new();
         let mut targets = Self {
-            classes,
+            classes: hold(classes, &mut held)?,
             cgroup2,
             resolved,
             named: BTreeMap::new(),
             members: BTreeMap::new(),
             owners: BTreeMap::new(),
+            held,
             looked: Instant::now(),
             seen: Instant::now(),
         };
@@ -157,10 +164,20 @@ impl Targets {
         classes.extend(more.iter().cloned());
         let new = more.iter().fold(NONE, |mask, class| mask | class.mask);
         let mut resolved = Resolved::of(&classes, &self.cgroup2, new)?;
+        let held = hold(more, &mut self.held)?;
         resolved.keep_roots(&self.resolved);
         self.resolved = resolved;
-        self.classes.extend(more);
+        self.classes.extend(held);
         Ok(())
+    }
+
+    /// The named network namespaces in which somebody is hit, or will be.
+    pub(super) fn networks(&self) -> impl Iterator<Item = Option<Netns>> {
+        self.hit().filter_map(|selector| match selector {
+            // One that is gone is none.
+            Selector::Netns(namespace) => Some(Netns::at(&namespace.path()).ok()?.1),
+            _ => None,
+        })
     }
 
     /// Processes that are hit at the moment.
@@ -185,6 +202,8 @@ impl Targets {
             self.scan();
             if !self.tell(kernel, sockets)? {
                 self.looked = Instant::now();
+                // They were there when it began, however long attaching took.
+                self.seen = self.looked;
                 return Ok(());
             }
         }
@@ -219,10 +238,13 @@ impl Targets {
     pub(super) fn have_ended(&self, kernel: &Kernel) -> bool {
         let others = self
             .hit()
-            .any(|selector| !matches!(selector, Selector::Pid(_)));
+            .any(|selector| !matches!(selector, Selector::Pid(_) | Selector::Tid(_)));
         let by_id = |process: &Process| process.by_id.hit != 0;
+        let by_thread = |named: &Named| named.hit != 0;
         let expected = self.are_standing() || others && self.seen.elapsed() < GONE;
-        !expected && !kernel.targets().values().any(by_id)
+        !expected
+            && !kernel.targets().values().any(by_id)
+            && !kernel.threads().values().any(by_thread)
     }
 
     /// Finds the processes that are hit.
@@ -249,6 +271,13 @@ impl Targets {
                 self.named.insert(pid, process);
             }
         }
+        for (&tid, named) in &self.resolved.threads {
+            if named.hit != 0
+                && let Some(pid) = processes::of_thread(tid)
+            {
+                *self.members.entry(pid).or_default() |= named.hit;
+            }
+        }
     }
 
     /// Tells the kernel of processes and sockets. Gives whether there was anything new.
@@ -273,6 +302,20 @@ impl Targets {
                 kernel.untarget(pid);
             }
         }
+        let known = kernel.threads();
+        for (&tid, &named) in &self.resolved.threads {
+            let old = known.get(&tid).copied().unwrap_or_default();
+            let wanted = old.or(named);
+            if wanted == old || !processes::runs(tid) {
+                continue;
+            }
+            kernel.target_thread(tid, wanted)?;
+            if processes::runs(tid) {
+                new = true;
+            } else {
+                kernel.untarget_thread(tid);
+            }
+        }
         if !sockets {
             return Ok(new);
         }
@@ -293,7 +336,23 @@ impl Targets {
     }
 }
 
-/// Ids are used again by others: processes are resolved once, at the beginning.
+/// Ids are used again by others: namespaces of processes are held open.
+fn hold(mut classes: Vec<Class>, held: &mut Vec<File>) -> Result<Vec<Class>, EngineError> {
+    let whos = classes.iter_mut().map(|class| &mut class.who);
+    for selector in whos.flat_map(|who| who.hit.iter_mut().chain(&mut who.spare)) {
+        if let Selector::Netns(namespace) = selector
+            && namespace.path().starts_with("/proc")
+        {
+            let file = File::open(namespace.path())
+                .map_err(EngineError::io("opening a network namespace"))?;
+            *namespace = Namespace::At(format!("/proc/self/fd/{}", file.as_raw_fd()).into());
+            held.push(file);
+        }
+    }
+    Ok(classes)
+}
+
+/// Ids are used again by others: processes and threads are resolved once, at the beginning.
 fn without_pids(class: &Class) -> Class {
-    class.only(|selector| !matches!(selector, Selector::Pid(_)))
+    class.only(|selector| !matches!(selector, Selector::Pid(_) | Selector::Tid(_)))
 }

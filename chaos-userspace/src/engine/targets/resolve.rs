@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use chaos_common::target::{COMM, Named};
 
+use super::super::interfaces::Netns;
 use super::super::processes::{self, Stat};
 use super::{Class, cgroups, containers, file};
 use crate::engine::EngineError;
@@ -21,6 +22,8 @@ pub(super) struct Resolved {
     pub(super) names: Names,
     /// Named processes, whose descendants inherit it.
     pub(super) roots: BTreeMap<u32, Named>,
+    /// Named threads.
+    pub(super) threads: BTreeMap<u32, Named>,
     /// Directories of the named cgroups.
     directories: BTreeMap<PathBuf, Named>,
     /// Executables by the numbers that `stat` gives.
@@ -65,11 +68,16 @@ impl Resolved {
         Ok(resolved)
     }
 
-    /// Names processes as they were named before, if they still run.
+    /// Names processes and threads as they were named before, if they still run.
     pub(super) fn keep_roots(&mut self, before: &Self) {
         for (&pid, &named) in &before.roots {
             if processes::runs(pid) {
                 add(&mut self.roots, pid, named);
+            }
+        }
+        for (&tid, &named) in &before.threads {
+            if processes::runs(tid) {
+                add(&mut self.threads, tid, named);
             }
         }
     }
@@ -91,6 +99,10 @@ impl Resolved {
             Selector::Pid(pid) => {
                 processes::check(*pid, who.exempt && named.hit != 0)?;
                 add(&mut self.roots, *pid, named);
+            }
+            Selector::Tid(tid) => {
+                processes::check_thread(*tid, who.exempt && named.hit != 0)?;
+                add(&mut self.threads, *tid, named);
             }
             Selector::Uid(id) => add(&mut self.names.uids, *id, named),
             Selector::User(_) => return Err(missing(NO_USER)),
@@ -133,6 +145,20 @@ impl Resolved {
                     cgroups::is_unit(path, &unit)
                 })
                 .map_err(|()| missing(NO_UNIT))?;
+            }
+            Selector::Netns(namespace) => {
+                processes::initial_namespace()?;
+                let (number, _) =
+                    Netns::at(&namespace.path()).map_err(|_| missing(NO_NAMESPACE))?;
+                add(&mut self.names.networks, number, named);
+                // One that has no name lives as long as it has processes.
+                if named.hit != 0 && namespace.path().starts_with("/proc") {
+                    let is_in_it = |pid: u32| Netns::number_of(pid) == Some(number);
+                    let others = |pid: &u32| *pid != std::process::id();
+                    if !processes::all().into_keys().filter(others).any(is_in_it) {
+                        return Err(missing(NO_NAMESPACE));
+                    }
+                }
             }
         }
         Ok(())
@@ -181,6 +207,11 @@ impl Resolved {
             named = named.or(get(&self.names.uids, &user));
         }
         named = named.or(get(&self.names.comms, &comm(&stat.name)));
+        if !self.names.networks.is_empty()
+            && let Some(number) = Netns::number_of(pid)
+        {
+            named = named.or(get(&self.names.networks, &number));
+        }
         if !self.directories.is_empty()
             && let Ok(text) = fs::read_to_string(format!("/proc/{pid}/cgroup"))
             && let (Some(path), _) = cgroups::parse(&text)
@@ -275,6 +306,8 @@ const NO_FILE: &str =
 const NO_CGROUP: &str =
     "find / -name cgroup.procs lists those there are; murphy needs one of the cgroup2 hierarchy";
 const NO_CONTAINER: &str = "it has to run; say its id or the beginning of it: docker ps, crictl ps";
+const NO_NAMESPACE: &str =
+    "ip netns list names those that have a name; lsns -t net those that some process is in";
 const NO_UNIT: &str = "it has to run: systemctl list-units";
 const AMBIGUOUS: &str = "several containers are meant; say more of its id";
 

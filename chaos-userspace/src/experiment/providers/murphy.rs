@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const DEFAULT_FOR: &str = "5m";
 
 /// Whom faults may hit: keys of `target` are the options of `murphy inject`.
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 10] = [
     "pid",
     "cgroup",
     "uid",
@@ -39,6 +39,8 @@ const TARGETS: [&str; 8] = [
     "exe",
     "container",
     "unit",
+    "netns",
+    "tid",
     "all",
 ];
 

@@ -88,9 +88,6 @@ pub enum Mistake {
         /// The keys that the operation takes.
         takes: Vec<&'static str>,
     },
-    /// Who is hit is not part of an expression.
-    #[error("`{0}` says who is hit, which an expression cannot yet; the command's options do")]
-    TargetKey(String),
     /// A value that names nobody.
     #[error("`{}` is no {}", visible(value), key.name())]
     NotTarget {
@@ -290,8 +287,11 @@ impl Mistake {
             }
             Self::NoKey { takes } | Self::KeyNotYet { takes, .. } => format!("there are {}", listed(takes.iter().copied())),
             Self::NotTarget { key: TargetKey::Pid, .. } => "the number of a process".to_owned(),
+            Self::NotTarget { key: TargetKey::Tid, .. } => "the number of a thread".to_owned(),
+            Self::NotTarget { key: TargetKey::Netns, .. } => {
+                "the number of a process, a name of `ip netns list`, or an absolute path".to_owned()
+            }
             Self::NotTarget { .. } => "a name; `!` before it spares it".to_owned(),
-            Self::TargetKey(_) => "`murphy inject … --pid PID`, or `murphy run … -- CMD`".to_owned(),
             Self::EmptyValue(Key::Filter(FilterKey::Dst)) | Self::HostName(_) | Self::NotAddress(_) => {
                 "10.0.0.1, 10.0.0.0/8, [::1] or [fd00::]/8; IPv6 goes in brackets".to_owned()
             }

@@ -26,9 +26,6 @@ pub(super) type Misplaced = (Range<usize>, Mistake);
 /// Keys of the design that later versions take. Named so that they are told apart from typing mistakes.
 const LATER_KEYS: [&str; 5] = ["src", "iface", "syscall", "poke_enter", "poke_exit"];
 
-/// Keys that will say who is hit.
-const TARGET_KEYS: [&str; 2] = ["netns", "tid"];
-
 /// The fault that these words mean.
 pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
     check_spelling(syntax)?;
@@ -125,8 +122,6 @@ fn key(argument: &Argument, ops: &[Op]) -> Result<Key, Misplaced> {
     let takes = || takes_all(ops).collect();
     let mistake = if text.is_empty() {
         Mistake::NoKey { takes: takes() }
-    } else if TARGET_KEYS.contains(&text) {
-        Mistake::TargetKey(name)
     } else if LATER_KEYS.contains(&text) {
         Mistake::KeyNotYet {
             name,

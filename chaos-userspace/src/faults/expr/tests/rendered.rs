@@ -56,6 +56,6 @@ fn one_line_holds_expression_word_and_remedy() {
         refused("write:error=EIO:port=5432").to_string(),
         "bad fault expression: `write:error=EIO:port=5432` at `port`: `port` needs a call with a socket \
          address: connect, bind, sendto, or egress/ingress/net; `write` has no port (`write` takes error, retval, signal, delay_enter, \
-         delay_exit, jitter, short, on, fd, path, p, when, times, after, for, pulse, rate_limit, over, count, seed, pid, comm, exe, uid, cgroup, container, unit)"
+         delay_exit, jitter, short, on, fd, path, p, when, times, after, for, pulse, rate_limit, over, count, seed, pid, comm, exe, uid, cgroup, container, unit, netns, tid)"
     );
 }

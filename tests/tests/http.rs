@@ -296,13 +296,13 @@ fn again() -> Outcome {
     let nginx = Nginx::start(&FILES)?;
     let port = nginx.port();
     let status = format!("http:status=503:port={port}:p=50%:seed=3");
-    let words = curl(&times(&nginx.url("health"), 20));
+    let words = curl(&times(&nginx.url("health"), 12));
     let (calm, _) = hit(&[&status], &words)?;
-    let loss = format!("ingress:loss=100%:when=6+7:port={port}");
+    let loss = format!("ingress:loss=100%:when=4+5:times=2:port={port}");
     let (done, report) = hit(&[&status, &loss], &words)?;
     ensure!(done.stdout == calm.stdout, "{calm}\n{done}");
     ensure!(
-        count(&report, 0, "matched") == 20 && count(&report, 1, "injected") > 0,
+        count(&report, 0, "matched") == 12 && count(&report, 1, "injected") == 2,
         "{report}"
     );
     Ok(())

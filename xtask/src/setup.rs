@@ -25,13 +25,16 @@ const VM_PACKAGES: [&str; 8] = [
 const LINT_PACKAGES: [&str; 2] = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 
 /// Packages that tests on this machine call.
-const TEST_PACKAGES: [&str; 14] = [
+const TEST_PACKAGES: [&str; 17] = [
     "busybox-static",
+    "curl",
     "dnsmasq-base",
     "dnsutils",
+    "ethtool",
     "iproute2",
     "iputils-ping",
     "kmod",
+    "nginx",
     "procps",
     "prometheus",
     "python3",
@@ -41,6 +44,9 @@ const TEST_PACKAGES: [&str; 14] = [
     "sqlite3",
     "strace",
 ];
+
+/// Those of them whose services, of the same names, Debian starts; tests start servers of their own.
+const SERVERS: [&str; 2] = ["nginx", "redis-server"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
@@ -158,15 +164,18 @@ impl Setup<'_> {
         let missing = apt::missing(packages);
         let present = missing.is_empty().then(|| packages.join(" "));
         let mut plan = format!("apt-get install {}", missing.join(" "));
-        let server =
-            missing.contains(&"redis-server") && apt::missing(&["redis-server"]).len() == 1;
-        if server {
-            plan += "; redis-server's service is stopped and disabled again";
+        let servers: Vec<_> = SERVERS
+            .into_iter()
+            .filter(|server| missing.contains(server))
+            .collect();
+        if !servers.is_empty() {
+            plan += "; stopped and disabled again: ";
+            plan += &servers.join(", ");
         }
         self.step(name, present, &plan, || {
             apt::install(&missing)?;
-            if server {
-                silence_redis();
+            for server in servers {
+                silence(server);
             }
             Ok(String::new())
         })
@@ -241,12 +250,12 @@ impl Setup<'_> {
     }
 }
 
-/// Debian starts and enables the service on installation; tests start servers of their own.
-fn silence_redis() {
+/// Debian starts and enables a service on installation.
+fn silence(service: &str) {
     if std::path::Path::new("/run/systemd/system").exists()
         && let Ok(mut systemctl) = sh::tool("systemctl")
     {
         // A machine where this fails has no such service.
-        let _ = sh::output(systemctl.args(["disable", "--now", "redis-server"]));
+        let _ = sh::output(systemctl.args(["disable", "--now", service]));
     }
 }

@@ -117,9 +117,13 @@ pub(super) fn drawn() -> Outcome {
 
 pub(super) fn signal() -> Outcome {
     let script = "
-import os, signal
-signal.signal(signal.SIGUSR1, lambda *a: print('signal'))
+import os, signal, time
+got = []
+signal.signal(signal.SIGUSR1, lambda *a: got.append(print('signal')))
 print(os.getppid() > 0)
+# Before 5.19 it comes behind the answer.
+until = time.monotonic() + 20
+while not got and time.monotonic() < until: time.sleep(0.01)
 ";
     let (done, report) = run(&["-e", "getppid:signal=USR1"], &python(script))?;
     let lines: Vec<_> = done.stdout.lines().collect();
@@ -131,7 +135,7 @@ print(os.getppid() > 0)
     // One that it does not expect ends it, and murphy says with which.
     let (done, _) = run(
         &["-e", "getppid:signal=SIGSEGV"],
-        &python("import os; os.getppid()"),
+        &python("import os, time; os.getppid(); time.sleep(20)"),
     )?;
     ensure!(done.code == Some(139), "{done}");
     Ok(())

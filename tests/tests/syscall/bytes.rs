@@ -193,7 +193,7 @@ pub(super) fn waits() -> Outcome {
 import os, threading, time
 mine, theirs = os.pipe()
 def later():
-    time.sleep(0.3)
+    time.sleep(1)
     os.write(theirs, b'0123456789')
 thread = threading.Thread(target=later)
 thread.start()

@@ -9,7 +9,6 @@
 
 mod child;
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ use rustix::process::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::undo::Undo;
+use super::{threads, undo::Undo};
 
 /// How long the guardian may take to confirm an entry.
 const CONFIRMATION: Duration = Duration::from_secs(1);
@@ -91,7 +90,7 @@ impl Guardian {
     ///
     /// `Unsupported` if there is another thread; otherwise the kernel's answer.
     pub fn start() -> io::Result<Self> {
-        if fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
+        if !threads::is_only_one() {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "the guardian has to be started before the first thread",

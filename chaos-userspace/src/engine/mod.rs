@@ -21,6 +21,7 @@ mod session;
 mod supervised;
 mod survey;
 mod targets;
+mod threads;
 pub mod undo;
 
 pub use clock::boot_ns;
@@ -32,3 +33,4 @@ pub use report::{FaultReport, Report, Suppressed};
 pub use session::{Session, Settings};
 pub use supervised::Entry;
 pub use survey::{Process, Survey};
+pub(crate) use threads::is_only_one as is_only_thread;

@@ -1,7 +1,6 @@
 //! The helper processes: forked while there is one thread, each in its own session, with the descriptors it is given and no other.
 
 use std::ffi::CStr;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +13,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, chdir, pidfd_open, setsid, waitid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+
+use crate::engine::is_only_thread;
 
 /// A helper, from its parent's side.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Helper {
         descriptors: &[&OwnedFd],
         work: impl FnOnce(Vec<OwnedFd>),
     ) -> io::Result<Self> {
-        if fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
+        if !is_only_thread() {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "helper processes have to be started before the first thread",

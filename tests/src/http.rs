@@ -63,7 +63,7 @@ fn exchange(
     reader.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
     let status = status.with_context(|| format!("no status: {line:?}"))?;
-    let (mut media, mut chunked) = (String::new(), false);
+    let (mut media, mut chunked, mut length) = (String::new(), false, u64::MAX);
     loop {
         line.clear();
         reader.read_line(&mut line)?;
@@ -73,11 +73,13 @@ fn exchange(
         match name {
             "content-type" => media = value.split(';').next().unwrap_or_default().to_owned(),
             "transfer-encoding" => chunked = value == "chunked",
+            "content-length" => length = value.parse()?,
             _ => {}
         }
     }
     let mut body = String::new();
-    reader.read_to_string(&mut body)?;
+    // And no further: behind it comes the reset of a server that closes with a body unread.
+    reader.take(length).read_to_string(&mut body)?;
     anyhow::ensure!(!chunked, "a stream, read to its end: {body}");
     Ok(Answer {
         status,

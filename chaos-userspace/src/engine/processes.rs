@@ -144,15 +144,13 @@ fn number_in(status: &str, name: &str) -> Option<u32> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Whether a process or thread still runs; a zombie does not.
+/// `PF_EXITING` (include/linux/sched.h): it is ending, or a zombie.
+const EXITING: u32 = 0x4;
+
+/// Whether a process or thread still runs. One that is ending does not: before it is a zombie it has left its
+/// namespaces and closed its files.
 pub(super) fn runs(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|text| {
-            text.rsplit_once(") ")
-                .map(|(_, rest)| !rest.starts_with(['Z', 'X']))
-        })
-        .unwrap_or(false)
+    stat(pid).is_some_and(|stat| stat.flags & EXITING == 0)
 }
 
 fn stat(pid: u32) -> Option<Stat> {

@@ -39,19 +39,27 @@ const ROUNDS_IN_KERNEL: &str = "10";
 /// API, suites) is the same on every kernel: the newest has it. How murphy is attached, and what is left of it, differs between a kernel
 /// with links for everything and those without: the oldest and the newest have that.
 const SCOPE: [(&[&str], &[&str]); 5] = [
-    (&[], &["convert", "experiment", "harness", "policy"]),
+    (
+        &[],
+        &[
+            "convert",
+            "experiment",
+            "guard",
+            "harness",
+            "policy",
+            "serve",
+            "suites",
+        ],
+    ),
     (
         &["sid"],
         &[
             "events",
-            "guard",
             "library",
             "own_targets",
             "privileges",
             "replace",
             "run",
-            "serve",
-            "suites",
             "targets",
         ],
     ),

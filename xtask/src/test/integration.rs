@@ -35,8 +35,8 @@ const ROUNDS_IN_KERNEL: &str = "10";
 
 /// Where a whole run has files that need not be in every kernel; the host has them all. An emulated kernel takes its time.
 ///
-/// Formats and rules are no kernel's business. What murphy makes of its own side (the command line, targets, a daemon's
-/// API, suites) is the same on every kernel: the newest has it. How murphy is attached, and what is left of it, differs between a kernel
+/// Formats, rules, a daemon's API and suites are no kernel's business. What murphy makes of its own side (the command line,
+/// targets) is the same on every kernel: the newest has it. How murphy is attached, and what is left of it, differs between a kernel
 /// with links for everything and those without: the oldest and the newest have that.
 const SCOPE: [(&[&str], &[&str]); 5] = [
     (

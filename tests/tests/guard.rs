@@ -4,7 +4,6 @@
 mod example;
 
 use std::{
-    net::TcpListener,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     time::Duration,
@@ -12,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, ensure};
 use murphy::{Guard, Injection};
-use tests::{ChildGuard, Outcome, case, murphy_path, needs, victim, wait_until};
+use tests::{ChildGuard, Outcome, case, murphy_path, needs, net::Echo, victim, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,17 +31,14 @@ fn main() -> ExitCode {
     ])
 }
 
-fn refusing(server: &TcpListener, pid: u32) -> anyhow::Result<Guard> {
-    let fault = format!(
-        "connect:error=ECONNREFUSED:port={}",
-        server.local_addr()?.port()
-    );
+fn refusing(server: &Echo, pid: u32) -> anyhow::Result<Guard> {
+    let fault = format!("connect:error=ECONNREFUSED:port={}", server.port());
     let injection = Injection::new([fault]).program(murphy_path()).process(pid);
     Ok(injection.start()?)
 }
 
-fn connecting(server: &TcpListener) -> anyhow::Result<ChildGuard> {
-    victim::victim(["connect", &server.local_addr()?.to_string(), "6000", "10"]).spawn()
+fn connecting(server: &Echo) -> anyhow::Result<ChildGuard> {
+    victim::victim(["connect", &server.address.to_string(), "6000", "10"]).spawn()
 }
 
 fn sees(victim: &ChildGuard, word: &str) -> Outcome {
@@ -52,7 +48,7 @@ fn sees(victim: &ChildGuard, word: &str) -> Outcome {
 }
 
 fn child() -> Outcome {
-    let server = TcpListener::bind("127.0.0.1:0")?;
+    let server = Echo::start()?;
     let (hit, spared) = (connecting(&server)?, connecting(&server)?);
     sees(&hit, "ok")?;
     let guard = refusing(&server, hit.pid())?;
@@ -66,7 +62,7 @@ fn child() -> Outcome {
 }
 
 fn panic() -> Outcome {
-    let server = TcpListener::bind("127.0.0.1:0")?;
+    let server = Echo::start()?;
     let hit = connecting(&server)?;
     sees(&hit, "ok")?;
     let ended = catch_unwind(AssertUnwindSafe(|| {

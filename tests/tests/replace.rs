@@ -3,7 +3,8 @@
 use std::{
     fs,
     io::Write as _,
-    net::UdpSocket,
+    net::{TcpListener, UdpSocket},
+    os::fd::AsRawFd as _,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::ExitCode,
     time::{Duration, Instant},
@@ -189,10 +190,18 @@ fn remembers() -> Outcome {
     Ok(())
 }
 
+/// A server that nobody accepts at: a thread would be in the guardian's way. As many can connect as will.
+fn listening() -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    // SAFETY: a descriptor that is open; it listens already, and gets a longer queue (listen(2)).
+    let longer = unsafe { libc::listen(listener.as_raw_fd(), 4096) };
+    ensure!(longer == 0, "listen: {}", std::io::Error::last_os_error());
+    Ok(listener)
+}
+
 /// A plan that needs a hook and names a process that the first did not.
 fn another() -> Outcome {
-    // Nobody accepts: a thread would be in the guardian's way, and the backlog is long enough.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let listener = listening()?;
     let server = listener.local_addr()?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     let port = socket.local_addr()?.port();
@@ -262,7 +271,7 @@ fn folders() -> Outcome {
 
 /// A command is narrowed down to a user that it has not, then to its own.
 fn of_a_command() -> Outcome {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let listener = listening()?;
     let server = listener.local_addr()?;
     let of = |user: u32| -> anyhow::Result<Plan> {
         let fault = format!("connect:error=EPERM:port={}:uid={user}", server.port());

@@ -22,5 +22,6 @@ pub mod serve;
 pub mod state;
 pub mod suite;
 pub mod telemetry;
+mod tls;
 
 pub use guard::{Guard, Injection, InjectionError, KEEPALIVE, beside_this_program};

@@ -9,16 +9,16 @@ mod journal;
 mod settings;
 mod span;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use ureq::Agent;
-use ureq::tls::{RootCerts, TlsConfig};
 
 pub use journal::of_journal;
 pub use settings::{Settings, SettingsError};
 pub use span::{Context, Span};
+
+use crate::tls;
 
 /// Spans that nobody got. What they tell of has happened all the same.
 #[derive(Debug, thiserror::Error)]
@@ -58,13 +58,9 @@ pub fn export(settings: &Settings, spans: &[Span]) -> Result<(), ExportError> {
 }
 
 fn agent(timeout: Duration) -> Agent {
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::PlatformVerifier)
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
     Agent::config_builder()
         .timeout_global(Some(timeout))
-        .tls_config(tls)
+        .tls_config(tls::config(true))
         .build()
         .into()
 }

@@ -1,18 +1,17 @@
 //! `http`: a request, and what came back.
 
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use ureq::http::{HeaderMap, HeaderValue, Request};
-use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Timeout};
 
 use super::{Call, Failure, seconds};
 use crate::experiment::model::{Problem, join};
 use crate::experiment::python_like;
 use crate::experiment::stop::Stop;
+use crate::tls;
 
 /// How often a request under way looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(20);
@@ -36,7 +35,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Value, Failure> {
         .max_redirects(30)
         .allow_non_standard_methods(true)
         .user_agent(concat!("murphy/", env!("CARGO_PKG_VERSION")))
-        .tls_config(tls(flag("verify_tls", true)));
+        .tls_config(tls::config(flag("verify_tls", true)));
     match call.field("timeout") {
         None | Some(Value::Null) => {}
         Some(Value::Array(both)) => {
@@ -152,15 +151,6 @@ fn plus(text: &str) -> String {
         }
     }
     done
-}
-
-/// The system's certificates, and the provider of cryptography that is built without a build system of its own.
-fn tls(verify: bool) -> TlsConfig {
-    TlsConfig::builder()
-        .root_certs(RootCerts::PlatformVerifier)
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .disable_verification(!verify)
-        .build()
 }
 
 /// Sends it, again after a failed connect as often as asked, and reads the answer.
@@ -288,7 +278,7 @@ pub(super) fn get(url: &str, arguments: &Value, patience: Duration) -> Result<Va
     let agent = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(patience))
-        .tls_config(tls(true))
+        .tls_config(tls::config(true))
         .build()
         .new_agent();
     match send(&agent, &prepared, 0) {

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Conclusion, Trial};
 use serde_json::json;
 
 use crate::{expect, leftovers, need::Need};
@@ -17,11 +17,14 @@ use crate::{expect, leftovers, need::Need};
 /// What a test function returns: its error is the failure's text.
 pub type Outcome = anyhow::Result<()>;
 
+/// Set where a case that failed is tried once more: in whole runs, whose emulated machines are held up at times. Both tries are told.
+const SECOND_TRY: &str = "MURPHY_TEST_SECOND_TRY";
+
 /// A named test with what it needs.
 pub struct Case {
     name: String,
     needs: Vec<Need>,
-    test: Box<dyn FnOnce() -> Outcome + Send>,
+    test: Box<dyn Fn() -> Outcome + Send>,
     /// Whether the kernel is searched for leftovers before and after.
     watched: bool,
 }
@@ -30,7 +33,7 @@ pub struct Case {
 pub fn case(
     name: impl Into<String>,
     needs: Vec<Need>,
-    test: impl FnOnce() -> Outcome + Send + 'static,
+    test: impl Fn() -> Outcome + Send + 'static,
 ) -> Case {
     Case {
         name: name.into(),
@@ -114,32 +117,63 @@ fn trial(case: Case, reported: bool) -> Trial {
     Trial::ignorable_test(name.clone(), move || {
         report(json!({"event": "start", "file": file(), "test": name}));
         let begun = Instant::now();
-        let done = judge(case);
+        let mut done = judge(&case);
+        if let Err(failure) = &done
+            && reported
+            && failure.left.is_empty()
+            && env::var_os(SECOND_TRY).is_some()
+        {
+            report(json!({
+                "event": "again", "file": file(), "test": name, "text": failure.to_string(),
+            }));
+            done = judge(&case);
+        }
         let (outcome, text) = match &done {
             Ok(Completion::Completed) => ("passed", None),
             Ok(Completion::Ignored { reason }) => ("skipped", reason.clone()),
-            Err(failed) => ("failed", failed.message().map(str::to_owned)),
+            Err(failure) => ("failed", Some(failure.to_string())),
         };
         report(json!({
             "event": "end", "file": file(), "test": name, "outcome": outcome, "text": text,
             "seconds": begun.elapsed().as_secs_f64(),
         }));
-        done
+        done.map_err(|failure| failure.to_string().into())
     })
 }
 
-fn judge(case: Case) -> Result<Completion, Failed> {
+/// Why a case failed.
+struct Failure {
+    text: String,
+    /// What it left in the kernel. That is never excused by a second try.
+    left: Vec<String>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let left = self.left.join(", ");
+        match (self.text.is_empty(), self.left.is_empty()) {
+            (false, true) => write!(f, "{}", self.text),
+            (true, _) => write!(f, "left behind: {left}"),
+            (false, false) => write!(f, "{}\nleft behind: {left}", self.text),
+        }
+    }
+}
+
+fn judge(case: &Case) -> Result<Completion, Failure> {
     for need in &case.needs {
         if let Err(reason) = need.check() {
             let here = expect::environment();
             if expect::must_have(&here, need) {
-                return Err(format!("{need} is expected on {here}, but: {reason}").into());
+                return Err(Failure {
+                    text: format!("{need} is expected on {here}, but: {reason}"),
+                    left: Vec::new(),
+                });
             }
             return Ok(Completion::ignored_with(reason));
         }
     }
     let before = case.watched.then(leftovers::Snapshot::take);
-    let result = catch_unwind(AssertUnwindSafe(case.test));
+    let result = catch_unwind(AssertUnwindSafe(&case.test));
     // What a failed test leaves would otherwise be blamed on the next one; so it is waited for too.
     let left = before.map_or_else(Vec::new, |b| b.settle());
     let failed = match result {
@@ -159,12 +193,13 @@ fn judge(case: Case) -> Result<Completion, Failed> {
                 .to_owned(),
         ),
     };
-    match (failed, left.is_empty()) {
-        (None, true) => Ok(Completion::Completed),
-        (None, false) => Err(format!("left behind: {}", left.join(", ")).into()),
-        (Some(text), true) => Err(text.into()),
-        (Some(text), false) => Err(format!("{text}\nleft behind: {}", left.join(", ")).into()),
+    if failed.is_none() && left.is_empty() {
+        return Ok(Completion::Completed);
     }
+    Err(Failure {
+        text: failed.unwrap_or_default(),
+        left,
+    })
 }
 
 /// The test file's stem: the program's name without cargo's hash.

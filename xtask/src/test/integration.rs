@@ -76,6 +76,9 @@ const SCOPE: [(&[&str], &[&str]); 5] = [
 /// Tells tests that repeat something how often.
 const ROUNDS: &str = "MURPHY_SAFETY_ROUNDS";
 
+/// Tells tests that one that failed is tried once more (see the harness, `tests/src/case.rs`).
+const SECOND_TRY: &str = "MURPHY_TEST_SECOND_TRY";
+
 /// One file of tests.
 #[derive(Clone)]
 struct Program {
@@ -193,6 +196,7 @@ impl Suite {
             let log = fs::File::create(&output)?;
             let mut child = Command::new(&program.path)
                 .envs(self.rounds())
+                .envs(self.second_try())
                 .args(&self.filter)
                 .env("MURPHY_TEST_EVENTS", &events)
                 .env("MURPHY_BIN", &self.murphy)
@@ -254,6 +258,7 @@ impl Suite {
         environment.push(("MURPHY_TEST_EVENTS".into(), "/murphy/events".into()));
         let fewer = (ROUNDS.to_owned(), ROUNDS_IN_KERNEL.to_owned());
         environment.push(self.rounds().unwrap_or(fewer));
+        environment.extend(self.second_try());
         let job = Job {
             command: self.script(&programs),
             environment,
@@ -296,6 +301,11 @@ impl Suite {
     /// What tells tests that repeat something how often.
     fn rounds(&self) -> Option<(String, String)> {
         self.full.then(|| (ROUNDS.to_owned(), "200".to_owned()))
+    }
+
+    /// Who looks at one test wants to see it fail; a whole run on a busy machine does not hang on one moment of it.
+    fn second_try(&self) -> Option<(String, String)> {
+        (self.whole && !self.full).then(|| (SECOND_TRY.to_owned(), "1".to_owned()))
     }
 
     /// How long one test file may take.

@@ -31,6 +31,8 @@ pub(crate) struct Record {
     /// Why it failed or was skipped.
     pub(crate) text: String,
     pub(crate) seconds: f64,
+    /// How it failed before it was tried once more.
+    pub(crate) at_first: Option<String>,
 }
 
 impl Record {
@@ -46,13 +48,14 @@ impl Record {
             outcome,
             text: text.into(),
             seconds: 0.0,
+            at_first: None,
         }
     }
 
     pub(crate) fn json(&self) -> Value {
         json!({
             "environment": self.environment, "test": self.test, "outcome": self.outcome.word(),
-            "text": self.text, "seconds": self.seconds,
+            "text": self.text, "seconds": self.seconds, "at_first": self.at_first,
         })
     }
 }
@@ -67,6 +70,8 @@ pub(crate) struct Collector {
     pub(crate) records: Vec<Record>,
     /// A test that has begun and not ended.
     running: Option<String>,
+    /// How that one failed already.
+    at_first: Option<String>,
 }
 
 impl Collector {
@@ -75,6 +80,7 @@ impl Collector {
             environment: environment.to_owned(),
             records: Vec::new(),
             running: None,
+            at_first: None,
         }
     }
 
@@ -97,25 +103,35 @@ impl Collector {
             self.running = Some(test);
             return;
         }
+        let text = event["text"].as_str().unwrap_or_default();
+        if event["event"] == "again" {
+            self.shout("again", &test, text);
+            self.at_first = Some(text.to_owned());
+            return;
+        }
         self.running = None;
         let outcome = match event["outcome"].as_str() {
             Some("passed") => Outcome::Passed,
             Some("skipped") => Outcome::Skipped,
             _ => Outcome::Failed,
         };
-        let text = event["text"].as_str().unwrap_or_default();
+        if outcome == Outcome::Failed {
+            self.shout("FAILED", &test, text);
+        }
         let mut record = Record::new(&self.environment, test, outcome, text);
         record.seconds = event["seconds"].as_f64().unwrap_or_default();
-        if outcome == Outcome::Failed {
-            // The table with all that is said of it comes at the end, where a log may be cut.
-            let text: String = text.chars().take(SHOWN_AT_ONCE).collect();
-            let (environment, test) = (&self.environment, &record.test);
-            eprintln!(
-                "   FAILED   {environment} {test}: {}",
-                text.replace('\n', " | ")
-            );
-        }
+        record.at_first = self.at_first.take();
         self.records.push(record);
+    }
+
+    /// Tells of a failure when it happens: the table with all that is said of it comes at the end, where a log may be cut.
+    fn shout(&self, word: &str, test: &str, text: &str) {
+        let text: String = text.chars().take(SHOWN_AT_ONCE).collect();
+        eprintln!(
+            "   {word:<8} {} {test}: {}",
+            self.environment,
+            text.replace('\n', " | ")
+        );
     }
 
     /// The environment is gone: whatever of `expected` has no outcome has failed.
@@ -147,6 +163,7 @@ mod tests {
         c.line(r#"{"event":"end","file":"a","test":"x","outcome":"skipped","text":"no","seconds":0.1}"#);
         c.line(r#"{"event":"start","file":"a","test":"y"}"#);
         c.line("noise");
+        c.line(r#"{"event":"again","file":"a","test":"y","text":"late"}"#);
         c.close(&["a: x".into(), "a: y".into(), "a: z".into()], "panic");
         let got: Vec<_> = c
             .records
@@ -161,5 +178,16 @@ mod tests {
                 (Outcome::Failed, "panic (before this test ran)"),
             ]
         );
+    }
+
+    #[test]
+    fn a_second_try_is_remembered_with_its_test() {
+        let mut c = Collector::new("sid");
+        c.line(r#"{"event":"start","file":"a","test":"x"}"#);
+        c.line(r#"{"event":"again","file":"a","test":"x","text":"late"}"#);
+        c.line(r#"{"event":"end","file":"a","test":"x","outcome":"passed","seconds":0.1}"#);
+        c.line(r#"{"event":"end","file":"a","test":"y","outcome":"passed","seconds":0.1}"#);
+        let got: Vec<_> = c.records.iter().map(|r| r.at_first.as_deref()).collect();
+        assert_eq!(got, [Some("late"), None]);
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn render(columns: &[(String, String)], records: &[Record]) -> String
             let cell = match record {
                 None => String::new(),
                 Some(r) => match r.outcome {
+                    Outcome::Passed if r.at_first.is_some() => "ok, 2nd".to_owned(),
                     Outcome::Passed => "ok".to_owned(),
                     Outcome::Failed => "FAILED".to_owned(),
                     Outcome::Skipped => {
@@ -59,6 +60,18 @@ pub(crate) fn render(columns: &[(String, String)], records: &[Record]) -> String
         let _ = write!(out, "\nFAILED {} [{}]\n", r.test, r.environment);
         for line in shortened(&r.text) {
             let _ = writeln!(out, "    {line}");
+        }
+    }
+    for r in records {
+        if let (Outcome::Passed, Some(at_first)) = (r.outcome, &r.at_first) {
+            let _ = write!(
+                out,
+                "\nPASSED AT THE SECOND TRY {} [{}]\n",
+                r.test, r.environment
+            );
+            for line in shortened(at_first) {
+                let _ = writeln!(out, "    {line}");
+            }
         }
     }
     out.push_str(&slowest(records));

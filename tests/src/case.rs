@@ -117,17 +117,10 @@ fn trial(case: Case, reported: bool) -> Trial {
     Trial::ignorable_test(name.clone(), move || {
         report(json!({"event": "start", "file": file(), "test": name}));
         let begun = Instant::now();
-        let mut done = judge(&case);
-        if let Err(failure) = &done
-            && reported
-            && failure.left.is_empty()
-            && env::var_os(SECOND_TRY).is_some()
-        {
-            report(json!({
-                "event": "again", "file": file(), "test": name, "text": failure.to_string(),
-            }));
-            done = judge(&case);
-        }
+        let again = reported && env::var_os(SECOND_TRY).is_some();
+        let done = tried(&case, again, |text| {
+            report(json!({"event": "again", "file": file(), "test": name, "text": text}));
+        });
         let (outcome, text) = match &done {
             Ok(Completion::Completed) => ("passed", None),
             Ok(Completion::Ignored { reason }) => ("skipped", reason.clone()),
@@ -139,6 +132,17 @@ fn trial(case: Case, reported: bool) -> Trial {
         }));
         done.map_err(|failure| failure.to_string().into())
     })
+}
+
+/// Judges a case, and once more if it failed and `again` allows it; `told` hears how it failed at first.
+fn tried(case: &Case, again: bool, told: impl FnOnce(&str)) -> Result<Completion, Failure> {
+    match judge(case) {
+        Err(failure) if again && failure.left.is_empty() => {
+            told(&failure.to_string());
+            judge(case)
+        }
+        done => done,
+    }
 }
 
 /// Why a case failed.
@@ -224,5 +228,38 @@ fn tell(event: serde_json::Value) {
         .and_then(|mut file| file.write_all(format!("{event}\n").as_bytes()));
     if let Err(error) = written {
         eprintln!("cannot report to the runner: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// How often it was tried, whether it passed, and how it failed at first.
+    fn tries(failing: u32, again: bool) -> (u32, bool, String) {
+        static DONE: AtomicU32 = AtomicU32::new(0);
+        DONE.store(0, Ordering::Relaxed);
+        let case = case("fails at first", Vec::new(), move || {
+            let nth = DONE.fetch_add(1, Ordering::Relaxed);
+            anyhow::ensure!(nth >= failing, "try {nth}");
+            Ok(())
+        });
+        let first = RefCell::default();
+        let passed = tried(&case, again, |text| {
+            text.clone_into(&mut first.borrow_mut());
+        })
+        .is_ok();
+        (DONE.load(Ordering::Relaxed), passed, first.into_inner())
+    }
+
+    #[test]
+    fn a_second_try_is_the_last_and_is_told() {
+        assert_eq!(tries(0, true), (1, true, String::new()));
+        assert_eq!(tries(1, true), (2, true, "try 0".to_owned()));
+        assert_eq!(tries(2, true), (2, false, "try 0".to_owned()));
+        assert_eq!(tries(1, false), (1, false, String::new()));
     }
 }

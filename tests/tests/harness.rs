@@ -90,7 +90,7 @@ fn leftover() -> Outcome {
     );
     let inner = dir.clone();
     let got = conclude([case("leaves a cgroup", needs![], move || {
-        Ok(std::fs::create_dir(inner)?)
+        Ok(std::fs::create_dir(&inner)?)
     })]);
     std::fs::remove_dir(dir)?;
     ensure!(got.num_failed == 1, "{got:?}");

@@ -45,8 +45,10 @@ pub const PACKET_TAG: u32 = 17;
 pub const ANY_PATH: u32 = 18;
 /// User space sets this to [`LEARN`] and opens a directory; the kernel program puts the address of its inode here.
 pub const LEARNED: u32 = 19;
+/// Rules that have a limit of connections. By bank.
+pub const CONNLIMITS: u32 = 20;
 /// Number of slots of a bank.
-pub const SLOTS: u32 = 20;
+pub const SLOTS: u32 = 21;
 
 /// The slot of a bank.
 #[inline(always)]

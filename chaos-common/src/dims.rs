@@ -42,6 +42,8 @@ pub const PATH: u64 = 1 << 21;
 pub const TREES: u64 = 1 << 22;
 /// Path that a request by HTTP asks for: map `URL_PATHS`.
 pub const URL_PATH: u64 = 1 << 23;
+/// How many connections are open: map `OPEN`, for the rules in slot [`crate::control::CONNLIMITS`].
+pub const CONNLIMIT: u64 = 1 << 24;
 
 /// Dimensions that [`crate::target`] values say something of.
 pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS | NETNS | TIDS;

@@ -8,6 +8,7 @@
 #![no_std]
 
 pub mod bank;
+pub mod connlimit;
 pub mod control;
 pub mod counters;
 pub mod decide;

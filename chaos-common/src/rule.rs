@@ -62,9 +62,11 @@ pub struct Rule {
     pub burst: u32,
     /// When the rule joined the others, in ns since these were armed.
     pub since_ns: u64,
+    /// Connections that are let be at once; 0: no limit. A connect within it is no match.
+    pub connections: u64,
 }
 
-const _: () = assert!(size_of::<Rule>() == 112);
+const _: () = assert!(size_of::<Rule>() == 120);
 
 impl Rule {
     /// Injects at every match; effect and value are yet to be set.
@@ -85,6 +87,7 @@ impl Rule {
         slot: 0,
         burst: 0,
         since_ns: 0,
+        connections: 0,
     };
 }
 

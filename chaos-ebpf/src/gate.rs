@@ -89,7 +89,7 @@ pub fn pass(
     by: By,
     detail: impl FnOnce() -> Detail,
 ) -> Option<Injection> {
-    pass_noting(operation, who, accept, by, detail, || ())
+    pass_narrowing(operation, who, accept, by, detail, |_, rules| rules)
 }
 
 /// [`pass`], which calls `asked` if some rule is asked, whatever it says.
@@ -101,6 +101,22 @@ pub fn pass_noting(
     by: By,
     detail: impl FnOnce() -> Detail,
     asked: impl FnOnce(),
+) -> Option<Injection> {
+    pass_narrowing(operation, who, accept, by, detail, |_, rules| {
+        asked();
+        rules
+    })
+}
+
+/// [`pass`], which lets `narrow` choose among the rules that would be asked.
+#[inline(always)]
+pub fn pass_narrowing(
+    operation: u32,
+    who: impl FnOnce(u64) -> u64,
+    accept: impl FnOnce(u64) -> u64,
+    by: By,
+    detail: impl FnOnce() -> Detail,
+    narrow: impl FnOnce(u64, u64) -> u64,
 ) -> Option<Injection> {
     // Read once: whatever happens meanwhile, this operation is judged by one bank.
     let dimensions = slot(control::DIMS);
@@ -124,7 +140,10 @@ pub fn pass_noting(
     if candidates == 0 {
         return None;
     }
-    asked();
+    candidates = narrow(dimensions, candidates);
+    if candidates == 0 {
+        return None;
+    }
     let now = now();
     let in_lease = now <= slot(control::LEASE_UNTIL);
     let elapsed = now.saturating_sub(armed_at);

@@ -3,6 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use chaos_common::connlimit::Open;
 use chaos_common::counters::Counters;
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::target::{FileId, Named, Process};
@@ -96,6 +97,10 @@ pub static NAMES: LpmTrie<[u8; name::SIZE], u64> = LpmTrie::with_max_entries(102
 /// holds the union of those it continues; the empty one those that do not care. The first byte is the bank.
 #[map]
 pub static URL_PATHS: LpmTrie<[u8; url::KEY], u64> = LpmTrie::with_max_entries(1024, 1);
+
+/// Slot of a rule → connections that are open of those it looks at.
+#[map]
+pub static OPEN: Array<Open> = Array::with_max_entries(bank::BANKS * MAX_RULES, 0);
 
 /// Slot of a rule → the address it answers with, in network byte order.
 #[map]

@@ -1,9 +1,14 @@
 //! `connect:error=…`: the caller is refused, nothing is sent, nobody else notices.
 
+use std::net::TcpListener;
 use std::process::ExitCode;
 
-use anyhow::ensure;
-use tests::{Hit, Outcome, case, needs, net::Echo, redis::Redis, victim::seen, victim::victim};
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tests::report::count;
+use tests::{
+    Hit, Outcome, case, murphy, needs, net::Echo, redis::Redis, victim::seen, victim::victim,
+};
 
 fn main() -> ExitCode {
     tests::run([
@@ -37,6 +42,16 @@ fn main() -> ExitCode {
             "over= spares what is within a rate",
             needs![Root, Cgroup2, Atomics],
             over,
+        ),
+        case(
+            "connlimit= lets so many be at once",
+            needs![Root, Cgroup2, Atomics, Tool("python3")],
+            connlimit,
+        ),
+        case(
+            "connlimit= is shared by targets, and exact",
+            needs![Root, Cgroup2, Atomics, Tool("python3")],
+            connlimit_shared,
         ),
         case(
             "rate_limit= spaces injections, and spares times=",
@@ -98,6 +113,126 @@ fn neighbour() -> Outcome {
     Ok(())
 }
 
+/// Opens connections and keeps them, `+`, closes the one it kept last, `-`, or all, `0`; says what became of each.
+const POOL: &str = "
+import errno, socket, sys
+kept, seen = [], []
+family, kind = (socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET), getattr(socket, sys.argv[3])
+for step in sys.argv[4]:
+    if step == '+':
+        one = socket.socket(family, kind)
+        try:
+            one.connect((sys.argv[1], int(sys.argv[2])))
+            kept.append(one)
+            seen.append('ok')
+        except OSError as error:
+            # Closed later: it must not take a place.
+            kept.insert(0, one)
+            seen.append(errno.errorcode[error.errno])
+    elif step == '-':
+        kept.pop().close()
+    else:
+        while kept: kept.pop().close()
+print(*seen)
+";
+
+fn connlimit() -> Outcome {
+    for host in ["127.0.0.1", "::1"] {
+        let echo = TcpListener::bind((host, 0))?;
+        let port = echo.local_addr()?.port().to_string();
+        let pool = |fault: &str, kind: &str, steps: &str| -> Result<(String, Value)> {
+            let folder = tempfile::tempdir()?;
+            let report = folder.path().join("report.json");
+            let done = murphy(["run", "--json", "-o"])
+                .args([&report])
+                .args(["-e", fault, "--", "python3", "-c", POOL])
+                .args([host, &port, kind, steps])
+                .run()?;
+            ensure!(done.code == Some(0), "{done}");
+            let report = serde_json::from_str(&std::fs::read_to_string(&report)?)?;
+            Ok((done.stdout.trim().to_owned(), report))
+        };
+        let fault = format!("connect:error=EAGAIN:port={port}:connlimit=3");
+        let (seen, report) = pool(&fault, "SOCK_STREAM", "+++++-++0++++")?;
+        ensure!(
+            seen == "ok ok ok EAGAIN EAGAIN ok EAGAIN ok ok ok EAGAIN",
+            "{seen}: {report}"
+        );
+        // What is within the limit is no match.
+        ensure!(
+            count(&report, 0, "matched") == 4 && count(&report, 0, "injected") == 4,
+            "{report}"
+        );
+        let (seen, _) = pool(&fault, "SOCK_DGRAM", "+++++")?;
+        ensure!(seen == "ok ok ok ok ok", "datagrams: {seen}");
+        let other = "connect:error=EAGAIN:port=1:connlimit=1";
+        let (seen, _) = pool(other, "SOCK_STREAM", "+++")?;
+        ensure!(seen == "ok ok ok", "another port: {seen}");
+        let other = format!("connect:error=EAGAIN:port={port}:connlimit=1:times=1");
+        let (seen, _) = pool(&other, "SOCK_STREAM", "+++-+")?;
+        ensure!(seen == "ok EAGAIN ok ok", "once: {seen}");
+    }
+    Ok(())
+}
+
+fn connlimit_shared() -> Outcome {
+    // Four processes of eight threads each connect over and over, and each keeps what it gets for a moment.
+    const CROWD: &str = "
+import os, socket, sys, threading, time
+def one(out):
+    for turn in range(10):
+        with socket.socket() as client:
+            try:
+                client.connect(('127.0.0.1', int(sys.argv[1])))
+                os.write(out, b'+')
+                time.sleep(0.01)
+                os.write(out, b'-')
+            except BlockingIOError:
+                os.write(out, b'x')
+                time.sleep(0.003)
+children = []
+for process in range(4):
+    if (child := os.fork()) == 0:
+        threads = [threading.Thread(target=one, args=(1,)) for i in range(8)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        os._exit(0)
+    children.append(child)
+for child in children: os.waitpid(child, 0)
+";
+    let echo = Echo::start()?;
+    let port = echo.port().to_string();
+    let neighbour = victim(["connect", &echo.address.to_string(), "60", "20"]).spawn()?;
+    let folder = tempfile::tempdir()?;
+    let report = folder.path().join("report.json");
+    let fault = format!("connect:error=EAGAIN:port={port}:connlimit=5");
+    let done = murphy(["run", "--json", "-o"])
+        .args([&report])
+        .args(["-e", &fault, "--", "python3", "-c", CROWD, &port])
+        .run()?;
+    ensure!(done.code == Some(0), "{done}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&report)?)?;
+    let (mut open, mut most, mut refused) = (0_u32, 0, 0_u64);
+    for step in done.stdout.bytes() {
+        match step {
+            b'+' => open += 1,
+            b'-' => open -= 1,
+            b'x' => refused += 1,
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    // `-` is written before the place is free, so there never seem to be more than there are.
+    ensure!(most <= 5 && open == 0, "{most} at once: {}", done.stdout);
+    ensure!(
+        refused > 0 && count(&report, 0, "injected") == refused,
+        "{refused}: {report}"
+    );
+    let neighbour = neighbour.finish(std::time::Duration::from_secs(60))?;
+    ensure!(seen(&neighbour.stdout, "ok") == 60, "{neighbour}");
+    Ok(())
+}
+
 fn filters() -> Outcome {
     let (one, other) = (Echo::start()?, Echo::start()?);
     let rule = format!("connect:error=EPERM:port={}:dst=127.0.0.0/8", one.port());
@@ -130,7 +265,7 @@ fn filters() -> Outcome {
 }
 
 fn ipv6() -> Outcome {
-    let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
         return tests::skip("no IPv6 on the loopback interface");
     };
     let address = listener.local_addr()?.to_string();
@@ -315,7 +450,7 @@ fn probability() -> Outcome {
 fn redis() -> Outcome {
     let redis = Redis::start([])?;
     let fault = format!("connect:error=ECONNREFUSED:port={}", redis.port());
-    let cli = tests::murphy(["run", "-q", "-e", &fault, "--", "redis-cli", "-p"])
+    let cli = murphy(["run", "-q", "-e", &fault, "--", "redis-cli", "-p"])
         .args([redis.port().to_string(), "ping".into()])
         .run()?;
     ensure!(

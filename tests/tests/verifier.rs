@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 fn network() -> Outcome {
     let faults = [
         "-e",
-        "connect:error=EPERM:port=1:dst=192.0.2.0/24",
+        "connect:error=EPERM:port=1:dst=192.0.2.0/24:connlimit=3",
         "-e",
         "net:loss=1%:port=1:sport=1:dst=[2001:db8::]/32:proto=17",
         "-e",
@@ -50,6 +50,7 @@ fn network() -> Outcome {
             "murphy_connect4",
             "murphy_connect6",
             "murphy_socket",
+            "murphy_release",
             "murphy_egress",
             "murphy_dns",
             "murphy_http_out",

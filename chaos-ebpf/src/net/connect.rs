@@ -12,7 +12,7 @@ use chaos_ebpf::maps::{accept_remote4, accept_remote6};
 use chaos_ebpf::tell::{By, Detail};
 use chaos_ebpf::{gate, target};
 
-use crate::socket;
+use crate::{connlimit, socket};
 
 const PROCEED: i32 = 1;
 const REFUSE: i32 = 0;
@@ -80,7 +80,9 @@ fn try_connect(
         mask
     };
     let who = target::of_task_in_cgroup;
-    let injection = gate::pass(ops::CONNECT, who, accept, By::Task, || detail(ctx));
+    let within = |dimensions, rules| connlimit::count(ctx, dimensions, rules);
+    let injection =
+        gate::pass_narrowing(ops::CONNECT, who, accept, By::Task, || detail(ctx), within);
     let Some(injection) = injection else {
         return PROCEED;
     };
@@ -90,5 +92,6 @@ fn try_connect(
         gate::not_done(injection);
         return PROCEED;
     }
+    connlimit::refused(ctx);
     REFUSE
 }

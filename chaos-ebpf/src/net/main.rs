@@ -4,6 +4,7 @@
 #![no_main]
 
 mod connect;
+mod connlimit;
 mod craft;
 mod dns;
 mod egress;

@@ -247,7 +247,7 @@ fn attach(
     let words = |error: KernelError| error.to_string();
     kernel.load_programs(hook).map_err(words)?;
     match hook {
-        Hook::Connect | Hook::Socket | Hook::Ingress => {
+        Hook::Connect | Hook::Socket | Hook::Release | Hook::Ingress => {
             let directory = &scratch.as_ref().map_err(Clone::clone)?.directory;
             kernel.attach(hook, At::Cgroup(directory)).map_err(words)
         }

@@ -323,7 +323,7 @@ impl Session {
         }
         for hook in hooks {
             match hook {
-                Hook::Connect | Hook::Socket | Hook::Ingress => {
+                Hook::Connect | Hook::Socket | Hook::Release | Hook::Ingress => {
                     self.kernel()?.attach(hook, Place::Cgroup(cgroup))?;
                 }
                 Hook::Lsm(_) | Hook::Begin(_) | Hook::Exec | Hook::Follow => {

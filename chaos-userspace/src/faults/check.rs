@@ -67,6 +67,7 @@ pub(super) fn wrong_key(key: Key, op: &str) -> String {
         Key::Filter(FilterKey::Port | FilterKey::Dst) => {
             "a call with a socket address: connect, bind, sendto, or egress/ingress/net"
         }
+        Key::Filter(FilterKey::Connlimit) => "connect",
         Key::Filter(FilterKey::On) => "a call with a descriptor or a path",
         Key::Filter(FilterKey::Path) => "http, or a call with a descriptor or a path",
         Key::Filter(FilterKey::Fd) => "a call with a descriptor",
@@ -227,6 +228,7 @@ impl super::model::Filter {
             (FilterKey::Fd, self.fd.is_empty()),
             (FilterKey::Path, self.path.is_empty()),
             (FilterKey::Name, self.name.is_empty()),
+            (FilterKey::Connlimit, self.connlimit.is_none()),
         ]
         .into_iter()
         .filter_map(|(key, empty)| (!empty).then_some(key))

@@ -14,11 +14,12 @@ pub(super) const KIND: FaultKind = FaultKind {
     family: Some(Family::Net),
     ops: &[Op::Call(Sysno::connect)],
     effects: &[EffectKey::Error],
-    filters: &[FilterKey::Port, FilterKey::Dst],
+    filters: &[FilterKey::Port, FilterKey::Dst, FilterKey::Connlimit],
     summary: "connect(2) on an IPv4 or IPv6 socket fails with an error, and nothing is sent",
     metric: "calls of connect",
     examples: &[
         "connect:error=ECONNREFUSED:port=5432",
         "connect:error=ETIMEDOUT:dst=10.0.0.0/8,[fd00::]/8:p=20%",
+        "connect:error=EAGAIN:port=5432:connlimit=10",
     ],
 };

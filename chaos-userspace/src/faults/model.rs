@@ -4,6 +4,7 @@
 //! spellings of them. Who is hit may be part of a fault; else the command says it for all its faults.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -218,6 +219,9 @@ pub struct Filter {
     /// Names that DNS queries ask for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub name: Vec<NameGlob>,
+    /// Connects beyond so many connections that are open at once; `connect` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connlimit: Option<NonZeroU32>,
 }
 
 /// When an operation that matches is hit. All conditions must hold; none given means always.

@@ -161,6 +161,8 @@ pub enum FilterKey {
     Path,
     /// `name=NAME,…`
     Name,
+    /// `connlimit=N`
+    Connlimit,
 }
 
 /// A trigger's key in an expression; every operation takes them all, but `count` is for system calls.
@@ -247,7 +249,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
         Self::Effect(EffectKey::Blackhole),
@@ -283,6 +285,7 @@ impl Key {
         Self::Filter(FilterKey::Fd),
         Self::Filter(FilterKey::Path),
         Self::Filter(FilterKey::Name),
+        Self::Filter(FilterKey::Connlimit),
         Self::Trigger(TriggerKey::P),
         Self::Trigger(TriggerKey::When),
         Self::Trigger(TriggerKey::Times),
@@ -342,6 +345,7 @@ impl Key {
             Self::Filter(FilterKey::Fd) => "fd",
             Self::Filter(FilterKey::Path) => "path",
             Self::Filter(FilterKey::Name) => "name",
+            Self::Filter(FilterKey::Connlimit) => "connlimit",
             Self::Trigger(TriggerKey::P) => "p",
             Self::Trigger(TriggerKey::When) => "when",
             Self::Trigger(TriggerKey::Times) => "times",

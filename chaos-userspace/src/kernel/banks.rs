@@ -6,6 +6,7 @@ use std::path::Path;
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use chaos_common::connlimit::Open;
 use chaos_common::counters::Counters;
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target, url};
@@ -38,6 +39,7 @@ type Trie<const N: usize> = Option<LpmTrie<MapData, [u8; N], u64>>;
 pub(super) struct Banks {
     ops: Array<MapData, u64>,
     rules: Array<MapData, Rule>,
+    open: Option<Array<MapData, Open>>,
     states: Array<MapData, RuleState>,
     classes: Array<MapData, u64>,
     calls: Option<Array<MapData, u32>>,
@@ -58,6 +60,7 @@ impl Banks {
         let mut banks = Self {
             ops: array("OPS")?.try_into()?,
             rules: array("RULES")?.try_into()?,
+            open: None,
             states: array("STATES")?.try_into()?,
             classes: array("CLASSES")?.try_into()?,
             calls: None,
@@ -89,6 +92,9 @@ impl Banks {
         self.calls = open("CALLS")
             .map(|map| Map::Array(map).try_into())
             .transpose()?;
+        self.open = open("OPEN")
+            .map(|map| Map::Array(map).try_into())
+            .transpose()?;
         self.answers = open("ANSWERS")
             .map(|map| Map::Array(map).try_into())
             .transpose()?;
@@ -116,6 +122,15 @@ impl Banks {
             counters.set(slot, zero.map_err(MapError::IoError)?, 0)?;
             self.states.set(slot, RuleState::default(), 0)?;
         }
+        for rule in plan.rules.iter().filter(|r| fresh.contains(&r.wire.slot)) {
+            let none = Open {
+                sockets: 0,
+                since_ns: rule.wire.since_ns,
+            };
+            if let Some(open) = &mut self.open {
+                open.set(rule.wire.slot, none, 0)?;
+            }
+        }
         for (index, rule) in (0..).zip(&plan.rules) {
             self.rules.set(at(MAX_RULES, index), rule.wire, 0)?;
         }
@@ -133,6 +148,8 @@ impl Banks {
             }
         }
         control.set(control::of_bank(control::ANY_PATH, bank), masks.any_path, 0)?;
+        let connlimits = control::of_bank(control::CONNLIMITS, bank);
+        control.set(connlimits, masks.connlimits, 0)?;
         // The same in both banks, since it is the same in every plan.
         if let Some(calls) = &mut self.calls {
             for (&call, &entry) in &masks.calls {

@@ -55,6 +55,15 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
                 Some((CgroupSock, BpfHelper::BPF_FUNC_sk_storage_get)),
             ),
         ],
+        Hook::Release => &[
+            ("cgroup/sock_release", "5.9", None),
+            GATE,
+            (
+                "bpf_sk_storage_get",
+                "5.9",
+                Some((CgroupSock, BpfHelper::BPF_FUNC_sk_storage_get)),
+            ),
+        ],
         Hook::Egress => &[
             ("tc classifier", "4.5", None),
             GATE,

@@ -149,9 +149,7 @@ impl Choice {
             let there = match (backend, machine) {
                 (_, None) => Ok(()),
                 (Backend::Bpf, Some(machine)) => {
-                    let needed = |op: &Op| Hook::needed(*op, &fault.effect);
-                    let hooks = fault.ops.iter().flat_map(needed);
-                    let hooks = hooks.copied().collect();
+                    let hooks = Hook::needed_by(fault).collect();
                     rather = Some(backend);
                     match self == Self::Auto && !machine.has(&hooks) {
                         true => Err("this kernel or user cannot".to_owned()),
@@ -256,6 +254,11 @@ mod tests {
             ("write,fsync:error=EIO", Some("serves `fsync`"), None),
             ("write:error=EIO,ENOSPC", Some("one error"), None),
             ("write:error=EIO:path=/tmp/**", None, None),
+            (
+                "connect:error=EAGAIN:connlimit=3",
+                None,
+                Some("no `connlimit`"),
+            ),
             ("write:error=EIO:path=/a/*/b", Some("last name only"), None),
             ("http:status=500:path=/*", None, Some("no system call")),
             ("access:error=EIO:path=/a", Some("not told where"), None),

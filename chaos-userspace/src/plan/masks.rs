@@ -47,6 +47,8 @@ pub struct Masks {
     pub paths: BTreeMap<Pattern, u64>,
     /// Rules that do not care where a file is.
     pub any_path: u64,
+    /// Rules that have a limit of connections.
+    pub connlimits: u64,
     /// Remote port → rules that accept it.
     pub remote_ports: Dense,
     /// Local port → rules that accept it.
@@ -120,6 +122,11 @@ impl Masks {
                 .copied()
                 .collect()
         });
+        let limited = faults.iter().map(|fault| fault.filter.connlimit.is_some());
+        masks.connlimits = those(limited);
+        if masks.connlimits != 0 {
+            masks.dimensions |= dims::CONNLIMIT;
+        }
         masks.prefixes(faults);
         masks.texts(faults);
         masks.places(faults, served);
@@ -139,7 +146,7 @@ impl Masks {
         }
         self.dimensions |= dimension;
         let mut dense = Dense {
-            any: careless(accepted.iter().map(Vec::is_empty)),
+            any: those(accepted.iter().map(Vec::is_empty)),
             ..Dense::default()
         };
         for (rule, values) in accepted.iter().enumerate() {
@@ -182,7 +189,7 @@ impl Masks {
             return;
         }
         self.dimensions |= dims::REMOTE;
-        let careless = careless(nets().map(Vec::is_empty));
+        let careless = those(nets().map(Vec::is_empty));
         let distinct: BTreeSet<(IpAddr, u8)> = nets()
             .flatten()
             .map(|net| (net.addr(), net.prefix()))
@@ -250,7 +257,7 @@ impl Masks {
             return BTreeMap::new();
         }
         self.dimensions |= dimension;
-        let careless = careless(keys.iter().map(Vec::is_empty));
+        let careless = those(keys.iter().map(Vec::is_empty));
         let mut entries = BTreeMap::from([(Vec::new(), careless)]);
         for key in keys.iter().flatten() {
             let continued = keys
@@ -264,11 +271,10 @@ impl Masks {
     }
 }
 
-/// Bits of the faults that do not care about a dimension.
-fn careless(cares_not: impl Iterator<Item = bool>) -> u64 {
-    cares_not
-        .enumerate()
-        .filter(|(_, cares_not)| *cares_not)
+/// Bits of the faults of which something is so.
+fn those(are: impl Iterator<Item = bool>) -> u64 {
+    are.enumerate()
+        .filter(|(_, is)| *is)
         .fold(0, |mask, (rule, _)| mask | 1 << rule)
 }
 

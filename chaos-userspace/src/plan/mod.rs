@@ -88,6 +88,8 @@ pub enum Hook {
     Connect,
     /// `cgroup/sock_create`: who owns a socket.
     Socket,
+    /// `cgroup/sock_release`: a connection that is counted is over.
+    Release,
     /// tc egress on every interface that is up.
     Egress,
     /// `cgroup_skb/ingress`.
@@ -120,9 +122,10 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook that is none of the families of [`Place`] and [`Begin`].
-    pub(crate) const SINGLE: [Self; 13] = [
+    pub(crate) const SINGLE: [Self; 14] = [
         Self::Connect,
         Self::Socket,
+        Self::Release,
         Self::Egress,
         Self::Ingress,
         Self::EgressNetem,
@@ -153,6 +156,7 @@ impl Hook {
         match self {
             Self::Connect
             | Self::Socket
+            | Self::Release
             | Self::Egress
             | Self::Ingress
             | Self::EgressNetem
@@ -175,6 +179,7 @@ impl Hook {
                 ("murphy_connect6", "cgroup/connect6"),
             ],
             Self::Socket => &[("murphy_socket", "cgroup/sock_create")],
+            Self::Release => &[("murphy_release", "cgroup/sock_release")],
             Self::Egress => &[("murphy_egress", "tc egress")],
             Self::Ingress => &[("murphy_ingress", "cgroup_skb/ingress")],
             Self::EgressNetem => &[("murphy_hold_out", "tc egress + netem")],
@@ -217,6 +222,13 @@ impl Hook {
             }
             _ => Self::of(op),
         }
+    }
+
+    /// The hooks that a fault needs.
+    pub(crate) fn needed_by(fault: &Fault) -> impl Iterator<Item = Self> {
+        let needed = |&op| Self::needed(op, &fault.effect).iter().copied();
+        let counts = fault.filter.connlimit.map(|_| Self::Release);
+        fault.ops.iter().flat_map(needed).chain(counts)
     }
 
     /// The hooks an operation needs for the plainest of its effects, its own first; none if no kernel program serves it.
@@ -320,11 +332,7 @@ impl Plan {
             .iter()
             .enumerate()
             .filter(|(rule, _)| by_bpf(*rule))
-            .flat_map(|(_, fault)| {
-                let hooks = |&op| Hook::needed(op, &fault.effect);
-                fault.ops.iter().flat_map(hooks)
-            })
-            .copied()
+            .flat_map(|(_, fault)| Hook::needed_by(fault))
             .collect();
         if !hooks.is_empty() {
             hooks.extend(match &target {
@@ -556,6 +564,7 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         slot: number as u32 - 1,
         burst: over.map_or(0, |rate| u32::try_from(rate.count()).unwrap_or(u32::MAX)),
         since_ns: 0,
+        connections: fault.filter.connlimit.map_or(0, |limit| limit.get().into()),
     }
 }
 
@@ -605,6 +614,7 @@ mod tests {
                 slot: 0,
                 burst: 0,
                 since_ns: 0,
+                connections: 0,
             }
         );
     }

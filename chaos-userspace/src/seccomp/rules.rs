@@ -139,6 +139,7 @@ impl Asked {
             dst,
             proto: _,
             name: _,
+            connlimit: _,
             on,
             fd,
             path,

@@ -183,7 +183,12 @@ impl Service {
 
 /// The hooks of each of a fault's operations, its own first.
 fn own(fault: &Fault) -> impl Iterator<Item = &'static [Hook]> {
-    fault.ops.iter().map(|&op| Hook::needed(op, &fault.effect))
+    let counts: &[Hook] = match fault.filter.connlimit {
+        Some(_) => &[Hook::Release],
+        None => &[],
+    };
+    let needed = |&op| Hook::needed(op, &fault.effect);
+    fault.ops.iter().map(needed).chain([counts])
 }
 
 /// The words for a hook that serves a fault.

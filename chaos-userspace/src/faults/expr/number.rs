@@ -37,6 +37,13 @@ pub(super) fn positive(key: Key, text: &str) -> std::result::Result<u64, Mistake
     }
 }
 
+/// How many connections, at least 1.
+pub(super) fn connections(key: Key, text: &str) -> std::result::Result<NonZeroU32, Mistake> {
+    let small = u32::try_from(positive(key, text)?).ok();
+    let small = small.and_then(NonZeroU32::new);
+    small.ok_or(Mistake::TooBig(u32::MAX.into()))
+}
+
 /// How many bytes, at least 1.
 pub(super) fn bytes(key: Key, text: &str) -> std::result::Result<NonZeroU32, Mistake> {
     let number = whole(text).map_err(|mistake| match mistake {

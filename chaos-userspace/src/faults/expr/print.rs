@@ -90,7 +90,8 @@ impl Display for Filter {
         values(f, "on", &self.on)?;
         values(f, "fd", &self.fd)?;
         values(f, "path", &self.path)?;
-        values(f, "name", &self.name)
+        values(f, "name", &self.name)?;
+        values(f, "connlimit", self.connlimit.as_slice())
     }
 }
 

@@ -6,7 +6,8 @@ use super::filter::{count, errno, fd, kind, net, path, ports, proto, signal};
 use super::mistake::{Mistake, takes_all};
 use super::netem;
 use super::number::{
-    bytes, delay, duration, positive, probability, pulse, rate_limit, retval, when, whole,
+    bytes, connections, delay, duration, positive, probability, pulse, rate_limit, retval, when,
+    whole,
 };
 use super::sets::{Item, operations};
 use super::syntax::{Argument, Flaw, Prefix, Syntax, Word};
@@ -291,6 +292,9 @@ impl Parts {
             FilterKey::Fd => self.filter.fd = many(key, argument, fd)?,
             FilterKey::Path => self.filter.path = many(key, argument, path)?,
             FilterKey::Name => self.filter.name = many(key, argument, wire::name)?,
+            FilterKey::Connlimit => {
+                self.filter.connlimit = Some(one(key, argument, |text| connections(key, text))?);
+            }
         }
         Ok(())
     }

@@ -114,17 +114,22 @@ fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
             fits(FilterKey::Path),
         ),
         values(name(), fits(FilterKey::Name)),
+        any::<Option<NonZeroU32>>()
+            .prop_map(move |limit| limit.filter(|_| fits(FilterKey::Connlimit))),
     )
-        .prop_map(|(port, sport, dst, proto, on, fd, path, name)| Filter {
-            port,
-            sport,
-            dst,
-            proto,
-            on,
-            fd,
-            path,
-            name,
-        })
+        .prop_map(
+            |(port, sport, dst, proto, on, fd, path, name, connlimit)| Filter {
+                port,
+                sport,
+                dst,
+                proto,
+                on,
+                fd,
+                path,
+                name,
+                connlimit,
+            },
+        )
 }
 
 fn name() -> impl Strategy<Value = NameGlob> {

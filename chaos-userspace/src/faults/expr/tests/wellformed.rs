@@ -369,6 +369,13 @@ fn table() -> Vec<(&'static str, Fault)> {
             write(limited(360_000_000, RateUnit::Hour)),
         ),
         (
+            "connect:error=ECONNREFUSED:connlimit=10",
+            connect(Filter {
+                connlimit: NonZeroU32::new(10),
+                ..any()
+            }),
+        ),
+        (
             "connect:error=ECONNREFUSED:over=10/s",
             Fault {
                 trigger: Trigger {

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 
 fn network() -> Outcome {
     let faults = [
+        "--observe",
         "-e",
         "connect:error=EPERM:port=1:dst=192.0.2.0/24",
         "-e",
@@ -58,6 +59,7 @@ fn network() -> Outcome {
             "murphy_unreach",
             "murphy_ingress",
             "murphy_exec",
+            "murphy_observe",
         ],
     )
 }
@@ -72,6 +74,7 @@ fn netem() -> Outcome {
 
 fn lsm() -> Outcome {
     let faults = [
+        "--observe",
         "-e",
         "read,write:error=EIO:on=blk",
         "-e",

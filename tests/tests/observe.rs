@@ -1,0 +1,250 @@
+//! `--observe`: what callers saw, beside what the kernel programs did; and *missed*, which needs nobody to ask for it.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tests::{
+    ChildGuard, Hit, Outcome, case, murphy, murphy_path, needs,
+    net::Echo,
+    report::count,
+    victim::{self, seen, victim},
+    wait_until,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let net = || needs![Root, Cgroup2, Atomics];
+    let lsm = || needs![Root, Cgroup2, Atomics, BpfLsm];
+    tests::run([
+        case("connects came back as injected", net(), connects),
+        case("writes and opens came back as injected", lsm(), files),
+        case("a neighbour is not counted", net(), neighbour),
+        case("another result is told apart", net(), altered),
+        case("packets have no caller", net(), packets),
+        case("nobody asked, nothing is said", net(), unasked),
+        case("killed, it leaves nothing", net(), killed),
+        case("nothing to observe is refused", needs![], refused),
+    ])
+}
+
+fn connects() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    // Of two rules each has its own count.
+    let hit = Hit::run(
+        &[
+            "--observe",
+            "-e",
+            "connect:error=ECONNREFUSED:when=2+2",
+            "-e",
+            "connect:error=ETIMEDOUT:times=3",
+        ],
+        &["connect", &address, "20"],
+    )?;
+    for (fault, word, times) in [(0, "ECONNREFUSED", 10), (1, "ETIMEDOUT", 3)] {
+        ensure!(hit.seen(word) == times, "{}", hit.victim);
+        ensure!(
+            hit.count(fault, "injected") == times
+                && hit.count(fault, "observed") == times
+                && hit.count(fault, "altered") == 0,
+            "{}",
+            hit.report
+        );
+    }
+    ensure!(hit.seen("ok") == 7, "{}", hit.victim);
+    // The programs that a run like this has are never in each other's way.
+    ensure!(hit.report["missed"] == 0, "{}", hit.report);
+    let again = victim(["connect", &address, "3"]).run()?;
+    ensure!(seen(&again.stdout, "ok") == 3, "{again}");
+    Ok(())
+}
+
+fn files() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("f");
+    let file = path.to_string_lossy();
+    let hit = Hit::run(
+        &["--observe", "-e", "write:error=ENOSPC:on=file:when=1+2"],
+        &["write", &file, "40"],
+    )?;
+    ensure!(hit.seen("ENOSPC") == 20, "{}", hit.victim);
+    ensure!(
+        hit.count(0, "injected") == 20
+            && hit.count(0, "observed") == 20
+            && hit.count(0, "altered") == 0,
+        "{}",
+        hit.report
+    );
+    ensure!(hit.report["missed"] == 0, "{}", hit.report);
+    let fault = format!("openat:error=EACCES:path={file}");
+    let hit = Hit::run(&["--observe", "-e", &fault], &["open", &file, "15"])?;
+    ensure!(hit.seen("EACCES") == 15, "{}", hit.victim);
+    ensure!(
+        hit.count(0, "injected") == 15 && hit.count(0, "observed") == 15,
+        "{}",
+        hit.report
+    );
+    let again = victim(["open", &file, "3"]).run()?;
+    ensure!(seen(&again.stdout, "ok") == 3, "{again}");
+    Ok(())
+}
+
+/// A process that runs already is hit until it is killed; another does the same beside it and fails by itself, with the same error.
+fn neighbour() -> Outcome {
+    let echo = Echo::start()?;
+    let nobody = {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0")?;
+        closed.local_addr()?.to_string()
+    };
+    let steps = |address| ["connect", address, "100000", "5"];
+    let neighbour = victim(steps(&nobody)).spawn()?;
+    let target = victim(steps(&echo.address.to_string())).spawn()?;
+    let murphy = murphy(["inject", "--observe", "--json", "-q"])
+        .args(["-e", "connect:error=ECONNREFUSED", "--pid"])
+        .args([target.pid().to_string()])
+        .spawn()?;
+    sees(&target, "ECONNREFUSED", 20)?;
+    target.signal(libc::SIGKILL)?;
+    let target = target.finish(PATIENCE)?;
+    let done = murphy.finish(PATIENCE)?;
+    ensure!(done.code == Some(0), "{done}");
+    let report: Value = serde_json::from_str(done.stderr.trim()).context(done.to_string())?;
+    let injected = count(&report, 0, "injected");
+    // What came back last may not have been printed any more.
+    let printed = seen(&target.stdout, "ECONNREFUSED");
+    ensure!(
+        (printed..=printed + 1).contains(&injected)
+            && count(&report, 0, "observed") == injected
+            && count(&report, 0, "altered") == 0,
+        "{printed}: {report}"
+    );
+    neighbour.signal(libc::SIGKILL)?;
+    let neighbour = neighbour.finish(PATIENCE)?;
+    ensure!(seen(&neighbour.stdout, "ECONNREFUSED") > 0, "{neighbour}");
+    Ok(())
+}
+
+/// Waits until a victim has printed this so often.
+fn sees(victim: &ChildGuard, word: &str, times: u64) -> Outcome {
+    wait_until(PATIENCE, || {
+        victim.stdout().is_ok_and(|said| seen(&said, word) >= times)
+    })
+    .with_context(|| format!("the victim does not see {word} {times} times"))
+}
+
+/// A murphy inside of another: the kernel asks the inner one first, and the outer one's error is what the caller gets.
+fn altered() -> Outcome {
+    let echo = Echo::start()?;
+    let folder = tempfile::tempdir()?;
+    let inner = folder.path().join("inner.json");
+    let outer = folder.path().join("outer.json");
+    let run = |error: &str| {
+        let fault = format!("connect:error={error}:port={}", echo.port());
+        ["run", "--observe", "--json", "-e"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([fault, "-o".to_owned()])
+    };
+    let done = murphy(run("EPERM"))
+        .args([&outer])
+        .args(["--"])
+        .args([murphy_path()])
+        .args(run("ECONNREFUSED"))
+        .args([&inner])
+        .args(["--"])
+        .args([victim::self_path()])
+        .args(victim::words(["connect", &echo.address.to_string(), "5"]))
+        .run()?;
+    ensure!(seen(&done.stdout, "EPERM") == 5, "{done}");
+    for (file, observed) in [(inner, 0), (outer, 5)] {
+        let report: Value = serde_json::from_str(&std::fs::read_to_string(file)?)?;
+        ensure!(
+            count(&report, 0, "injected") == 5
+                && count(&report, 0, "observed") == observed
+                && count(&report, 0, "altered") == 5 - observed,
+            "{report}"
+        );
+    }
+    Ok(())
+}
+
+fn packets() -> Outcome {
+    let echo = Echo::start()?;
+    let address = echo.address.to_string();
+    let run = ["run", "--observe", "-e", "connect:error=EPERM:times=2"];
+    let done = murphy(run)
+        .args(["-e", "egress:loss=1ppm", "--"])
+        .args([victim::self_path()])
+        .args(victim::words(["connect", &address, "5"]))
+        .run()?;
+    let row = |fault: &str| {
+        let row = done.stderr.lines().find(|line| line.contains(fault));
+        row.map(|row| row.split_whitespace().collect::<Vec<_>>())
+            .with_context(|| done.to_string())
+    };
+    ensure!(row("FAULT ")?[3] == "OBSERVED", "{done}");
+    ensure!(row("connect:")?[2..4] == ["2", "2"], "{done}");
+    ensure!(row("egress:")?[3] == "-", "{done}");
+    Ok(())
+}
+
+fn unasked() -> Outcome {
+    let echo = Echo::start()?;
+    let hit = Hit::run(
+        &["-e", "connect:error=EPERM"],
+        &["connect", &echo.address.to_string(), "3"],
+    )?;
+    let fault = &hit.report["faults"][0];
+    ensure!(fault["injected"] == 3, "{}", hit.report);
+    ensure!(
+        fault.get("observed").is_none() && fault.get("altered").is_none(),
+        "{}",
+        hit.report
+    );
+    ensure!(hit.report["missed"] == 0, "{}", hit.report);
+    Ok(())
+}
+
+/// The harness looks for what is left once this is done.
+fn killed() -> Outcome {
+    let echo = Echo::start()?;
+    let target = victim(["connect", &echo.address.to_string(), "100000", "5"]).spawn()?;
+    let murphy = murphy(["inject", "--observe", "-e", "connect:error=EPERM", "--pid"])
+        .args([target.pid().to_string()])
+        .spawn()?;
+    sees(&target, "EPERM", 5)?;
+    murphy.signal(libc::SIGKILL)?;
+    wait_until(PATIENCE, || {
+        target.stdout().is_ok_and(|said| said.ends_with("ok\n"))
+    })
+    .context("the faults go on")?;
+    Ok(())
+}
+
+fn refused() -> Outcome {
+    for (command, fault, reason) in [
+        (
+            ["run", "--backend", "bpf"].as_slice(),
+            "egress:loss=1%",
+            "hits packets",
+        ),
+        (
+            &["run", "--backend", "seccomp"],
+            "write:error=EIO",
+            "is carried out by seccomp",
+        ),
+    ] {
+        let done = murphy(command)
+            .args(["--observe", "-e", fault, "--", "true"])
+            .run()?;
+        ensure!(done.code == Some(125), "{done}");
+        ensure!(
+            done.stderr.contains(fault) && done.stderr.contains(reason),
+            "{done}"
+        );
+        ensure!(done.stderr.contains("--observe"), "{done}");
+    }
+    Ok(())
+}

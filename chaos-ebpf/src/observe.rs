@@ -10,7 +10,7 @@ use chaos_common::observe::Expected;
 use crate::gate;
 use crate::maps::EXPECTED;
 
-/// 1 if `murphy_observe` is attached. The verifier takes away what a constant 0 forbids.
+/// 1 if the programs that observe are attached. The verifier takes away what a constant 0 forbids.
 #[unsafe(no_mangle)]
 static OBSERVE: Global<u32> = Global::new(0);
 
@@ -31,6 +31,17 @@ pub fn expected() -> Option<Expected> {
     let expected = unsafe { EXPECTED.get(thread) }.copied()?;
     let _ = EXPECTED.remove(thread);
     Some(expected)
+}
+
+/// Forgets a call whose end was not seen, if there is one.
+#[inline(always)]
+pub fn forget() {
+    let thread = bpf_get_current_pid_tgid();
+    // Looking takes no lock, as removing does.
+    // SAFETY: nothing is read.
+    if unsafe { EXPECTED.get(thread) }.is_some() {
+        let _ = EXPECTED.remove(thread);
+    }
 }
 
 /// Counts a call that came back, in the counters of the rule that injected.

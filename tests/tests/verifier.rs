@@ -60,6 +60,7 @@ fn network() -> Outcome {
             "murphy_ingress",
             "murphy_exec",
             "murphy_observe",
+            "murphy_anew",
         ],
     )
 }

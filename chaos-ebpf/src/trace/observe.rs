@@ -1,8 +1,12 @@
 //! What callers get of the calls that were injected into.
 //!
-//! Kernel interface: raw tracepoint `sys_exit(struct pt_regs *regs, long ret)` (4.17 as such), which fires when a system
-//! call of any ABI is done, before signals are looked at: a call that is to be restarted still has its own result. While
-//! it is attached every task takes the slow way out of every call; who has no note pays one look-up more.
+//! Kernel interface: raw tracepoints `sys_exit(struct pt_regs *regs, long ret)`, which fires when a system call of any ABI
+//! is done, before signals are looked at: a call that is to be restarted still has its own result; and
+//! `sys_enter(struct pt_regs *regs, long id)`. While they are attached every task takes the slow way into and out of every
+//! call, with a look-up each.
+//!
+//! The kernel does not begin a tracepoint's program on a CPU where it is under way, which a task can be that was preempted
+//! in it (seen on 7.2). So the end of a call may not be seen. Its note must not be held against the next call.
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
@@ -29,5 +33,11 @@ pub(crate) fn murphy_observe(ctx: RawTracePointContext) -> i32 {
         // An errno is told by the low half alone, in which a 32-bit call has its result.
         observe::came_back(expected, ctx.arg(1));
     }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub(crate) fn murphy_anew(_: RawTracePointContext) -> i32 {
+    observe::forget();
     0
 }

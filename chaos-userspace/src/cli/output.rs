@@ -147,6 +147,16 @@ fn notices(report: &Report) -> Vec<String> {
             "the kernel skipped {missed} runs of murphy's programs: what they would have been asked about went through, uncounted"
         )
     });
+    let observed = |fault: &FaultReport| Some(fault.observed? + fault.altered.unwrap_or(0));
+    let lacking = report.faults.iter().filter_map(|fault| {
+        let lacking = fault.injected.saturating_sub(observed(fault)?);
+        (lacking > 0).then(|| {
+            format!(
+                "{lacking} calls that {} was injected into were not seen to come back",
+                fault.fault
+            )
+        })
+    });
     let altered = report.faults.iter().filter_map(|fault| {
         let altered = fault.altered.filter(|altered| *altered > 0)?;
         Some(format!(
@@ -156,6 +166,7 @@ fn notices(report: &Report) -> Vec<String> {
     });
     faults_notices(report)
         .into_iter()
+        .chain(lacking)
         .chain(altered)
         .chain(missed)
         .chain(lost)

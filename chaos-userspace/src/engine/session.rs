@@ -19,7 +19,9 @@ use super::targets::{self, Class, Targets};
 use super::undo::Undo;
 use super::{EngineError, boot_ns, descendants, processes};
 use crate::kernel::host::Cgroup2;
-use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point, privileges};
+use crate::kernel::{
+    Events, Kernel, KernelError, Listen, Missed, Place, clsact, entry_point, privileges,
+};
 use crate::plan::{Backend, Hook, Plan, Planned};
 use crate::seccomp::Supervision;
 use crate::state::{Claim, Entry, Live};
@@ -482,7 +484,7 @@ impl Session {
     /// The counters could not be read.
     pub fn report(&mut self) -> Result<Report, EngineError> {
         let mut lost = 0;
-        let mut missed = None;
+        let mut missed = Missed::default();
         let mut counters = vec![Counters::default(); self.plan.rules.len()];
         if let Some(kernel) = &mut self.kernel {
             let armed_at = kernel.control(control::ARMED_AT)?;
@@ -504,7 +506,8 @@ impl Session {
             .collect();
         let listens = self.settings.listen != Listen::Nothing;
         let mut report = Report {
-            missed,
+            missed: missed.asked,
+            unseen: missed.observing.filter(|_| self.plan.observes()),
             events_lost: listens.then_some(lost),
             armed_at_ns: self.armed_at,
             armed: self.armed_at != 0,

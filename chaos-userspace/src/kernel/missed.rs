@@ -1,9 +1,18 @@
 //! Runs of programs that the kernel skipped.
 //!
-//! It does so where a program would interrupt itself on the same CPU: tracepoints and fentry programs (before 6.1 LSM programs
-//! too). It says how often beside a program's descriptor: `recursion_misses` in its `fdinfo` (5.12).
+//! It does so with tracepoints and fentry programs where one is under way on the same CPU, interrupted or preempted. It says
+//! how often beside a program's descriptor: `recursion_misses` in its `fdinfo` (5.12).
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+/// How many runs the kernel skipped; `None` where it does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Of programs that inject, arm and follow.
+    pub asked: Option<u64>,
+    /// Of programs that observe.
+    pub observing: Option<u64>,
+}
 
 /// How many runs of this program were skipped; `None` if the kernel does not tell.
 pub(super) fn of(program: BorrowedFd<'_>) -> Option<u64> {

@@ -49,6 +49,7 @@ use paths::Folders;
 pub use error::KernelError;
 pub use events::{Events, Listen};
 pub use maps::Names;
+pub use missed::Missed;
 
 /// `struct pt_regs`: where the number of the system call is. The kernel's BTF
 /// knows the structure too, but the member's name differs by architecture.
@@ -110,7 +111,7 @@ pub struct Kernel {
     /// Hooks whose programs are loaded.
     hooks: BTreeSet<Hook>,
     /// How many runs of programs the kernel skipped, once they are detached.
-    missed: Option<u64>,
+    missed: Missed,
     /// The programs were told where the kernel keeps what tells tasks apart; it cannot be told to them later.
     tells_tasks: bool,
     /// Holds the pins of the shared maps.
@@ -151,7 +152,7 @@ impl Kernel {
             folders: Folders::default(),
             btf: None,
             missing: offsets.missing,
-            missed: None,
+            missed: Missed::default(),
             tells_tasks: tells_tasks(plan),
             hooks: BTreeSet::new(),
             bpffs,
@@ -333,23 +334,33 @@ impl Kernel {
         let _ = self.folders.clear(self.maps.other_bank());
     }
 
-    /// How many runs of the programs the kernel skipped; `None` if it does not tell.
-    pub fn missed(&self) -> Option<u64> {
+    /// How many runs of the programs the kernel skipped.
+    pub fn missed(&self) -> Missed {
         if self.objects.is_empty() {
             return self.missed;
         }
-        let programs = self.objects.values().flat_map(Ebpf::programs);
-        programs
-            // One that was not needed is not loaded.
-            .filter_map(|(_, program)| program.fd().ok())
-            .map(|program| missed::of(program.as_fd()))
-            .sum()
+        let of = |observing: bool| {
+            let programs = self.objects.values().flat_map(Ebpf::programs);
+            programs
+                .filter(|(name, _)| {
+                    let mut observers = Hook::Observe.programs().iter();
+                    observers.any(|(observer, _)| observer == name) == observing
+                })
+                // One that was not needed is not loaded.
+                .filter_map(|(_, program)| program.fd().ok())
+                .map(|program| missed::of(program.as_fd()))
+                .sum()
+        };
+        Missed {
+            asked: of(false),
+            observing: of(true),
+        }
     }
 
     /// Detaches and unloads every program. The maps, and what they counted, stay.
     pub fn detach(&mut self) {
         self.missed = self.missed();
-        // In the order of families: those that inject, then the one that sees calls come back.
+        // In the order of families: those that inject, then those that see calls come back.
         self.objects.clear();
         // A folder that is held open cannot be unmounted.
         self.folders = Folders::default();

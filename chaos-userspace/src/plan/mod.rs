@@ -120,7 +120,7 @@ pub enum Hook {
     Follow,
     /// A uprobe on the command's ELF entry point: arms.
     Entry,
-    /// `sys_exit`: counts what callers saw.
+    /// `sys_exit` and `sys_enter`: counts what callers saw.
     Observe,
     /// LSM hooks.
     #[serde(untagged, serialize_with = "name_of_place")]
@@ -208,7 +208,10 @@ impl Hook {
                 ("murphy_exit", "raw_tracepoint/sched_process_exit"),
             ],
             Self::Entry => &[("murphy_entry", "uprobe on the ELF entry point")],
-            Self::Observe => &[("murphy_observe", "raw_tracepoint/sys_exit")],
+            Self::Observe => &[
+                ("murphy_observe", "raw_tracepoint/sys_exit"),
+                ("murphy_anew", "raw_tracepoint/sys_enter"),
+            ],
         }
     }
 

@@ -1,5 +1,5 @@
 //! What became of each match. Every match ends in exactly one counter, so
-//! *matched* is their sum and needs no counter of its own.
+//! *matched* is their sum and needs no counter of its own. What the caller saw is counted beside that.
 
 /// Counters of one rule on one CPU.
 #[repr(C)]
@@ -23,9 +23,13 @@ pub struct Counters {
     pub expired: u64,
     /// Left alone: the program could not do what was decided.
     pub failed: u64,
+    /// Of those injected: system calls that came back with the result that was injected. Counted if somebody observes.
+    pub observed: u64,
+    /// Of those injected: system calls that came back with another result.
+    pub altered: u64,
 }
 
-const _: () = assert!(size_of::<Counters>() == 72);
+const _: () = assert!(size_of::<Counters>() == 88);
 
 impl Counters {
     /// Matches that were left alone by a trigger.
@@ -53,6 +57,8 @@ impl Counters {
             rate_limit: self.rate_limit + other.rate_limit,
             expired: self.expired + other.expired,
             failed: self.failed + other.failed,
+            observed: self.observed + other.observed,
+            altered: self.altered + other.altered,
         }
     }
 }

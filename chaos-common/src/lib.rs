@@ -17,6 +17,7 @@ pub mod event;
 pub mod lsm;
 pub mod mark;
 pub mod name;
+pub mod observe;
 pub mod ops;
 pub mod rule;
 pub mod target;

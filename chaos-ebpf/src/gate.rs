@@ -326,7 +326,7 @@ fn decide_one(rule: &Rule, state: *mut RuleState, n: u64, elapsed: u64) -> Optio
 }
 
 #[inline(always)]
-fn counters(slot: u32) -> Option<&'static mut Counters> {
+pub(crate) fn counters(slot: u32) -> Option<&'static mut Counters> {
     // SAFETY: the element is this CPU's own, and programs of one CPU that
     // interrupt each other at worst lose a count.
     COUNTERS

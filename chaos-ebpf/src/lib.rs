@@ -17,5 +17,6 @@ pub mod atomic;
 pub mod gate;
 pub mod maps;
 pub mod object;
+pub mod observe;
 pub mod target;
 pub mod tell;

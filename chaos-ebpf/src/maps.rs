@@ -2,9 +2,10 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use chaos_common::connlimit::Open;
 use chaos_common::counters::Counters;
+use chaos_common::observe::Expected;
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::target::{FileId, Named, Process};
 use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target, url};
@@ -105,6 +106,11 @@ pub static OPEN: Array<Open> = Array::with_max_entries(bank::BANKS * MAX_RULES, 
 /// Slot of a rule → the address it answers with, in network byte order.
 #[map]
 pub static ANSWERS: Array<[u8; 16]> = Array::with_max_entries(MAX_RULES, 0);
+
+/// Thread, as `bpf_get_current_pid_tgid` names it → what the call that it is in was made to give. A few entries unless
+/// somebody observes.
+#[map]
+pub static EXPECTED: LruHashMap<u64, Expected> = LruHashMap::with_max_entries(64, 0);
 
 /// Decisions, for whoever listens. One page unless somebody does.
 #[map]

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 
 fn network() -> Outcome {
     let faults = [
+        "--observe",
         "-e",
         "connect:error=EPERM:port=1:dst=192.0.2.0/24:connlimit=3",
         "-e",
@@ -59,6 +60,8 @@ fn network() -> Outcome {
             "murphy_unreach",
             "murphy_ingress",
             "murphy_exec",
+            "murphy_observe",
+            "murphy_anew",
         ],
     )
 }
@@ -73,6 +76,7 @@ fn netem() -> Outcome {
 
 fn lsm() -> Outcome {
     let faults = [
+        "--observe",
         "-e",
         "read,write:error=EIO:on=blk",
         "-e",

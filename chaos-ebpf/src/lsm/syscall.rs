@@ -15,7 +15,7 @@ use chaos_common::lsm::{Place, REPEATED, THREADS};
 use chaos_common::{control, ops};
 use chaos_ebpf::maps::control as slot;
 use chaos_ebpf::tell::By;
-use chaos_ebpf::{gate, target};
+use chaos_ebpf::{gate, observe, target};
 
 use crate::subject::{Shape, Subject};
 
@@ -134,7 +134,14 @@ extern "C" fn murphy_decided(shape: u64, classes: u64, first: u64, second: u64, 
         || subject.detail(),
         || asked = ASKED,
     );
-    injection.map_or(0, |injection| u64::from(injection.errno().unsigned_abs())) | asked
+    let Some(injection) = injection else {
+        return asked;
+    };
+    let errno = injection.errno();
+    if errno != 0 {
+        observe::expect(injection.rule, errno);
+    }
+    u64::from(errno.unsigned_abs()) | asked
 }
 
 /// A system call begins about which a hook may be called several times.

@@ -10,7 +10,7 @@ use aya_ebpf::programs::SockAddrContext;
 use chaos_common::{dims, ops};
 use chaos_ebpf::maps::{accept_remote4, accept_remote6};
 use chaos_ebpf::tell::{By, Detail};
-use chaos_ebpf::{gate, target};
+use chaos_ebpf::{gate, observe, target};
 
 use crate::{connlimit, socket};
 
@@ -93,5 +93,6 @@ fn try_connect(
         return PROCEED;
     }
     connlimit::refused(ctx);
+    observe::expect(injection.rule, errno);
     REFUSE
 }

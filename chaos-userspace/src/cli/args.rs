@@ -141,6 +141,10 @@ pub struct FaultArgs {
     /// reads it
     #[arg(long, value_name = "FILE")]
     pub events: Option<PathBuf>,
+    /// Count also what callers saw: the calls that came back with the error that was injected. Every
+    /// process on the machine pays for it, at each of its system calls
+    #[arg(long)]
+    pub observe: bool,
     /// Say nothing but errors
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,

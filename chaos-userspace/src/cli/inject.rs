@@ -32,6 +32,7 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
         limit: Some(args.limit),
         seed,
         skip_loader: false,
+        observe: args.common.observe,
     };
     let plan = Plan::new(faults, Target::Running(who), &options)?;
     let Some(mut permit) = permit::ask(&args.common, &plan, None)? else {

@@ -88,25 +88,30 @@ fn table(outcome: &Outcome<'_>) -> String {
     let report = outcome.report;
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header([
-        "FAULT",
-        "MATCHED",
-        "INJECTED",
-        "SUPPRESSED",
-        "EXPIRED",
-        "FAILED",
-        "BACKEND",
-    ]);
+    let observes = report.faults.iter().any(|fault| fault.observed.is_some());
+    table.set_header(row(
+        ["FAULT", "MATCHED", "INJECTED"],
+        observes.then_some("OBSERVED"),
+        ["SUPPRESSED", "EXPIRED", "FAILED", "BACKEND"],
+    ));
     for fault in &report.faults {
-        table.add_row([
-            fault.fault.clone(),
-            fault.matched.to_string(),
-            fault.injected.to_string(),
-            fault.suppressed.total().to_string(),
-            fault.expired.to_string(),
-            fault.failed.to_string(),
-            fault.backend.to_string(),
-        ]);
+        let observed = fault
+            .observed
+            .map_or("-".to_owned(), |count| count.to_string());
+        table.add_row(row(
+            [
+                fault.fault.clone(),
+                fault.matched.to_string(),
+                fault.injected.to_string(),
+            ],
+            observes.then_some(observed),
+            [
+                fault.suppressed.total().to_string(),
+                fault.expired.to_string(),
+                fault.failed.to_string(),
+                fault.backend.to_string(),
+            ],
+        ));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -125,6 +130,11 @@ fn table(outcome: &Outcome<'_>) -> String {
     text
 }
 
+/// A row of the table; only who asked for it has the column in the middle.
+fn row<T>(before: [T; 3], observed: Option<T>, after: [T; 4]) -> Vec<T> {
+    before.into_iter().chain(observed).chain(after).collect()
+}
+
 /// What must not go unnoticed.
 fn notices(report: &Report) -> Vec<String> {
     let lost = report.events_lost.filter(|lost| *lost > 0).map(|lost| {
@@ -132,7 +142,35 @@ fn notices(report: &Report) -> Vec<String> {
             "{lost} decisions came faster than they could be written down: the trace lacks them"
         )
     });
-    faults_notices(report).into_iter().chain(lost).collect()
+    let missed = report.missed.filter(|missed| *missed > 0).map(|missed| {
+        format!(
+            "the kernel skipped {missed} runs of murphy's programs: what they would have been asked about went through, uncounted"
+        )
+    });
+    let observed = |fault: &FaultReport| Some(fault.observed? + fault.altered.unwrap_or(0));
+    let lacking = report.faults.iter().filter_map(|fault| {
+        let lacking = fault.injected.saturating_sub(observed(fault)?);
+        (lacking > 0).then(|| {
+            format!(
+                "{lacking} calls that {} was injected into were not seen to come back",
+                fault.fault
+            )
+        })
+    });
+    let altered = report.faults.iter().filter_map(|fault| {
+        let altered = fault.altered.filter(|altered| *altered > 0)?;
+        Some(format!(
+            "{altered} calls that {} was injected into came back to their callers with another result",
+            fault.fault
+        ))
+    });
+    faults_notices(report)
+        .into_iter()
+        .chain(lacking)
+        .chain(altered)
+        .chain(missed)
+        .chain(lost)
+        .collect()
 }
 
 /// Faults that did nothing.

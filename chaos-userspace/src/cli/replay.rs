@@ -36,6 +36,7 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
                 output: None,
                 trace: None,
                 events: None,
+                observe: false,
                 quiet: false,
                 verbose: false,
             },

@@ -34,6 +34,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
         limit: args.limit,
         seed,
         skip_loader: args.skip_loader,
+        observe: args.common.observe,
     };
     let choice = args.backend.into();
     let here = Here::default();

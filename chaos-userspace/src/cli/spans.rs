@@ -59,6 +59,9 @@ impl Spans {
             window.attribute("murphy.fault.suppressed", fault.suppressed.total());
             window.attribute("murphy.fault.expired", fault.expired);
             window.attribute("murphy.fault.failed", fault.failed);
+            if let Some(observed) = fault.observed {
+                window.attribute("murphy.fault.observed", observed);
+            }
             self.windows.push(window);
         }
     }

@@ -251,7 +251,7 @@ fn attach(
             let directory = &scratch.as_ref().map_err(Clone::clone)?.directory;
             kernel.attach(hook, At::Cgroup(directory)).map_err(words)
         }
-        Hook::Lsm(_) | Hook::Begin(_) | Hook::Exec | Hook::Follow => {
+        Hook::Lsm(_) | Hook::Begin(_) | Hook::Exec | Hook::Follow | Hook::Observe => {
             kernel.attach(hook, At::Everywhere).map_err(words)
         }
         Hook::Entry => {

@@ -68,6 +68,7 @@ pub fn plan(header: &Header) -> Result<Plan, ReplayError> {
         limit: header.limit_ns.map(std::time::Duration::from_nanos),
         seed: header.seed,
         skip_loader: false,
+        observe: false,
     };
     Plan::new(faults, Target::Command, &options).map_err(|error| wrong(error.to_string()))
 }

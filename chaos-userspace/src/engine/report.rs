@@ -49,6 +49,13 @@ pub struct FaultReport {
     pub expired: u64,
     /// Those that the kernel program could not carry out.
     pub failed: u64,
+    /// Of those injected: calls that came back to their caller with the result that was injected. Absent if nobody
+    /// observes, and where there is no call that comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<u64>,
+    /// Of those injected: calls that came back with another result. Absent as `observed` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub altered: Option<u64>,
 }
 
 impl FaultReport {
@@ -69,6 +76,17 @@ impl FaultReport {
             },
             expired: counters.expired,
             failed: counters.failed,
+            observed: None,
+            altered: None,
+        }
+    }
+
+    /// The same, with what the callers got.
+    pub(super) fn observed(self, counters: &Counters) -> Self {
+        Self {
+            observed: Some(counters.observed),
+            altered: Some(counters.altered),
+            ..self
         }
     }
 
@@ -90,6 +108,15 @@ pub struct Report {
     pub seconds: f64,
     /// Each fault, in the order given.
     pub faults: Vec<FaultReport>,
+    /// Runs of programs that the kernel skipped: what they would have been asked about went through, uncounted. A program
+    /// serves several faults, so it is one number for all. `None` where the kernel does not tell (before 5.12), and
+    /// where no kernel program is used.
+    #[serde(default)]
+    pub missed: Option<u64>,
+    /// Beginnings and ends of calls, of all tasks, that the kernel did not show to the programs that observe. So many calls at most
+    /// may be lacking in all that is observed. Absent if nobody observes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<u64>,
     /// Decisions that found the buffer full and are missing in trace and events file;
     /// absent where nobody listened.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,7 +19,9 @@ use super::targets::{self, Class, Targets};
 use super::undo::Undo;
 use super::{EngineError, boot_ns, descendants, processes};
 use crate::kernel::host::Cgroup2;
-use crate::kernel::{Events, Kernel, KernelError, Listen, Place, clsact, entry_point, privileges};
+use crate::kernel::{
+    Events, Kernel, KernelError, Listen, Missed, Place, clsact, entry_point, privileges,
+};
 use crate::plan::{Backend, Hook, Plan, Planned};
 use crate::seccomp::Supervision;
 use crate::state::{Claim, Entry, Live};
@@ -326,7 +328,7 @@ impl Session {
                 Hook::Connect | Hook::Socket | Hook::Release | Hook::Ingress => {
                     self.kernel()?.attach(hook, Place::Cgroup(cgroup))?;
                 }
-                Hook::Lsm(_) | Hook::Begin(_) | Hook::Exec | Hook::Follow => {
+                Hook::Lsm(_) | Hook::Begin(_) | Hook::Exec | Hook::Follow | Hook::Observe => {
                     self.kernel()?.attach(hook, Place::Everywhere)?;
                 }
                 Hook::Entry => {
@@ -482,6 +484,7 @@ impl Session {
     /// The counters could not be read.
     pub fn report(&mut self) -> Result<Report, EngineError> {
         let mut lost = 0;
+        let mut missed = Missed::default();
         let mut counters = vec![Counters::default(); self.plan.rules.len()];
         if let Some(kernel) = &mut self.kernel {
             let armed_at = kernel.control(control::ARMED_AT)?;
@@ -492,18 +495,19 @@ impl Session {
                 self.armed_at = armed_at;
             }
             lost = kernel.control(control::EVENTS_LOST)?;
+            missed = kernel.missed();
         }
         let faults = self
             .plan
             .rules
             .iter()
             .zip(&counters)
-            .map(|(rule, counters)| {
-                FaultReport::new(rule.fault.to_string(), rule.wire.seed, counters)
-            })
+            .map(|(rule, counters)| self.came_of(rule, counters))
             .collect();
         let listens = self.settings.listen != Listen::Nothing;
         let mut report = Report {
+            missed: missed.asked,
+            unseen: missed.observing.filter(|_| self.plan.observes()),
             events_lost: listens.then_some(lost),
             armed_at_ns: self.armed_at,
             armed: self.armed_at != 0,
@@ -516,6 +520,16 @@ impl Session {
         };
         self.add_supervised(&mut report);
         Ok(report)
+    }
+
+    /// What came of a rule that kernel programs carry out.
+    fn came_of(&self, rule: &Planned, counters: &Counters) -> FaultReport {
+        let report = FaultReport::new(rule.fault.to_string(), rule.wire.seed, counters);
+        if self.plan.observes() && rule.unobservable().is_none() {
+            report.observed(counters)
+        } else {
+            report
+        }
     }
 
     /// The record of this injection, where it is noted.

@@ -8,16 +8,16 @@ use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use chaos_common::counters::Counters;
 use chaos_common::target::{COMM, FileId, Named, Process};
-use chaos_common::{bank, control, dims, ops};
+use chaos_common::{bank, control, dims, observe, ops};
 
 use super::events::{Events, Listen};
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::banks::Banks;
-use crate::plan::{Masks, Plan};
+use crate::plan::Plan;
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 26] = [
+pub(super) const SHARED: [&str; 27] = [
     "CONTROL",
     "OPS",
     "RULES",
@@ -44,6 +44,7 @@ pub(super) const SHARED: [&str; 26] = [
     "ENTRIES",
     "TREES",
     "URL_PATHS",
+    "EXPECTED",
 ];
 
 /// What the maps of targets hold beside `PIDS`.
@@ -73,8 +74,12 @@ const EVENTS_SIZE: u32 = 1 << 20;
 const EXCHANGES_IN_USE: u32 = 1 << 14;
 const EXCHANGES: u32 = 1 << 10;
 
+/// Room for notes that nobody leaves.
+const UNOBSERVED: u32 = 64;
+
 /// How many entries the maps need whose size depends on the plan.
-pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 5] {
+pub(super) fn sizes(plan: &Plan, listen: Listen) -> [(&'static str, u32); 6] {
+    let masks = &plan.masks;
     let size = |dimension, size| {
         if masks.dimensions & dimension == 0 {
             bank::BANKS
@@ -85,6 +90,10 @@ pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 5] {
     let exchanges = match masks.ops.contains_key(&ops::HTTP) {
         true => EXCHANGES_IN_USE,
         false => EXCHANGES,
+    };
+    let expected = match plan.observes() {
+        true => observe::CALLS,
+        false => UNOBSERVED,
     };
     let events = match listen {
         // The loader makes a page of it, which is the least there is.
@@ -97,6 +106,7 @@ pub(super) fn sizes(masks: &Masks, listen: Listen) -> [(&'static str, u32); 5] {
         ("PIDS", size(dims::PIDS, dims::PROCESSES)),
         ("EVENTS", events),
         ("EXCHANGES", exchanges),
+        ("EXPECTED", expected),
     ]
 }
 

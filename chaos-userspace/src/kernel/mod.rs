@@ -14,6 +14,7 @@ mod events;
 pub mod host;
 mod loader;
 mod maps;
+mod missed;
 mod mounts;
 pub mod netem;
 mod netlink;
@@ -48,6 +49,7 @@ use paths::Folders;
 pub use error::KernelError;
 pub use events::{Events, Listen};
 pub use maps::Names;
+pub use missed::Missed;
 
 /// `struct pt_regs`: where the number of the system call is. The kernel's BTF
 /// knows the structure too, but the member's name differs by architecture.
@@ -108,6 +110,8 @@ pub struct Kernel {
     missing: Vec<&'static str>,
     /// Hooks whose programs are loaded.
     hooks: BTreeSet<Hook>,
+    /// How many runs of programs the kernel skipped, once they are detached.
+    missed: Missed,
     /// The programs were told where the kernel keeps what tells tasks apart; it cannot be told to them later.
     tells_tasks: bool,
     /// Holds the pins of the shared maps.
@@ -148,6 +152,7 @@ impl Kernel {
             folders: Folders::default(),
             btf: None,
             missing: offsets.missing,
+            missed: Missed::default(),
             tells_tasks: tells_tasks(plan),
             hooks: BTreeSet::new(),
             bpffs,
@@ -329,8 +334,33 @@ impl Kernel {
         let _ = self.folders.clear(self.maps.other_bank());
     }
 
+    /// How many runs of the programs the kernel skipped.
+    pub fn missed(&self) -> Missed {
+        if self.objects.is_empty() {
+            return self.missed;
+        }
+        let of = |observing: bool| {
+            let programs = self.objects.values().flat_map(Ebpf::programs);
+            programs
+                .filter(|(name, _)| {
+                    let mut observers = Hook::Observe.programs().iter();
+                    observers.any(|(observer, _)| observer == name) == observing
+                })
+                // One that was not needed is not loaded.
+                .filter_map(|(_, program)| program.fd().ok())
+                .map(|program| missed::of(program.as_fd()))
+                .sum()
+        };
+        Missed {
+            asked: of(false),
+            observing: of(true),
+        }
+    }
+
     /// Detaches and unloads every program. The maps, and what they counted, stay.
     pub fn detach(&mut self) {
+        self.missed = self.missed();
+        // In the order of families: those that inject, then those that see calls come back.
         self.objects.clear();
         // A folder that is held open cannot be unmounted.
         self.folders = Folders::default();
@@ -402,7 +432,8 @@ impl Offsets {
         let lsm = plan.families().contains(&Family::Lsm);
         let follow = plan.hooks.contains(&Hook::Follow);
         let running = tells_tasks(plan);
-        if !lsm && !follow && !running {
+        let observe = plan.observes();
+        if !lsm && !follow && !running && !observe {
             return Ok(Self::default());
         }
         let btf = btf::Btf::of_kernel()?;
@@ -446,6 +477,12 @@ impl Offsets {
                 ],
             )?;
         }
+        if observe {
+            add(
+                Family::Trace,
+                &[("REGS_SYSCALL", REGS_SYSCALL.0, REGS_SYSCALL.1)],
+            )?;
+        }
         if running {
             for family in [Family::Lsm, Family::Net] {
                 add(
@@ -482,6 +519,9 @@ impl Offsets {
             offsets.push((Family::Lsm, "TASK_COMPAT", info + word));
             offsets.push((Family::Lsm, "TASK_COMPAT_BIT", COMPAT.1));
         }
+        if observe {
+            offsets.extend([Family::Net, Family::Lsm].map(|family| (family, "OBSERVE", 1)));
+        }
         let mut missing = Vec::new();
         let places = plan.hooks.iter().flat_map(|hook| hook.programs());
         for &(_, place) in places.filter(|(_, place)| lsm::OPTIONAL.contains(place)) {
@@ -503,7 +543,7 @@ fn load_object(
     bpffs: &Bpffs,
     offsets: &Offsets,
 ) -> Result<Ebpf, KernelError> {
-    let sizes = maps::sizes(&plan.masks, listen);
+    let sizes = maps::sizes(plan, listen);
     let mut loader = loader::new();
     for name in maps::SHARED {
         loader.map_pin_path(name, bpffs.path(name));

@@ -60,6 +60,16 @@ pub enum PlanError {
     /// No fault at all.
     #[error("no fault given: say one with -e, for example -e connect:error=ECONNREFUSED:port=5432")]
     Empty,
+    /// No fault is of a kind that `--observe` can say something of.
+    #[error(
+        "--observe has nothing to count: `{fault}` {reason}; leave it out, or add a fault on a system call that kernel programs carry out (`murphy doctor` lists them)"
+    )]
+    NothingToObserve {
+        /// The first fault.
+        fault: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// Nothing can carry a fault out.
     #[error("`{fault}` cannot be injected: {reasons}")]
     NotServed {
@@ -112,6 +122,8 @@ pub enum Hook {
     Follow,
     /// A uprobe on the command's ELF entry point: arms.
     Entry,
+    /// `sys_exit` and `sys_enter`: counts what callers saw.
+    Observe,
     /// LSM hooks.
     #[serde(untagged, serialize_with = "name_of_place")]
     Lsm(Place),
@@ -137,6 +149,7 @@ impl Hook {
         Self::Exec,
         Self::Follow,
         Self::Entry,
+        Self::Observe,
     ];
 
     /// Every hook.
@@ -166,7 +179,7 @@ impl Hook {
             | Self::Reset
             | Self::Unreachable => Family::Net,
             Self::Lsm(_) | Self::Begin(_) => Family::Lsm,
-            Self::Exec | Self::Follow => Family::Trace,
+            Self::Exec | Self::Follow | Self::Observe => Family::Trace,
             Self::Entry => Family::Uprobe,
         }
     }
@@ -200,6 +213,10 @@ impl Hook {
                 ("murphy_exit", "raw_tracepoint/sched_process_exit"),
             ],
             Self::Entry => &[("murphy_entry", "uprobe on the ELF entry point")],
+            Self::Observe => &[
+                ("murphy_observe", "raw_tracepoint/sys_exit"),
+                ("murphy_anew", "raw_tracepoint/sys_enter"),
+            ],
         }
     }
 
@@ -265,6 +282,8 @@ pub struct Options {
     pub seed: u64,
     /// Spare the dynamic loader: arm when the command reaches its entry point.
     pub skip_loader: bool,
+    /// Count what callers saw.
+    pub observe: bool,
 }
 
 /// One fault and the rule made of it.
@@ -278,6 +297,17 @@ pub struct Planned {
     pub class: usize,
     /// What carries it out.
     pub backend: Backend,
+}
+
+impl Planned {
+    /// Why it cannot be observed what callers see of it; `None` if it can.
+    pub(crate) fn unobservable(&self) -> Option<&'static str> {
+        if self.backend == Backend::Seccomp {
+            return Some("is carried out by seccomp, whose supervisor answers the caller itself");
+        }
+        let is_call = self.fault.ops.iter().all(|op| op.is_syscall());
+        (!is_call).then_some("hits packets, which come back to no caller")
+    }
 }
 
 /// Faults, compiled.
@@ -354,13 +384,17 @@ impl Plan {
                 backend,
             })
             .collect();
-        Ok(Self {
+        let mut plan = Self {
             target,
             classes,
             rules,
             masks,
             hooks,
-        })
+        };
+        if options.observe {
+            plan.observe()?;
+        }
+        Ok(plan)
     }
 
     /// Takes the place of another plan in force: classes keep their numbers, and rules that
@@ -402,6 +436,27 @@ impl Plan {
             fresh.push(rule.wire.slot);
         }
         Ok(fresh)
+    }
+
+    /// Has it counted what callers see, of the faults of which that can be.
+    fn observe(&mut self) -> Result<(), PlanError> {
+        let reason = |rule: &Planned| Some((rule.fault.to_string(), rule.unobservable()?));
+        let reasons: Vec<_> = self.rules.iter().filter_map(reason).collect();
+        if let [(fault, reason), ..] = reasons.as_slice()
+            && reasons.len() == self.rules.len()
+        {
+            return Err(PlanError::NothingToObserve {
+                fault: fault.clone(),
+                reason,
+            });
+        }
+        self.hooks.insert(Hook::Observe);
+        Ok(())
+    }
+
+    /// Whether it is counted what callers see.
+    pub fn observes(&self) -> bool {
+        self.hooks.contains(&Hook::Observe)
     }
 
     /// The classes that are looked for on the machine; none in `run`, where they narrow the command down.
@@ -588,6 +643,37 @@ mod tests {
         assert_eq!(families(&connect), [Family::Net, Family::Trace]);
         let write = plan(&["write:error=ENOSPC"]);
         assert_eq!(families(&write), [Family::Lsm, Family::Trace]);
+    }
+
+    #[test]
+    fn what_callers_see_is_counted_of_calls_alone() {
+        let observed = |expressions: &[&str], choice| {
+            let faults = expressions.iter().map(|text| text.parse().unwrap());
+            let options = Options {
+                observe: true,
+                ..Options::default()
+            };
+            Plan::with(faults.collect(), Target::Command, &options, choice, None)
+        };
+        let plan = observed(&["egress:loss=1%", "connect:error=EPERM"], Choice::Auto).unwrap();
+        assert!(plan.observes());
+        let can = plan.rules.iter().map(|rule| rule.unobservable().is_none());
+        assert_eq!(can.collect::<Vec<_>>(), [false, true]);
+        for (fault, choice, reason) in [
+            ("egress:loss=1%", Choice::Auto, "hits packets"),
+            ("fsync:error=EIO", Choice::Auto, "by seccomp"),
+            (
+                "write:error=EIO",
+                Choice::Only(Backend::Seccomp),
+                "by seccomp",
+            ),
+        ] {
+            let refused = observed(&[fault], choice).unwrap_err().to_string();
+            assert!(
+                refused.contains(fault) && refused.contains(reason),
+                "{refused}"
+            );
+        }
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub(super) struct Create {
     name: Option<String>,
     reason: Option<String>,
     seed: Option<u64>,
+    /// Count what callers saw.
+    #[serde(default)]
+    observe: bool,
 }
 
 /// Whom to hit: the words of `inject`, each with one value or several; a string that begins with `!` spares.
@@ -140,6 +143,9 @@ impl Create {
         if let Some(seed) = self.seed {
             order = order.option("--seed", seed.to_string());
         }
+        if self.observe {
+            order = order.flag("--observe");
+        }
         Ok(Wanted {
             order,
             faults,
@@ -238,6 +244,15 @@ mod tests {
         let wanted = understood(body).unwrap();
         assert_eq!(wanted.faults, [fault.clone(), fault]);
         assert_eq!(wanted.lease, Some(LEASE));
+    }
+
+    #[test]
+    fn who_wants_to_know_what_callers_saw_says_so() {
+        let order = |body| format!("{:?}", understood(body).unwrap().order);
+        let mut body = json!({"faults": ["write:error=EIO"], "target": {"all": true}});
+        assert!(!order(body.clone()).contains("--observe"));
+        body["observe"] = true.into();
+        assert!(order(body).contains("--observe"));
     }
 
     #[test]

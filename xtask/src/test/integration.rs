@@ -69,7 +69,9 @@ const SCOPE: [(&[&str], &[&str]); 5] = [
     (&["sid", "bullseye"], &["syscall"]),
     (
         &["bookworm", "sid", "bullseye"],
-        &["bounded", "doctor", "guardian", "inject", "safety"],
+        &[
+            "bounded", "doctor", "guardian", "inject", "observe", "safety",
+        ],
     ),
 ];
 

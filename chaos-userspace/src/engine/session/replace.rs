@@ -46,6 +46,12 @@ impl Session {
         // What arms has done so, and its place is the first plan's business.
         plan.hooks.remove(&Hook::Exec);
         plan.hooks.remove(&Hook::Entry);
+        // Whether somebody observes is part of programs that are loaded.
+        if self.plan.observes() {
+            plan.hooks.insert(Hook::Observe);
+        } else {
+            plan.hooks.remove(&Hook::Observe);
+        }
         let listen = self.settings.listen;
         let hooks = self.kernel()?.extend(&plan, listen)?;
         if let Some(cgroup) = &self.cgroup {
@@ -82,8 +88,7 @@ impl Session {
         self.kernel()?.settle();
         for rule in std::mem::take(&mut self.leaving) {
             let counters = self.kernel()?.counters(rule.wire.slot)?;
-            let report = FaultReport::new(rule.fault.to_string(), rule.wire.seed, &counters);
-            self.left.push(report);
+            self.left.push(self.came_of(&rule, &counters));
         }
         Ok(())
     }

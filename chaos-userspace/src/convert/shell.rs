@@ -221,11 +221,10 @@ impl Reader<'_> {
                 .is_some_and(|a| a.parse::<std::net::IpAddr>().is_ok())
             {
                 filter += &format!(":dst={address}");
-            } else {
-                filter += ":port=443";
+            } else if crate::faults::HostName::new(address).is_ok() {
+                filter += &format!(":dst={address}");
                 differences.push(format!(
-                    "iptables looks `{address}` up once, when the rule is made; filters take addresses, so port 443 is hit \
-                     whoever serves it: add dst=ADDRESS, or dns:rcode=NXDOMAIN:name={address}"
+                    "iptables looks `{address}` up once, when the rule is made; murphy looks again every few seconds"
                 ));
             }
         }

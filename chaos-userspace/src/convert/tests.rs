@@ -148,7 +148,7 @@ chmod 755 /tmp/lionagi_storage
         [
             "egress:loss=100%:port=6379:proto=tcp",
             "ingress:delay=500ms:port=6379",
-            "egress:loss=100%:port=443",
+            "egress:loss=100%:dst=s3.amazonaws.com",
             "%file:error=EACCES:path=/tmp/lionagi_storage/**",
             "write,pwrite64,writev,pwritev,pwritev2:error=ENOSPC:on=file",
             "net:loss=10%",

@@ -149,8 +149,10 @@ pub enum FilterKey {
     Port,
     /// `sport=N[-N],…`
     Sport,
-    /// `dst=ADDRESS[/PREFIX],…`
+    /// `dst=ADDRESS[/PREFIX]|NAME,…`
     Dst,
+    /// `src=ADDRESS[/PREFIX],…`
+    Src,
     /// `proto=NAME|N,…`
     Proto,
     /// `on=KIND,…`
@@ -247,7 +249,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
         Self::Effect(EffectKey::Blackhole),
@@ -278,6 +280,7 @@ impl Key {
         Self::Filter(FilterKey::Port),
         Self::Filter(FilterKey::Sport),
         Self::Filter(FilterKey::Dst),
+        Self::Filter(FilterKey::Src),
         Self::Filter(FilterKey::Proto),
         Self::Filter(FilterKey::On),
         Self::Filter(FilterKey::Fd),
@@ -337,6 +340,7 @@ impl Key {
             Self::Filter(FilterKey::Port) => "port",
             Self::Filter(FilterKey::Sport) => "sport",
             Self::Filter(FilterKey::Dst) => "dst",
+            Self::Filter(FilterKey::Src) => "src",
             Self::Filter(FilterKey::Proto) => "proto",
             Self::Filter(FilterKey::On) => "on",
             Self::Filter(FilterKey::Fd) => "fd",

@@ -17,7 +17,7 @@ use super::banks::Banks;
 use crate::plan::{Masks, Plan};
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 26] = [
+pub(super) const SHARED: [&str; 28] = [
     "CONTROL",
     "OPS",
     "RULES",
@@ -35,6 +35,8 @@ pub(super) const SHARED: [&str; 26] = [
     "LPORTS",
     "REMOTE4",
     "REMOTE6",
+    "LOCAL4",
+    "LOCAL6",
     "PROTOS",
     "FD_KINDS",
     "EVENTS",

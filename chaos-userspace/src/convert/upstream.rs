@@ -91,3 +91,24 @@ impl FromStr for Upstream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_known_by_its_port_and_its_address_or_name() {
+        for (text, filter, looked_up) in [
+            ("10.0.0.5:80", ":port=80:dst=10.0.0.5", false),
+            ("[fd00::1]:80", ":port=80:dst=[fd00::1]", false),
+            ("0.0.0.0:80", ":port=80", false),
+            ("localhost:80", ":port=80:dst=127.0.0.0/8,[::1]", false),
+            ("db:5432", ":port=5432:dst=db", true),
+            ("$HOST:80", ":port=80", false),
+        ] {
+            let upstream: Upstream = text.parse().unwrap();
+            assert_eq!(upstream.filter(), filter, "{text}");
+            assert_eq!(upstream.name_looked_up().is_some(), looked_up, "{text}");
+        }
+    }
+}

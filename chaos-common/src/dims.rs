@@ -42,14 +42,16 @@ pub const PATH: u64 = 1 << 21;
 pub const TREES: u64 = 1 << 22;
 /// Path that a request by HTTP asks for: map `URL_PATHS`.
 pub const URL_PATH: u64 = 1 << 23;
+/// Address of the local end: maps `LOCAL4`, `LOCAL6`.
+pub const LOCAL: u64 = 1 << 24;
 /// How many connections are open: map `OPEN`, for the rules in slot [`crate::control::CONNLIMITS`].
-pub const CONNLIMIT: u64 = 1 << 24;
+pub const CONNLIMIT: u64 = 1 << 25;
 
 /// Dimensions that [`crate::target`] values say something of.
 pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS | NETNS | TIDS;
 
 /// Dimensions that need a look into the packet.
-pub const PACKET: u64 = RPORT | LPORT | REMOTE | PROTO;
+pub const PACKET: u64 = RPORT | LPORT | REMOTE | LOCAL | PROTO;
 
 /// Entries of `PIDS` when in use: a thread group beyond them is let be.
 pub const PROCESSES: u32 = 1 << 15;

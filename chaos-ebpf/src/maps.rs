@@ -81,6 +81,14 @@ pub static REMOTE4: LpmTrie<[u8; 5], u64> = LpmTrie::with_max_entries(1024, 1);
 #[map]
 pub static REMOTE6: LpmTrie<[u8; 17], u64> = LpmTrie::with_max_entries(1024, 1);
 
+/// IPv4 address of the local end → rules that accept it, as in [`REMOTE4`].
+#[map]
+pub static LOCAL4: LpmTrie<[u8; 5], u64> = LpmTrie::with_max_entries(1024, 1);
+
+/// The same for IPv6.
+#[map]
+pub static LOCAL6: LpmTrie<[u8; 17], u64> = LpmTrie::with_max_entries(1024, 1);
+
 /// Transport protocol → rules that name it.
 #[map]
 pub static PROTOS: Array<u64> = Array::with_max_entries(bank::BANKS * dims::PROTOCOLS, 0);
@@ -140,20 +148,42 @@ pub fn banked(dimensions: u64, slot: u32) -> u64 {
 /// Rules that accept an IPv4 remote address.
 #[inline(always)]
 pub fn accept_remote4(dimensions: u64, address: [u8; 4]) -> u64 {
-    let mut key = [bank::of(dimensions) as u8; 5];
-    for (i, byte) in address.iter().enumerate() {
-        key[1 + i] = *byte;
-    }
-    REMOTE4.get(Key::new(8 + 32, key)).copied().unwrap_or(0)
+    accept4(&REMOTE4, dimensions, address)
 }
 
 /// Rules that accept an IPv6 remote address.
 #[inline(always)]
 pub fn accept_remote6(dimensions: u64, address: &[u8; 16]) -> u64 {
+    accept6(&REMOTE6, dimensions, address)
+}
+
+/// Rules that accept an IPv4 local address.
+#[inline(always)]
+pub fn accept_local4(dimensions: u64, address: [u8; 4]) -> u64 {
+    accept4(&LOCAL4, dimensions, address)
+}
+
+/// Rules that accept an IPv6 local address.
+#[inline(always)]
+pub fn accept_local6(dimensions: u64, address: &[u8; 16]) -> u64 {
+    accept6(&LOCAL6, dimensions, address)
+}
+
+#[inline(always)]
+fn accept4(map: &LpmTrie<[u8; 5], u64>, dimensions: u64, address: [u8; 4]) -> u64 {
+    let mut key = [bank::of(dimensions) as u8; 5];
+    for (i, byte) in address.iter().enumerate() {
+        key[1 + i] = *byte;
+    }
+    map.get(Key::new(8 + 32, key)).copied().unwrap_or(0)
+}
+
+#[inline(always)]
+fn accept6(map: &LpmTrie<[u8; 17], u64>, dimensions: u64, address: &[u8; 16]) -> u64 {
     // Filled where it is: an address that is copied about takes much of a stack.
     let mut key = Key::new(8 + 128, [bank::of(dimensions) as u8; 17]);
     for (i, byte) in address.iter().enumerate() {
         key.data[1 + i] = *byte;
     }
-    REMOTE6.get(&key).copied().unwrap_or(0)
+    map.get(&key).copied().unwrap_or(0)
 }

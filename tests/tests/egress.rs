@@ -99,6 +99,8 @@ fn filters() -> Outcome {
         ("dst=127.0.0.0/8,10.0.0.0/8".into(), 5),
         ("dst=10.0.0.0/8".into(), 0),
         ("dst=[::1]".into(), 0),
+        ("src=127.0.0.1".into(), 5),
+        ("src=127.0.0.2,10.0.0.0/8".into(), 0),
         ("proto=udp".into(), 5),
         ("proto=tcp".into(), 0),
         (format!("port={port}:dst=127.0.0.1:proto=udp"), 5),
@@ -119,7 +121,10 @@ fn ipv6() -> Outcome {
         return tests::skip("no IPv6 on the loopback interface");
     };
     let address = socket.local_addr()?;
-    let fault = format!("egress:loss=100%:dst=[::1]:port={}", address.port());
+    let fault = format!(
+        "egress:loss=100%:dst=[::1]:src=[::]/64:port={}",
+        address.port()
+    );
     let hit = Hit::run(&["-e", &fault], &["udp", &address.to_string(), "5"])?;
     ensure!(
         hit.seen("ok") == 5 && hit.count(0, "injected") == 5,

@@ -79,5 +79,17 @@ fn filters() -> Outcome {
         "{}",
         hit.report
     );
+    // Both ends have an address of their own.
+    let echo = Echo::at("127.0.0.2:0")?;
+    let address = echo.address.to_string();
+    let fault = |filter: &str| format!("ingress:loss=1ppm:{filter}");
+    let both = fault("dst=127.0.0.2:src=127.0.0.1");
+    let turned = fault("dst=127.0.0.1:src=127.0.0.2");
+    let hit = Hit::run(&["-e", &both, "-e", &turned], &["echo", &address, "5"])?;
+    ensure!(
+        hit.count(0, "matched") >= 5 && hit.count(1, "matched") == 0,
+        "{}",
+        hit.report
+    );
     Ok(())
 }

@@ -50,7 +50,7 @@ fn refused(done: &Finished, status: i32, words: &[&str]) -> Outcome {
 
 /// Each row: an expression; the word under the caret; and of what is said, something of the mistake and of
 /// the remedy.
-const FAULTS: [(&str, &str, &str, &str); 35] = [
+const FAULTS: [(&str, &str, &str, &str); 37] = [
     ("", "", "empty", "connect:error=ECONNREFUSED"),
     (
         "error=EIO",
@@ -98,10 +98,22 @@ const FAULTS: [(&str, &str, &str, &str); 35] = [
     ("connect:error=EPERM:port=http", "http", "not a port", ""),
     ("connect:error=EPERM:port=9-1", "9-1", "ends before", ""),
     (
-        "connect:error=EPERM:dst=example.com",
+        "connect:error=EPERM:dst=example.com/24",
+        "example.com/24",
+        "has no prefix",
+        "10.0.0.0/8",
+    ),
+    (
+        "egress:loss=1%:src=example.com",
         "example.com",
         "host names",
         "10.0.0.0/8",
+    ),
+    (
+        "connect:error=EPERM:src=10.0.0.1",
+        "src",
+        "`connect` has no src",
+        "dst",
     ),
     (
         "connect:error=EPERM:dst=10.0.0.0/33",

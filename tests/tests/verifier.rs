@@ -35,7 +35,7 @@ fn network() -> Outcome {
         "-e",
         "connect:error=EPERM:port=1:dst=192.0.2.0/24:connlimit=3",
         "-e",
-        "net:loss=1%:port=1:sport=1:dst=[2001:db8::]/32:proto=17",
+        "net:loss=1%:port=1:sport=1:dst=[2001:db8::]/32:src=[2001:db8::]/32:proto=17",
         "-e",
         "dns:rcode=REFUSED:name=*.example.com:port=1",
         "-e",
@@ -69,7 +69,7 @@ fn network() -> Outcome {
 fn netem() -> Outcome {
     let faults = [
         "-e",
-        "net:delay=1ms:port=1:sport=1:dst=[2001:db8::]/32:proto=17",
+        "net:delay=1ms:port=1:sport=1:dst=[2001:db8::]/32:src=[2001:db8::]/32:proto=17",
     ];
     walked(&faults, &["murphy_hold_out", "murphy_hold_in"])
 }

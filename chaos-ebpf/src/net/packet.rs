@@ -7,7 +7,7 @@ use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes_relative;
 use chaos_common::dims;
 use chaos_ebpf::gate;
-use chaos_ebpf::maps::{accept_remote4, accept_remote6};
+use chaos_ebpf::maps::{accept_local4, accept_local6, accept_remote4, accept_remote6};
 use chaos_ebpf::tell::Detail;
 
 pub(crate) const ETH_P_IP: u16 = 0x0800;
@@ -233,12 +233,19 @@ fn accept4(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
     }
     let protocol = bytes[9];
     let mut mask = gate::accept_protocol(dimensions, protocol);
-    if dimensions & dims::REMOTE != 0 {
-        let remote = match direction {
-            Direction::Egress => [bytes[16], bytes[17], bytes[18], bytes[19]],
-            Direction::Ingress => [bytes[12], bytes[13], bytes[14], bytes[15]],
+    if dimensions & ADDRESSES != 0 {
+        let source = [bytes[12], bytes[13], bytes[14], bytes[15]];
+        let destination = [bytes[16], bytes[17], bytes[18], bytes[19]];
+        let (remote, local) = match direction {
+            Direction::Egress => (destination, source),
+            Direction::Ingress => (source, destination),
         };
-        mask &= accept_remote4(dimensions, remote);
+        if dimensions & dims::REMOTE != 0 {
+            mask &= accept_remote4(dimensions, remote);
+        }
+        if dimensions & dims::LOCAL != 0 {
+            mask &= accept_local4(dimensions, local);
+        }
     }
     if dimensions & PORTS == 0 {
         return mask;
@@ -269,14 +276,21 @@ fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
     let transport = Transport::behind6(skb, bytes[6]);
     let protocol = transport.protocol;
     let mut mask = gate::accept_protocol(dimensions, protocol);
-    if dimensions & dims::REMOTE != 0 {
-        let start = match direction {
-            Direction::Egress => 24,
-            Direction::Ingress => 8,
+    if dimensions & ADDRESSES != 0 {
+        let (remote, local) = match direction {
+            Direction::Egress => (24, 8),
+            Direction::Ingress => (8, 24),
         };
-        // SAFETY: sixteen bytes within the header.
-        let remote = unsafe { &*(&raw const bytes[start]).cast::<[u8; 16]>() };
-        mask &= accept_remote6(dimensions, remote);
+        if dimensions & dims::REMOTE != 0 {
+            // SAFETY: sixteen bytes within the header.
+            let remote = unsafe { &*(&raw const bytes[remote]).cast::<[u8; 16]>() };
+            mask &= accept_remote6(dimensions, remote);
+        }
+        if dimensions & dims::LOCAL != 0 {
+            // SAFETY: as above.
+            let local = unsafe { &*(&raw const bytes[local]).cast::<[u8; 16]>() };
+            mask &= accept_local6(dimensions, local);
+        }
     }
     if dimensions & PORTS == 0 {
         return mask;
@@ -288,6 +302,9 @@ fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
     };
     mask & accept_ports(dimensions, direction, ports)
 }
+
+/// Dimensions of addresses.
+const ADDRESSES: u64 = dims::REMOTE | dims::LOCAL;
 
 /// Dimensions of ports.
 const PORTS: u64 = dims::RPORT | dims::LPORT;

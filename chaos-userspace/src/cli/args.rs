@@ -82,7 +82,7 @@ const FAULTS: &str = "\
 A fault is OPS[:KEY=VALUE]…
 
   connect:error=ECONNREFUSED:port=5432     connections to port 5432 are refused
-  egress:loss=10%:dst=10.0.0.0/8           a tenth of the packets sent there is lost
+  egress:loss=10%:dst=10.0.0.0/8,cache     a tenth of the packets sent there, and to the host `cache`, is lost
   net:loss=5%                              the same in both directions, to anybody
   dns:rcode=NXDOMAIN:name=*.example.com    these names cannot be resolved
   http:status=503:path=/api/*:p=20%        a fifth of these responses says 503

@@ -103,6 +103,8 @@ impl Failure {
                 | EngineError::NoTarget { .. }
                 | EngineError::Exempt { .. }
                 | EngineError::ExemptName(_)
+                | EngineError::NoHost { .. }
+                | EngineError::TooManyAddresses { .. }
                 | EngineError::Thread { .. },
             ) => status::USAGE,
             Self::Engine(EngineError::Kernel(error)) if error.is_missing_feature() => {

@@ -15,7 +15,7 @@ use super::run::faults;
 use super::signals::{self, Signals};
 use super::targets;
 use super::{runtime, seed};
-use crate::engine::{EngineError, Session, Settings};
+use crate::engine::{EngineError, Session, Settings, names};
 use crate::kernel::privileges;
 use crate::plan::{Options, Plan, Target};
 use crate::state::{About, Claim, client};
@@ -34,7 +34,7 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
         skip_loader: false,
         observe: args.common.observe,
     };
-    let plan = Plan::new(faults, Target::Running(who), &options)?;
+    let plan = names::resolve(Plan::new(faults, Target::Running(who), &options)?)?;
     let Some(mut permit) = permit::ask(&args.common, &plan, None)? else {
         return Ok(0);
     };
@@ -176,6 +176,7 @@ async fn watch(
         tokio::select! {
             _ = renewal.tick() => {
                 session.renew().map_err(Failure::from)?;
+                output::notices(session);
                 if session.targets_have_ended() {
                     return Ok(Stop::because("all targets have ended"));
                 }

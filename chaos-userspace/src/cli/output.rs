@@ -1,7 +1,9 @@
 //! What murphy tells of its work: the result as a table or as JSON, notices, generated pages.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::CommandFactory as _;
@@ -10,7 +12,7 @@ use serde::Serialize;
 
 use super::args::{Cli, FaultArgs};
 use super::failure::Failure;
-use crate::engine::{FaultReport, Report};
+use crate::engine::{FaultReport, Report, Session};
 use crate::plan::Plan;
 
 /// The result of `run` and `inject`, for scripts.
@@ -33,6 +35,13 @@ pub(super) fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// What a session has to say while it lasts. Nobody asked for it, and it must not go unnoticed.
+pub(super) fn notices(session: &mut Session) {
+    for notice in session.take_notices() {
+        tell(&format!("murphy: {notice}"));
+    }
+}
+
 /// With `--verbose`: what is about to be attached, and for which faults.
 pub(super) fn plan(args: &FaultArgs, plan: &Plan) {
     if !args.verbose {
@@ -41,9 +50,18 @@ pub(super) fn plan(args: &FaultArgs, plan: &Plan) {
     for rule in &plan.rules {
         tell(&format!("murphy: {} (seed {})", rule.fault, rule.wire.seed));
     }
+    for (name, addresses) in plan.names.iter() {
+        tell(&format!("murphy: {name} is {}", listed(addresses)));
+    }
     for (program, place) in plan.hooks.iter().flat_map(|hook| hook.programs()) {
         tell(&format!("murphy: attaching {program} to {place}"));
     }
+}
+
+/// Addresses, between commas.
+pub(super) fn listed(addresses: &BTreeSet<IpAddr>) -> String {
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(", ")
 }
 
 /// Makes the file for the result, so that one that cannot be written is told before
@@ -123,7 +141,7 @@ fn table(outcome: &Outcome<'_>) -> String {
         outcome.seed,
         table.trim_fmt()
     );
-    for notice in notices(report) {
+    for notice in remarks(report) {
         text.push_str("\nmurphy: ");
         text.push_str(&notice);
     }
@@ -136,7 +154,7 @@ fn row<T>(before: [T; 3], observed: Option<T>, after: [T; 4]) -> Vec<T> {
 }
 
 /// What must not go unnoticed.
-fn notices(report: &Report) -> Vec<String> {
+fn remarks(report: &Report) -> Vec<String> {
     let lost = report.events_lost.filter(|lost| *lost > 0).map(|lost| {
         format!(
             "{lost} decisions came faster than they could be written down: the trace lacks them"

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::args::FaultArgs;
 use super::control::{print, print_json};
 use super::failure::Failure;
-use super::output::tell;
+use super::output::{listed, tell};
 use super::spans::Spans;
 use crate::audit::{self, Audit, Operation};
 use crate::engine::{Report, Survey};
@@ -168,6 +168,7 @@ fn show(
         return print_json(&json!({
             "dry_run": true,
             "faults": faults,
+            "names": plan.names,
             "programs": programs,
             "target": plan.target,
             "targets": plan.running(),
@@ -184,6 +185,9 @@ fn show(
     let mut lines = Vec::new();
     for rule in &plan.rules {
         lines.push(format!("fault    {}", rule.fault));
+    }
+    for (name, addresses) in plan.names.iter() {
+        lines.push(format!("name     {name} is {}", listed(addresses)));
     }
     for (program, place) in programs {
         lines.push(format!("program  {program} at {place}"));

@@ -209,25 +209,23 @@ impl Reader<'_> {
         if let Some(port) = value(near) {
             filter += &format!(":sport={}", port.replace(':', "-"));
         }
-        let peer = if direction == "egress" {
-            ["-d", "--destination"]
-        } else {
-            ["-s", "--source"]
+        let (source, destination) = (["-s", "--source"], ["-d", "--destination"]);
+        let (own, peer) = match direction {
+            "egress" => (source, destination),
+            _ => (destination, source),
         };
         if let Some(address) = value(&peer) {
-            if address
-                .split('/')
-                .next()
-                .is_some_and(|a| a.parse::<std::net::IpAddr>().is_ok())
-            {
+            if let Some(address) = spelt(address) {
                 filter += &format!(":dst={address}");
-            } else {
-                filter += ":port=443";
+            } else if crate::faults::HostName::new(address).is_ok() {
+                filter += &format!(":dst={address}");
                 differences.push(format!(
-                    "iptables looks `{address}` up once, when the rule is made; filters take addresses, so port 443 is hit \
-                     whoever serves it: add dst=ADDRESS, or dns:rcode=NXDOMAIN:name={address}"
+                    "iptables looks `{address}` up once, when the rule is made; murphy looks again every few seconds"
                 ));
             }
+        }
+        if let Some(address) = value(&own).and_then(spelt) {
+            filter += &format!(":src={address}");
         }
         let refused = value(&["-j", "--jump"]) == Some("REJECT");
         if self.comment.to_ascii_lowercase().contains("refused") && !refused {
@@ -315,5 +313,17 @@ impl Reader<'_> {
             faults,
             differences,
         });
+    }
+}
+
+/// An address or a network as filters have it; `None` if it is none.
+fn spelt(address: &str) -> Option<String> {
+    let (host, prefix) = match address.split_once('/') {
+        Some((host, prefix)) => (host, format!("/{prefix}")),
+        None => (address, String::new()),
+    };
+    match host.parse().ok()? {
+        std::net::IpAddr::V4(v4) => Some(format!("{v4}{prefix}")),
+        std::net::IpAddr::V6(v6) => Some(format!("[{v6}]{prefix}")),
     }
 }

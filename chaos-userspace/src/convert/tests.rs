@@ -126,7 +126,7 @@ toxiproxy-cli toxic add redis --type=latency --attribute=latency=500
 ```
 ```bash
 # Block S3 endpoints
-iptables -A OUTPUT -d s3.amazonaws.com -j DROP
+iptables -A OUTPUT -d s3.amazonaws.com -s 10.0.0.7 -j DROP
 
 # Filesystem permission denial
 chmod 000 /tmp/lionagi_storage
@@ -148,7 +148,7 @@ chmod 755 /tmp/lionagi_storage
         [
             "egress:loss=100%:port=6379:proto=tcp",
             "ingress:delay=500ms:port=6379",
-            "egress:loss=100%:port=443",
+            "egress:loss=100%:dst=s3.amazonaws.com:src=10.0.0.7",
             "%file:error=EACCES:path=/tmp/lionagi_storage/**",
             "write,pwrite64,writev,pwritev,pwritev2:error=ENOSPC:on=file",
             "net:loss=10%",

@@ -88,7 +88,7 @@ impl Toxic {
                          HOST:PORT"
                             .to_owned(),
                     ),
-                    Some(service) => differences.extend(service.name_left_out()),
+                    Some(service) => differences.extend(service.name_looked_up()),
                 }
                 done.faults.push(Converted {
                     name: self.name,
@@ -283,7 +283,7 @@ pub(super) fn disabled(name: &str, service: &Upstream, line: Option<usize>) -> C
         what: said.what,
         line,
         faults: said.faults,
-        differences: service.name_left_out().into_iter().collect(),
+        differences: service.name_looked_up().into_iter().collect(),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::faults::HostName;
+
 /// The address that a proxy hands on to; for murphy, whom connections and packets go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -54,19 +56,20 @@ impl Upstream {
             (_, Ok(IpAddr::V6(address))) if !address.is_unspecified() => {
                 format!(":port={}:dst=[{address}]", self.port)
             }
-            _ => format!(":port={}", self.port),
+            _ => match HostName::new(&self.host) {
+                Ok(name) => format!(":port={}:dst={name}", self.port),
+                Err(_) => format!(":port={}", self.port),
+            },
         }
     }
 
-    /// A host name cannot stand in a filter: what is then hit besides.
-    pub fn name_left_out(&self) -> Option<String> {
-        let named = !self.host.is_empty()
-            && self.host != "localhost"
-            && self.host.parse::<IpAddr>().is_err();
+    /// A name of a host is looked up by murphy, which may know it as something else than the proxy does.
+    pub fn name_looked_up(&self) -> Option<String> {
+        let named = self.host != "localhost" && HostName::new(&self.host).is_ok();
         named.then(|| {
             format!(
-                "filters take addresses, and the text says `{}`: every service on port {} is hit; add dst=ADDRESS",
-                self.host, self.port
+                "murphy looks `{}` up where it runs itself: it must have the addresses there that the application connects to",
+                self.host
             )
         })
     }
@@ -85,6 +88,27 @@ impl FromStr for Upstream {
                 port,
             }),
             _ => Err(wrong()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_known_by_its_port_and_its_address_or_name() {
+        for (text, filter, looked_up) in [
+            ("10.0.0.5:80", ":port=80:dst=10.0.0.5", false),
+            ("[fd00::1]:80", ":port=80:dst=[fd00::1]", false),
+            ("0.0.0.0:80", ":port=80", false),
+            ("localhost:80", ":port=80:dst=127.0.0.0/8,[::1]", false),
+            ("db:5432", ":port=5432:dst=db", true),
+            ("$HOST:80", ":port=80", false),
+        ] {
+            let upstream: Upstream = text.parse().unwrap();
+            assert_eq!(upstream.filter(), filter, "{text}");
+            assert_eq!(upstream.name_looked_up().is_some(), looked_up, "{text}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::faults::HostName;
 use crate::kernel::KernelError;
 use crate::plan::PlanError;
 use crate::seccomp::SeccompError;
@@ -63,6 +64,24 @@ pub enum EngineError {
     /// A target that is spared by default.
     #[error("{0} is spared by default: a fault on it may lock you out")]
     ExemptName(String),
+    /// A name that stands for no address.
+    #[error("`{name}` in `{fault}` has no address: {source}")]
+    NoHost {
+        /// The name.
+        name: HostName,
+        /// The fault that speaks of it.
+        fault: String,
+        /// What the resolver says.
+        source: io::Error,
+    },
+    /// Names that stand for more than there is room for.
+    #[error("the names of hosts stand for {count} addresses, and there is room for {most}")]
+    TooManyAddresses {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// Process ids here are not those that kernel programs see.
     #[error("--pid does not work inside a container's pid namespace yet")]
     PidNamespace,
@@ -112,6 +131,13 @@ impl EngineError {
             Self::ExemptName(_) => "--no-exempt lifts that",
             Self::NoThread(_) => "ps -eL lists the ids there are",
             Self::NoProcess(_) => "ps -e lists the ids there are",
+            Self::NoHost { .. } => {
+                "names are looked up where murphy runs, by its /etc/hosts and resolver (getent ahosts NAME \
+                 does the same); else give addresses: dst=10.0.0.1,[fd00::1]"
+            }
+            Self::TooManyAddresses { .. } => {
+                "a network says many addresses at once: dst=10.0.0.0/8"
+            }
             Self::PidNamespace => {
                 "run murphy in the host's pid namespace (docker run --pid=host), or start the \
                  program with murphy run, which works in any"

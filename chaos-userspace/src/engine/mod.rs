@@ -11,6 +11,7 @@ mod error;
 pub mod guardian;
 mod interfaces;
 mod machine;
+pub mod names;
 mod netem;
 pub mod probe;
 mod processes;

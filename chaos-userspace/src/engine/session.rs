@@ -1,5 +1,6 @@
 //! One injection from its beginning to its end.
 
+mod names;
 mod replace;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use chaos_common::counters::Counters;
 use super::cgroup::RunCgroup;
 use super::guardian::Guardian;
 use super::interfaces::{self, Interface, Netns};
+use super::names::resolve;
 use super::netem::{self, Detours};
 use super::report::{FaultReport, Report};
 use super::targets::{self, Class, Targets};
@@ -77,6 +79,8 @@ pub struct Session {
     /// The ways through netem.
     netem: Detours,
     armed_at: u64,
+    /// Names of hosts, and what is to be said of them.
+    hosts: names::Hosts,
 }
 
 impl Session {
@@ -92,7 +96,8 @@ impl Session {
         settings: Settings,
         claim: Option<Claim>,
     ) -> Result<Self, EngineError> {
-        // First: it forks, and what is loaded later is none of its business.
+        let plan = resolve(plan)?;
+        // First of what is made: it forks, and what is loaded later is none of its business.
         let supervision = match plan.uses(Backend::Seccomp) {
             true => Some(Supervision::start(&plan, settings.lease, settings.listen)?),
             false => None,
@@ -151,6 +156,7 @@ impl Session {
         settings: Settings,
         claim: Option<Claim>,
     ) -> Result<Self, EngineError> {
+        let plan = resolve(plan)?;
         let classes = Class::of(&plan.classes);
         if classes.len() != plan.classes.len() {
             return Err(EngineError::Io {
@@ -269,6 +275,7 @@ impl Session {
             classified: BTreeSet::new(),
             netem: Detours::default(),
             armed_at: 0,
+            hosts: names::Hosts::default(),
         };
         if let Some(claim) = claim {
             session.journal(claim.undo())?;
@@ -452,6 +459,7 @@ impl Session {
         if let Some(kernel) = &mut self.kernel {
             kernel.lease_until(until)?;
         }
+        self.follow_names();
         self.follow()
     }
 

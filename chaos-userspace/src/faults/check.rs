@@ -61,7 +61,7 @@ pub(super) fn wrong_key(key: Key, op: &str) -> String {
         Key::Effect(EffectKey::Corrupt) => {
             "packets, or a call that reads into a buffer: read, pread64, readv, preadv, preadv2 or recvfrom"
         }
-        Key::Effect(_) | Key::Filter(FilterKey::Sport | FilterKey::Proto) => {
+        Key::Effect(_) | Key::Filter(FilterKey::Sport | FilterKey::Src | FilterKey::Proto) => {
             "packets: egress, ingress or net"
         }
         Key::Filter(FilterKey::Port | FilterKey::Dst) => {
@@ -223,6 +223,7 @@ impl super::model::Filter {
             (FilterKey::Port, self.port.is_empty()),
             (FilterKey::Sport, self.sport.is_empty()),
             (FilterKey::Dst, self.dst.is_empty()),
+            (FilterKey::Src, self.src.is_empty()),
             (FilterKey::Proto, self.proto.is_empty()),
             (FilterKey::On, self.on.is_empty()),
             (FilterKey::Fd, self.fd.is_empty()),

@@ -19,6 +19,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         FilterKey::Name,
         FilterKey::Port,
         FilterKey::Dst,
+        FilterKey::Src,
         FilterKey::Proto,
     ],
     summary: "DNS queries of the target are answered with an error or a wrong address, or are lost",

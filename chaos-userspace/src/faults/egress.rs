@@ -16,6 +16,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         FilterKey::Port,
         FilterKey::Sport,
         FilterKey::Dst,
+        FilterKey::Src,
         FilterKey::Proto,
     ],
     summary: "packets that the target sends are lost, late, doubled, damaged or slow without it being told, reset their connection, or are answered with an ICMP error",

@@ -18,6 +18,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         FilterKey::Port,
         FilterKey::Sport,
         FilterKey::Dst,
+        FilterKey::Src,
     ],
     summary: "responses by HTTP/1 in clear, to the target or from it, get another status",
     metric: "HTTP responses",

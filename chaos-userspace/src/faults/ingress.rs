@@ -16,6 +16,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         FilterKey::Port,
         FilterKey::Sport,
         FilterKey::Dst,
+        FilterKey::Src,
         FilterKey::Proto,
     ],
     summary: "packets on their way to the target are lost, late, doubled, damaged or slow",

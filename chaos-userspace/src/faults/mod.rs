@@ -25,6 +25,7 @@ mod path;
 mod process;
 mod read_write;
 pub mod registry;
+pub mod remote;
 mod socket;
 pub(crate) mod syscall;
 pub mod syscalls;
@@ -41,6 +42,7 @@ pub use model::{Effect, Fault, Filter, Op, Trigger};
 pub use name::NameGlob;
 pub use netem::Netem;
 pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TargetKey, TriggerKey};
+pub use remote::{HostName, Remote};
 pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,
 };

@@ -15,6 +15,7 @@ use super::check::Mismatch;
 use super::effect::CallEffect;
 use super::name::NameGlob;
 use super::netem::Netem;
+use super::remote::{HostName, Remote};
 use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
 use super::who::Aim;
 use super::wire::Wire;
@@ -201,9 +202,12 @@ pub struct Filter {
     /// Local ports, the other end of `port`; packets only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sport: Vec<RangeInclusive<u16>>,
-    /// Remote addresses and networks: the destination of what leaves and of `connect`, the source of what arrives.
+    /// Remote addresses, networks and hosts: the destination of what leaves and of `connect`, the source of what arrives.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub dst: Vec<Net>,
+    pub dst: Vec<Remote>,
+    /// Local addresses and networks, the other end of `dst`; packets only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub src: Vec<Net>,
     /// IP protocols; packets only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub proto: Vec<Proto>,
@@ -269,6 +273,14 @@ impl Fault {
             return vec![dns::PORT..=dns::PORT];
         }
         self.filter.port.clone()
+    }
+
+    /// The hosts that it names, whose addresses are looked up.
+    pub fn host_names(&self) -> impl Iterator<Item = &HostName> {
+        self.filter.dst.iter().filter_map(|remote| match remote {
+            Remote::Name(name) => Some(name),
+            Remote::Net(_) => None,
+        })
     }
 
     /// Patterns of the files that it is about; what a request by HTTP asks for is no file.

@@ -149,8 +149,10 @@ pub enum FilterKey {
     Port,
     /// `sport=N[-N],…`
     Sport,
-    /// `dst=ADDRESS[/PREFIX],…`
+    /// `dst=ADDRESS[/PREFIX]|NAME,…`
     Dst,
+    /// `src=ADDRESS[/PREFIX],…`
+    Src,
     /// `proto=NAME|N,…`
     Proto,
     /// `on=KIND,…`
@@ -280,6 +282,7 @@ impl Key {
         Self::Filter(FilterKey::Port),
         Self::Filter(FilterKey::Sport),
         Self::Filter(FilterKey::Dst),
+        Self::Filter(FilterKey::Src),
         Self::Filter(FilterKey::Proto),
         Self::Filter(FilterKey::On),
         Self::Filter(FilterKey::Fd),
@@ -340,6 +343,7 @@ impl Key {
             Self::Filter(FilterKey::Port) => "port",
             Self::Filter(FilterKey::Sport) => "sport",
             Self::Filter(FilterKey::Dst) => "dst",
+            Self::Filter(FilterKey::Src) => "src",
             Self::Filter(FilterKey::Proto) => "proto",
             Self::Filter(FilterKey::On) => "on",
             Self::Filter(FilterKey::Fd) => "fd",

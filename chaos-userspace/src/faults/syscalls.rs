@@ -48,7 +48,11 @@ pub(super) fn has(call: Sysno, key: FilterKey) -> bool {
         FilterKey::Fd => any(&[Argument::Fd]),
         FilterKey::On | FilterKey::Path => any(&[Argument::Fd, Argument::Path, Argument::Cwd]),
         FilterKey::Port | FilterKey::Dst => any(&[Argument::Address]),
-        FilterKey::Sport | FilterKey::Proto | FilterKey::Name | FilterKey::Connlimit => false,
+        FilterKey::Sport
+        | FilterKey::Src
+        | FilterKey::Proto
+        | FilterKey::Name
+        | FilterKey::Connlimit => false,
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) struct Banks {
     dense: [Option<Array<MapData, u64>>; 4],
     remote4: Trie<5>,
     remote6: Trie<17>,
+    local4: Trie<5>,
+    local6: Trie<17>,
     names: Trie<{ name::SIZE }>,
     url_paths: Trie<{ url::KEY }>,
     answers: Option<Array<MapData, [u8; 16]>>,
@@ -67,6 +69,8 @@ impl Banks {
             dense: [const { None }; 4],
             remote4: None,
             remote6: None,
+            local4: None,
+            local6: None,
             names: None,
             url_paths: None,
             answers: None,
@@ -87,6 +91,8 @@ impl Banks {
         }
         self.remote4 = trie("REMOTE4").map(TryInto::try_into).transpose()?;
         self.remote6 = trie("REMOTE6").map(TryInto::try_into).transpose()?;
+        self.local4 = trie("LOCAL4").map(TryInto::try_into).transpose()?;
+        self.local6 = trie("LOCAL6").map(TryInto::try_into).transpose()?;
         self.names = trie("NAMES").map(TryInto::try_into).transpose()?;
         self.url_paths = trie("URL_PATHS").map(TryInto::try_into).transpose()?;
         self.calls = open("CALLS")
@@ -158,6 +164,8 @@ impl Banks {
         }
         prefixes(&mut self.remote4, bank, &old.remote4, &masks.remote4)?;
         prefixes(&mut self.remote6, bank, &old.remote6, &masks.remote6)?;
+        prefixes(&mut self.local4, bank, &old.local4, &masks.local4)?;
+        prefixes(&mut self.local6, bank, &old.local6, &masks.local6)?;
         texts(&mut self.names, bank, &old.names, &masks.names)?;
         texts(&mut self.url_paths, bank, &old.url_paths, &masks.url_paths)?;
         for rule in &plan.rules {

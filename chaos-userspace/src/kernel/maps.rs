@@ -17,7 +17,7 @@ use super::banks::Banks;
 use crate::plan::Plan;
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 27] = [
+pub(super) const SHARED: [&str; 30] = [
     "CONTROL",
     "OPS",
     "RULES",
@@ -35,11 +35,14 @@ pub(super) const SHARED: [&str; 27] = [
     "LPORTS",
     "REMOTE4",
     "REMOTE6",
+    "LOCAL4",
+    "LOCAL6",
     "PROTOS",
     "FD_KINDS",
     "EVENTS",
     "NAMES",
     "ANSWERS",
+    "OPEN",
     "CALLS",
     "ENTRIES",
     "TREES",

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use chaos_common::dims;
 
 use super::lsm::call_entry;
+use super::names::Names;
 use super::paths::{Entry, Pattern};
 use super::{Hook, Target, operation};
 use crate::faults::{Fault, FdKind, NameGlob, Net, http};
@@ -61,6 +62,10 @@ pub struct Masks {
     pub remote4: BTreeMap<Prefix<4>, u64>,
     /// IPv6 prefix → rules that accept an address whose longest prefix it is.
     pub remote6: BTreeMap<Prefix<16>, u64>,
+    /// The same for the local end.
+    pub local4: BTreeMap<Prefix<4>, u64>,
+    /// The same for IPv6.
+    pub local6: BTreeMap<Prefix<16>, u64>,
     /// What the key of a DNS query's name begins with ([`chaos_common::name`]) → rules that accept a name whose longest
     /// beginning it is.
     pub names: BTreeMap<Vec<u8>, u64>,
@@ -77,6 +82,7 @@ impl Masks {
         faults: &[Fault],
         classes: &[Target],
         class_of: &[usize],
+        names: &Names,
         served: impl Fn(usize) -> bool,
     ) -> Self {
         let mut masks = Self {
@@ -127,7 +133,8 @@ impl Masks {
         if masks.connlimits != 0 {
             masks.dimensions |= dims::CONNLIMIT;
         }
-        masks.prefixes(faults);
+        masks.remotes(faults, names);
+        masks.locals(faults);
         masks.texts(faults);
         masks.places(faults, served);
         masks
@@ -180,28 +187,56 @@ impl Masks {
         }
     }
 
+    /// Addresses of the remote end, and of the names that stand for it.
+    pub(super) fn remotes<'f>(
+        &mut self,
+        faults: impl IntoIterator<Item = &'f Fault>,
+        names: &Names,
+    ) {
+        let of = |fault: &'f Fault| {
+            let dst = &fault.filter.dst;
+            let networks = dst.iter().flat_map(|remote| names.networks(remote));
+            // Where no name has an address, the fault is for nobody rather than for all.
+            (!dst.is_empty()).then(|| networks.collect())
+        };
+        let nets: Vec<Option<Vec<Net>>> = faults.into_iter().map(of).collect();
+        (self.remote4, self.remote6) = self.prefixes(dims::REMOTE, &nets);
+    }
+
+    /// Addresses of the local end.
+    fn locals(&mut self, faults: &[Fault]) {
+        let of = |fault: &Fault| {
+            let src = &fault.filter.src;
+            (!src.is_empty()).then(|| src.clone())
+        };
+        let nets: Vec<_> = faults.iter().map(of).collect();
+        (self.local4, self.local6) = self.prefixes(dims::LOCAL, &nets);
+    }
+
     /// Addresses: a trie answers with the longest prefix only, so each entry
     /// holds the union of the prefixes that cover it. The empty prefix holds the
-    /// rules that do not care, in both families.
-    fn prefixes(&mut self, faults: &[Fault]) {
-        let nets = || faults.iter().map(|fault| &fault.filter.dst);
-        if nets().all(Vec::is_empty) {
-            return;
+    /// rules that do not care (`None`), in both families.
+    fn prefixes(&mut self, dimension: u64, nets: &[Option<Vec<Net>>]) -> Tries {
+        let mut tries = Tries::default();
+        if nets.iter().all(Option::is_none) {
+            return tries;
         }
-        self.dimensions |= dims::REMOTE;
-        let careless = those(nets().map(Vec::is_empty));
-        let distinct: BTreeSet<(IpAddr, u8)> = nets()
+        self.dimensions |= dimension;
+        let careless = those(nets.iter().map(Option::is_none));
+        let distinct: BTreeSet<(IpAddr, u8)> = nets
+            .iter()
+            .flatten()
             .flatten()
             .map(|net| (net.addr(), net.prefix()))
             .collect();
-        self.remote4.insert(
+        tries.0.insert(
             Prefix {
                 address: [0; 4],
                 prefix: 0,
             },
             careless,
         );
-        self.remote6.insert(
+        tries.1.insert(
             Prefix {
                 address: [0; 16],
                 prefix: 0,
@@ -209,33 +244,28 @@ impl Masks {
             careless,
         );
         for (addr, prefix) in distinct {
-            let covering = nets()
-                .enumerate()
-                .filter(|(_, nets)| nets.iter().any(|net| covers(net, addr, prefix)));
+            let covering = nets.iter().enumerate().filter(|(_, nets)| {
+                let mut nets = nets.iter().flatten();
+                nets.any(|net| covers(net, addr, prefix))
+            });
             let mask = covering.fold(careless, |mask, (rule, _)| mask | 1 << rule);
             match addr {
                 IpAddr::V4(v4) => {
-                    self.remote4.insert(
-                        Prefix {
-                            address: v4.octets(),
-                            prefix,
-                        },
-                        mask,
-                    );
+                    let address = v4.octets();
+                    tries.0.insert(Prefix { address, prefix }, mask);
                 }
                 IpAddr::V6(v6) => {
-                    self.remote6.insert(
-                        Prefix {
-                            address: v6.octets(),
-                            prefix,
-                        },
-                        mask,
-                    );
+                    let address = v6.octets();
+                    tries.1.insert(Prefix { address, prefix }, mask);
                 }
             }
         }
+        tries
     }
 }
+
+/// Prefixes of IPv4 and of IPv6, and the rules that accept them.
+type Tries = (BTreeMap<Prefix<4>, u64>, BTreeMap<Prefix<16>, u64>);
 
 impl Masks {
     /// Names of DNS queries, and paths of requests.
@@ -327,9 +357,8 @@ mod tests {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        Masks::of(&faults, &[Target::Command], &vec![0; faults.len()], |_| {
-            true
-        })
+        let (classes, class_of) = ([Target::Command], vec![0; faults.len()]);
+        Masks::of(&faults, &classes, &class_of, &Names::default(), |_| true)
     }
 
     /// What a trie answers: the entry of the longest prefix that covers an address.
@@ -348,8 +377,32 @@ mod tests {
         let masks = masks(&["connect:error=EPERM".into()]);
         assert_eq!(masks.dimensions, dims::RUN_CGROUP);
         assert_eq!(masks.remote_ports, Dense::default());
-        assert!(masks.remote4.is_empty());
+        assert!(masks.remote4.is_empty() && masks.local4.is_empty());
         assert_eq!(masks.rules, 1);
+    }
+
+    #[test]
+    fn a_name_without_an_address_is_nobody() {
+        let masks = masks(&[
+            "connect:error=EPERM:dst=db".into(),
+            "connect:error=EPERM".into(),
+        ]);
+        assert_eq!(masks.dimensions & dims::REMOTE, dims::REMOTE);
+        assert_eq!(longest(&masks.remote4, [10, 0, 0, 1]), 0b10);
+        assert_eq!(longest(&masks.remote6, [7; 16]), 0b10);
+    }
+
+    #[test]
+    fn both_ends_have_addresses_of_their_own() {
+        let masks = masks(&[
+            "egress:loss=1%:src=10.0.0.0/8:dst=10.1.0.0/16".into(),
+            "egress:loss=1%:src=10.1.0.0/16".into(),
+        ]);
+        assert_eq!(longest(&masks.local4, [10, 0, 0, 1]), 0b01);
+        assert_eq!(longest(&masks.local4, [10, 1, 0, 1]), 0b11);
+        assert_eq!(longest(&masks.local4, [11, 1, 0, 1]), 0);
+        assert_eq!(longest(&masks.remote4, [10, 1, 0, 1]), 0b11);
+        assert_eq!(longest(&masks.remote4, [10, 0, 0, 1]), 0b10);
     }
 
     #[test]

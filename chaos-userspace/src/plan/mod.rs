@@ -5,9 +5,10 @@ mod backend;
 mod drawn;
 mod lsm;
 mod masks;
+mod names;
 mod paths;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chaos_common::decide::mix;
@@ -16,13 +17,14 @@ use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::{Serialize, Serializer};
 
-use crate::faults::{Effect, Family, Fault, Op, TargetKey, Trigger, When, Wire};
+use crate::faults::{Effect, Family, Fault, HostName, Op, TargetKey, Trigger, When, Wire};
 use syscalls::Sysno;
 
 pub use crate::faults::{EXEMPT, Namespace, Selector, Who};
 pub use backend::{Backend, Choice, Machine};
 pub use masks::{Dense, Masks, Prefix};
 pub(crate) use masks::{file_types, kind_of_type};
+pub use names::Names;
 pub use paths::{Entry, Pattern};
 
 /// Why faults do not make a plan.
@@ -322,6 +324,8 @@ pub struct Plan {
     pub rules: Vec<Planned>,
     /// The look-ups that find the rules.
     pub masks: Masks,
+    /// What the names of hosts stand for that faults speak of.
+    pub names: Names,
     /// Where programs have to be attached.
     pub hooks: BTreeSet<Hook>,
 }
@@ -357,7 +361,7 @@ impl Plan {
             .map(|fault| choice.of(fault, &target, options, machine))
             .collect::<Result<Vec<_>, _>>()?;
         let by_bpf = |rule: usize| backends.get(rule) == Some(&Backend::Bpf);
-        let masks = Masks::of(&faults, &classes, &class_of, by_bpf);
+        let masks = Masks::of(&faults, &classes, &class_of, &Names::default(), by_bpf);
         let mut hooks: BTreeSet<_> = faults
             .iter()
             .enumerate()
@@ -390,6 +394,7 @@ impl Plan {
             rules,
             masks,
             hooks,
+            names: Names::default(),
         };
         if options.observe {
             plan.observe()?;
@@ -457,6 +462,26 @@ impl Plan {
     /// Whether it is counted what callers see.
     pub fn observes(&self) -> bool {
         self.hooks.contains(&Hook::Observe)
+    }
+
+    /// The same plan where names of hosts stand for these addresses. A name that is not there stands for none.
+    #[must_use]
+    pub fn named(mut self, names: Names) -> Self {
+        let faults = self.rules.iter().map(|rule| &rule.fault);
+        self.masks.remotes(faults, &names);
+        self.names = names;
+        self
+    }
+
+    /// The names of hosts that faults speak of, and the first fault that does.
+    pub fn host_names(&self) -> BTreeMap<&HostName, &Fault> {
+        let mut names = BTreeMap::new();
+        for fault in self.rules.iter().map(|rule| &rule.fault) {
+            for name in fault.host_names() {
+                names.entry(name).or_insert(fault);
+            }
+        }
+        names
     }
 
     /// The classes that are looked for on the machine; none in `run`, where they narrow the command down.

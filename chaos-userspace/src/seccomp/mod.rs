@@ -11,6 +11,7 @@ mod carry;
 mod child;
 mod filter;
 mod holder;
+mod hosts;
 mod notify;
 mod page;
 mod process;
@@ -34,7 +35,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::engine::boot_ns;
 use crate::kernel::Listen;
-use crate::plan::Plan;
+use crate::plan::{Names, Plan};
 use page::Shared;
 use process::Helper;
 use rules::Rules;
@@ -130,6 +131,8 @@ pub struct Supervision {
     bell: OwnedFd,
     told: Option<Told>,
     lease: Duration,
+    /// What the supervisor was told last of names of hosts.
+    names: Names,
     over: bool,
 }
 
@@ -216,6 +219,7 @@ impl Supervision {
             bell,
             told,
             lease,
+            names: plan.names.clone(),
             over: false,
         };
         supervision.renew();
@@ -237,6 +241,16 @@ impl Supervision {
         let lease = u64::try_from(self.lease.as_nanos()).unwrap_or(u64::MAX / 2);
         let until = boot_ns().saturating_add(lease);
         self.page.lease_until.store(until, Ordering::Release);
+    }
+
+    /// Says what names of hosts stand for from now on; what is not said of one stays.
+    pub fn readdress(&mut self, names: &Names) {
+        for (name, addresses) in names.iter() {
+            if self.names.get(name).is_some() {
+                self.names.set(name.clone(), addresses.iter().copied());
+            }
+        }
+        self.page.hosts.write(&self.names);
     }
 
     /// Boot time in ns until which injections go on without [`Supervision::renew`].

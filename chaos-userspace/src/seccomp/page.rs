@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use chaos_common::MAX_RULES;
 use chaos_common::counters::Counters;
 
+use super::hosts::Table;
+
 /// How many system calls are held back at once at most; one more goes on at once and counts as failed.
 pub(super) const HELD: usize = 4096;
 
@@ -48,6 +50,8 @@ pub(super) struct Page {
     pub(super) last: AtomicU64,
     /// Notifications that were received and not answered; 0: a free place.
     pub(super) held: [AtomicU64; HELD],
+    /// What names of hosts stand for.
+    pub(super) hosts: Table,
     /// What became of the matches of each rule.
     counters: [[AtomicU64; COUNTERS]; MAX_RULES as usize],
 }

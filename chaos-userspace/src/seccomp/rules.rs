@@ -8,10 +8,11 @@ use chaos_common::event::verdict;
 use chaos_common::rule::{Rule, RuleState};
 
 use super::carry::{self, Job};
+use super::hosts::Hosts;
 use super::page::Counter;
 use super::victim::Victim;
-use crate::faults::{CallEffect, Count, Effect, Fault, Filter, Op};
-use crate::plan::{Backend, Plan, file_types, operation};
+use crate::faults::{CallEffect, Count, Effect, Fault, Filter, Op, Remote};
+use crate::plan::{Backend, Names, Plan, file_types, operation};
 
 /// What was decided about one match.
 #[derive(Clone, Copy)]
@@ -38,6 +39,8 @@ pub(super) struct Asked {
 /// The rules of a plan that are this backend's, and which of them speak of a system call.
 pub(super) struct Rules {
     pub(super) all: Vec<Asked>,
+    /// What the names of hosts in their filters stand for.
+    pub(super) hosts: Hosts,
     /// Call number → rules that name it, as bits.
     calls: Vec<u64>,
 }
@@ -46,6 +49,7 @@ impl Rules {
     pub(super) fn of(plan: &Plan) -> Self {
         let mut rules = Self {
             all: Vec::new(),
+            hosts: Hosts::new(plan.names.clone()),
             calls: vec![0; chaos_common::ops::SYSCALLS as usize],
         };
         for (index, planned) in plan.rules.iter().enumerate() {
@@ -120,8 +124,8 @@ pub(super) enum Found {
 
 impl Asked {
     /// Whether the call is a match.
-    pub(super) fn look(&self, victim: &Victim) -> io::Result<Found> {
-        if !self.accepts(victim)? {
+    pub(super) fn look(&self, victim: &Victim, names: &Names) -> io::Result<Found> {
+        if !self.accepts(victim, names)? {
             return Ok(Found::Nothing);
         }
         if !self.effect.carries() {
@@ -132,10 +136,11 @@ impl Asked {
     }
 
     /// Whether its filters accept the call.
-    fn accepts(&self, victim: &Victim) -> io::Result<bool> {
+    fn accepts(&self, victim: &Victim, names: &Names) -> io::Result<bool> {
         let Filter {
             port,
             sport: _,
+            src: _,
             dst,
             proto: _,
             name: _,
@@ -154,9 +159,13 @@ impl Asked {
             }
         }
         if !port.is_empty() || !dst.is_empty() {
+            let meant = |remote: &Remote, address| {
+                let networks = names.networks(remote);
+                networks.iter().any(|net| net.contains(address))
+            };
             let accepted = |(address, number): &(std::net::IpAddr, u16)| {
                 (port.is_empty() || port.iter().any(|range| range.contains(number)))
-                    && (dst.is_empty() || dst.iter().any(|net| net.contains(*address)))
+                    && (dst.is_empty() || dst.iter().any(|remote| meant(remote, *address)))
             };
             if !victim.addresses()?.iter().any(accepted) {
                 return Ok(false);

@@ -196,12 +196,16 @@ impl Work<'_> {
         let elapsed = now.saturating_sub(armed_at);
         let mut naming = self.given.rules.naming(notification.number);
         let victim = Victim::new(notification);
+        self.given.rules.hosts.refresh(&page.hosts);
         while naming != 0 {
             let at = naming.trailing_zeros() as usize;
             naming &= naming - 1;
             let rule = self.given.rules.all.get_mut(at)?;
             let index = rule.index;
-            let found = victim.as_ref().and_then(|victim| rule.look(victim).ok());
+            let names = &self.given.rules.hosts.names;
+            let found = victim
+                .as_ref()
+                .and_then(|victim| rule.look(victim, names).ok());
             if !self.listener.is_valid(notification.id) {
                 return Some(Step::Over);
             }

@@ -66,7 +66,7 @@ const SCOPE: [(&[&str], &[&str]); 5] = [
     // Beside the newest, which has the most to do.
     (&["trixie"], &["lifecycle"]),
     // By seccomp, of which the oldest has all that is used.
-    (&["sid", "bullseye"], &["syscall"]),
+    (&["sid", "bullseye"], &["names", "syscall"]),
     (
         &["bookworm", "sid", "bullseye"],
         &[

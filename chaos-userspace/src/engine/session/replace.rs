@@ -5,11 +5,12 @@ use std::fs::File;
 use chaos_common::control;
 
 use super::super::interfaces::Netns;
+use super::super::names::{check, resolve};
 use super::super::targets::{self, Class};
 use super::{FaultReport, Session, cgroup2, not_loaded};
 use crate::engine::{EngineError, boot_ns};
 use crate::faults::Effect;
-use crate::plan::{Hook, Plan, Planned, Target};
+use crate::plan::{Hook, Names, Plan, Planned, Target};
 
 impl Session {
     /// Puts another plan in force. Every operation is judged by the plan before or by this
@@ -19,7 +20,9 @@ impl Session {
     /// # Errors
     ///
     /// The plan before stays in force.
-    pub fn replace(&mut self, mut plan: Plan) -> Result<(), EngineError> {
+    pub fn replace(&mut self, plan: Plan) -> Result<(), EngineError> {
+        let known = self.plan.names.clone();
+        let mut plan = resolve(plan.named(known))?;
         self.settle()?;
         let elapsed = match self.kernel()?.control(control::ARMED_AT)? {
             0 => 0,
@@ -67,6 +70,27 @@ impl Session {
         let stays = |slot| self.plan.rules.iter().any(|rule| rule.wire.slot == slot);
         let leaving = old.rules.into_iter().filter(|rule| !stays(rule.wire.slot));
         self.leaving = leaving.collect();
+        self.hosts.begin();
+        Ok(())
+    }
+
+    /// Puts the same rules in force for other addresses of the names they speak of.
+    ///
+    /// # Errors
+    ///
+    /// The addresses before stay in force.
+    pub(super) fn readdress(&mut self, names: Names) -> Result<(), EngineError> {
+        check(&names)?;
+        self.settle()?;
+        let plan = self.plan.clone().named(names);
+        if let Some(kernel) = &mut self.kernel {
+            // Rules and classes are where they were, and each keeps its slot.
+            kernel.replace(&plan, &[])?;
+        }
+        if let Some(supervision) = &mut self.supervision {
+            supervision.readdress(&plan.names);
+        }
+        self.plan = plan;
         Ok(())
     }
 

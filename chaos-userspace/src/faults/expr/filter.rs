@@ -7,6 +7,7 @@ use super::mistake::Mistake;
 use super::number::whole;
 use super::print::network;
 use crate::faults::call::{Count, Glob, Signal};
+use crate::faults::remote::{HostName, Remote};
 use crate::faults::values::{Errno, FdKind, Net, Proto};
 
 /// The name of an error or its number, 1 to 4095.
@@ -63,10 +64,30 @@ pub(super) fn net(text: &str) -> Result<Net, Mistake> {
         .ok_or_else(|| Mistake::HostBits(network(Net::masked(addr, prefix), prefix)))
 }
 
-/// Tells a host name, which is a wish for later, from nonsense.
+/// What [`net`] reads, or a host's name.
+pub(super) fn remote(text: &str) -> Result<Remote, Mistake> {
+    match net(text) {
+        Ok(net) => Ok(Remote::Net(net)),
+        Err(mistake) => match (HostName::new(text), mistake) {
+            (Ok(name), _) => Ok(Remote::Name(name)),
+            (Err(_), Mistake::HostName(_)) if text.contains('/') => {
+                Err(Mistake::NamePrefix(text.to_owned()))
+            }
+            (Err(_), Mistake::HostName(_)) => Err(Mistake::NotAddress(text.to_owned())),
+            (Err(_), mistake) => Err(mistake),
+        },
+    }
+}
+
+/// Whether it may be a group of an IPv6 address.
+pub(super) fn is_group(text: &str) -> bool {
+    (1..=4).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_hexdigit())
+}
+
+/// Tells a host name, where only addresses can stand, from nonsense.
 fn no_address(text: &str, address: &str) -> Mistake {
     // The first group of an IPv6 address without brackets (`dst=fe80::1`) is no name either.
-    let group = address.len() <= 4 && address.chars().all(|c| c.is_ascii_hexdigit());
+    let group = is_group(address);
     let letters = address.chars().any(|c| c.is_ascii_alphabetic());
     let name = address
         .chars()
@@ -188,6 +209,22 @@ mod tests {
         ] {
             assert_eq!(
                 net(text),
+                Err(Mistake::NotAddress(text.to_owned())),
+                "{text}"
+            );
+        }
+        for text in ["db", "fe80", "localhost", "db.example.internal."] {
+            let name = HostName::new(text).map(Remote::Name);
+            assert_eq!(remote(text).ok(), name.ok(), "{text}");
+            assert!(remote(text).is_ok(), "{text}");
+        }
+        assert_eq!(
+            remote("db.example/24"),
+            Err(Mistake::NamePrefix("db.example/24".to_owned()))
+        );
+        for text in ["10.0.0", "[db]", "", "a..b"] {
+            assert_eq!(
+                remote(text),
                 Err(Mistake::NotAddress(text.to_owned())),
                 "{text}"
             );

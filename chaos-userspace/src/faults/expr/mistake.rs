@@ -208,8 +208,11 @@ pub enum Mistake {
     #[error("the range of ports `{}` ends before it begins", visible(.0))]
     PortOrder(String),
     /// A name where an address should be.
-    #[error("host names such as `{}` are not resolved; give the address", visible(.0))]
+    #[error("host names such as `{}` are not resolved here; give the address", visible(.0))]
     HostName(String),
+    /// A name with a prefix behind it.
+    #[error("`{}`: a host's name stands for its addresses, and has no prefix", visible(.0))]
+    NamePrefix(String),
     /// Neither an address nor a name.
     #[error("`{}` is not an address", visible(.0))]
     NotAddress(String),
@@ -292,7 +295,10 @@ impl Mistake {
                 "the number of a process, a name of `ip netns list`, or an absolute path".to_owned()
             }
             Self::NotTarget { .. } => "a name; `!` before it spares it".to_owned(),
-            Self::EmptyValue(Key::Filter(FilterKey::Dst)) | Self::HostName(_) | Self::NotAddress(_) => {
+            Self::EmptyValue(Key::Filter(FilterKey::Dst | FilterKey::Src))
+            | Self::HostName(_)
+            | Self::NamePrefix(_)
+            | Self::NotAddress(_) => {
                 "10.0.0.1, 10.0.0.0/8, [::1] or [fd00::]/8; IPv6 goes in brackets".to_owned()
             }
             Self::NoEffect(possible) => {

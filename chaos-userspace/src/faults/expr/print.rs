@@ -86,6 +86,7 @@ impl Display for Filter {
         values(f, "port", &ports(&self.port))?;
         values(f, "sport", &ports(&self.sport))?;
         values(f, "dst", &self.dst)?;
+        values(f, "src", &self.src)?;
         values(f, "proto", &self.proto)?;
         values(f, "on", &self.on)?;
         values(f, "fd", &self.fd)?;

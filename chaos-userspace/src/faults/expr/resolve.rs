@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::filter::{count, errno, fd, kind, net, path, ports, proto, signal};
+use super::filter::{count, errno, fd, is_group, kind, net, path, ports, proto, remote, signal};
 use super::mistake::{Mistake, takes_all};
 use super::netem;
 use super::number::{
@@ -25,7 +25,7 @@ use crate::faults::wire::Wire;
 pub(super) type Misplaced = (Range<usize>, Mistake);
 
 /// Keys of the design that later versions take. Named so that they are told apart from typing mistakes.
-const LATER_KEYS: [&str; 5] = ["src", "iface", "syscall", "poke_enter", "poke_exit"];
+const LATER_KEYS: [&str; 4] = ["iface", "syscall", "poke_enter", "poke_exit"];
 
 /// The fault that these words mean.
 pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
@@ -37,7 +37,12 @@ pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
         ..Parts::default()
     };
     for (i, argument) in syntax.arguments.iter().enumerate() {
-        let key = key(argument, &ops)?;
+        let key = key(argument, &ops).map_err(|misplaced| {
+            let before = i.checked_sub(1).map(|i| &syntax.arguments[i]);
+            before
+                .and_then(|before| without_brackets(before, argument))
+                .unwrap_or(misplaced)
+        })?;
         if parts.seen[..i].contains(&key) {
             return Err((argument.key.span.clone(), Mistake::KeyTwice(key)));
         }
@@ -135,6 +140,16 @@ fn key(argument: &Argument, ops: &[Op]) -> Result<Key, Misplaced> {
         }
     };
     Err((argument.key.span.clone(), mistake))
+}
+
+/// An IPv6 address without brackets: what was taken for a name and for the key behind it is the one before and behind a `:`.
+fn without_brackets(before: &Argument, argument: &Argument) -> Option<Misplaced> {
+    let of_addresses = [FilterKey::Dst, FilterKey::Src].map(|key| Key::Filter(key).name());
+    let begin = before.values.as_ref()?.last()?;
+    let cut = of_addresses.contains(&before.key.text.as_str())
+        && is_group(&begin.text)
+        && (argument.key.text.is_empty() || is_group(&argument.key.text));
+    cut.then(|| (begin.span.clone(), Mistake::NotAddress(begin.text.clone())))
 }
 
 /// Whether every operation has that key; the blame names the operation as it was spelt, `net` for one.
@@ -286,7 +301,8 @@ impl Parts {
         match filter {
             FilterKey::Port => self.filter.port = many(key, argument, ports)?,
             FilterKey::Sport => self.filter.sport = many(key, argument, ports)?,
-            FilterKey::Dst => self.filter.dst = many(key, argument, net)?,
+            FilterKey::Dst => self.filter.dst = many(key, argument, remote)?,
+            FilterKey::Src => self.filter.src = many(key, argument, net)?,
             FilterKey::Proto => self.filter.proto = many(key, argument, proto)?,
             FilterKey::On => self.filter.on = many(key, argument, kind)?,
             FilterKey::Fd => self.filter.fd = many(key, argument, fd)?,

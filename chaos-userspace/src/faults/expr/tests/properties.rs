@@ -16,8 +16,8 @@ use crate::faults::registry::FaultKind;
 use crate::faults::who::{Aim, Selector};
 use crate::faults::{
     CallEffect, Count, Effect, EffectKey, Errno, FAULTS, Fault, FdKind, Filter, FilterKey, Glob,
-    Key, NameGlob, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Rcode, Signal, Status,
-    Trigger, Unreachable, When, Wire, syscalls,
+    HostName, Key, NameGlob, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Rcode, Remote,
+    Signal, Status, Trigger, Unreachable, When, Wire, syscalls,
 };
 
 fn ppm() -> impl Strategy<Value = Ppm> {
@@ -70,6 +70,12 @@ fn net() -> impl Strategy<Value = Net> {
     })
 }
 
+fn remote() -> impl Strategy<Value = Remote> {
+    let name = r"[a-zA-Z0-9_-]{1,8}(\.[a-z]{1,3}){0,3}\.?"
+        .prop_filter_map("a name", |text| HostName::new(&text).ok());
+    prop_oneof![net().prop_map(Remote::Net), name.prop_map(Remote::Name)]
+}
+
 fn port() -> impl Strategy<Value = RangeInclusive<u16>> {
     (1..=u16::MAX, 1..=u16::MAX).prop_map(|(a, b)| a.min(b)..=a.max(b))
 }
@@ -102,7 +108,8 @@ fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
     (
         values(port(), fits(FilterKey::Port)),
         values(port(), fits(FilterKey::Sport)),
-        values(net(), fits(FilterKey::Dst)),
+        values(remote(), fits(FilterKey::Dst)),
+        values(net(), fits(FilterKey::Src)),
         values(any::<u8>().prop_map(Proto), fits(FilterKey::Proto)),
         values(select(FdKind::ALL.to_vec()), fits(FilterKey::On)),
         values(0..=i32::MAX.cast_unsigned(), fits(FilterKey::Fd)),
@@ -118,10 +125,11 @@ fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
             .prop_map(move |limit| limit.filter(|_| fits(FilterKey::Connlimit))),
     )
         .prop_map(
-            |(port, sport, dst, proto, on, fd, path, name, connlimit)| Filter {
+            |(port, sport, dst, src, proto, on, fd, path, name, connlimit)| Filter {
                 port,
                 sport,
                 dst,
+                src,
                 proto,
                 on,
                 fd,

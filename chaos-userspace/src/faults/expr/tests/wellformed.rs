@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 
 use crate::faults::{
-    CallEffect, Count, Effect, Errno, FAULTS, Fault, FdKind, Filter, Glob, Nanos, Net, Op, Ppm,
-    Proto, Pulse, RateLimit, RateUnit, Signal, Trigger, When,
+    CallEffect, Count, Effect, Errno, FAULTS, Fault, FdKind, Filter, Glob, HostName, Nanos, Net,
+    Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Remote, Signal, Trigger, When,
 };
 
 fn fault(ops: &[Op], effect: Effect, filter: Filter, trigger: Trigger) -> Fault {
@@ -115,7 +115,7 @@ fn table() -> Vec<(&'static str, Fault)> {
                 &[Op::Egress],
                 100_000,
                 Filter {
-                    dst: vec![net("10.0.0.0", 8)],
+                    dst: vec![net("10.0.0.0", 8).into()],
                     ..any()
                 },
             ),
@@ -196,16 +196,42 @@ fn table() -> Vec<(&'static str, Fault)> {
         (
             "connect:error=ECONNREFUSED:dst=127.0.0.1,[::1],[fd00::]/8",
             connect(Filter {
-                dst: vec![net("127.0.0.1", 32), net("::1", 128), net("fd00::", 8)],
+                dst: vec![
+                    net("127.0.0.1", 32).into(),
+                    net("::1", 128).into(),
+                    net("fd00::", 8).into(),
+                ],
                 ..any()
             }),
         ),
         (
             r"connect:error=ECONNREFUSED:dst=\:\:1/128:port=1",
             connect(Filter {
-                dst: vec![net("::1", 128)],
+                dst: vec![net("::1", 128).into()],
                 ..port(1, 1)
             }),
+        ),
+        (
+            "connect:error=ECONNREFUSED:dst=db,Cache.example.internal.,10.0.0.0/8",
+            connect(Filter {
+                dst: vec![
+                    Remote::Name(HostName::new("db").expect("a name")),
+                    Remote::Name(HostName::new("Cache.example.internal.").expect("a name")),
+                    net("10.0.0.0", 8).into(),
+                ],
+                ..any()
+            }),
+        ),
+        (
+            "net:loss=5%:src=10.0.0.0/8,[fd00::1]",
+            loss(
+                &BOTH,
+                50_000,
+                Filter {
+                    src: vec![net("10.0.0.0", 8), net("fd00::1", 128)],
+                    ..any()
+                },
+            ),
         ),
         (
             "net:loss=5%:port=6379:sport=1-65535:proto=tcp,udp,132",

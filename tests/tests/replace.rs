@@ -31,6 +31,11 @@ fn main() -> ExitCode {
             remembers,
         ),
         case(
+            "a limit of connections counts its own",
+            needs![Root, Cgroup2, Atomics, Tool("python3")],
+            connections,
+        ),
+        case(
             "another hook and another target",
             needs![Root, Cgroup2, Atomics],
             another,
@@ -197,6 +202,71 @@ fn listening() -> anyhow::Result<TcpListener> {
     let longer = unsafe { libc::listen(listener.as_raw_fd(), 4096) };
     ensure!(longer == 0, "listen: {}", std::io::Error::last_os_error());
     Ok(listener)
+}
+
+/// The third rule has the first one's place, and what the first one counted is no business of it.
+fn connections() -> Outcome {
+    const KEEPER: &str = "
+import errno, os, socket, sys, time
+kept = []
+while True:
+    one = socket.socket()
+    try:
+        one.connect(('127.0.0.1', int(sys.argv[1])))
+        kept.append(one)
+        print('ok', flush=True)
+    except OSError as error:
+        one.close()
+        print(errno.errorcode[error.errno], flush=True)
+    if os.path.exists(sys.argv[2]) and kept:
+        for one in kept: one.close()
+        kept = None
+    time.sleep(0.03)
+    if kept is None:
+        # What comes now is kept again.
+        kept, sys.argv[2] = [], '/nowhere'
+";
+    let listener = listening()?;
+    let port = listener.local_addr()?.port();
+    let limited = |error: &str, limit: u32| {
+        let fault = format!("connect:error={error}:port={port}:connlimit={limit}");
+        plan(&[fault], USER)
+    };
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let close = folder.path().join("close");
+    let mut session = Session::for_running(limited("EAGAIN", 2)?, settings(), None)?;
+    let mut keeper = program("python3")
+        .args(["-c", KEEPER, &port.to_string()])
+        .args([&close]);
+    keeper.command().uid(USER);
+    let keeper = keeper.spawn()?;
+    let sees = |error: &str, ok: u64| {
+        let seen = |word: &str| {
+            let text = keeper.stdout().unwrap_or_default();
+            victim::seen(&text, word)
+        };
+        let before = seen(error);
+        wait_until(PATIENCE, || seen(error) > before + 5)
+            .with_context(|| format!("no {error}: {}", keeper.stderr().unwrap_or_default()))?;
+        ensure!(
+            seen("ok") == ok,
+            "{error}: {} connections, not {ok}",
+            seen("ok")
+        );
+        anyhow::Ok(())
+    };
+    sees("EAGAIN", 2)?;
+    session.replace(limited("EPERM", 3)?)?;
+    sees("EPERM", 5)?;
+    session.replace(limited("EACCES", 2)?)?;
+    sees("EACCES", 7)?;
+    fs::write(&close, "")?;
+    let again = || keeper.stdout().map_or(0, |text| victim::seen(&text, "ok"));
+    wait_until(PATIENCE, || again() > 7)?;
+    sees("EACCES", 9)?;
+    session.end()?;
+    wait_until(PATIENCE, || again() > 12)
 }
 
 /// A plan that needs a hook and names a process that the first did not.

@@ -251,7 +251,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 56] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
         Self::Effect(EffectKey::Blackhole),

@@ -162,8 +162,7 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
                 )),
             ),
         ],
-        Hook::Follow => &[("raw tracepoint", "4.17", None), ("BTF", "5.2", None)],
-        Hook::Observe => &[("raw tracepoint", "4.17", None), ("BTF", "5.2", None)],
+        Hook::Follow | Hook::Observe => &[("raw tracepoint", "4.17", None), ("BTF", "5.2", None)],
         Hook::Entry => &[
             ("uprobe by perf event", "4.17", None),
             (

@@ -136,7 +136,7 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook that is none of the families of [`Place`] and [`Begin`].
-    pub(crate) const SINGLE: [Self; 14] = [
+    pub(crate) const SINGLE: [Self; 15] = [
         Self::Connect,
         Self::Socket,
         Self::Release,

@@ -12,7 +12,7 @@ use super::rows::Row;
 use crate::{
     progress::Step,
     sh,
-    vm::build::{self, static_cargo},
+    vm::build::{self, Profile, static_cargo},
 };
 
 /// A machine that measures.
@@ -80,8 +80,8 @@ impl Program {
     /// Builds both.
     pub(super) fn build(name: &str) -> Result<Self> {
         let step = Step::start("building murphy and what measures it");
-        let murphy = build::murphy()?;
-        let mut cargo = static_cargo("build");
+        let murphy = build::murphy(Profile::Release)?;
+        let mut cargo = static_cargo("build", Profile::Release);
         cargo.args(["-p", "tests", "--bench", name]);
         let built = build::artifacts(cargo)?;
         if !built.errors.is_empty() {

@@ -20,7 +20,9 @@ use crate::{
     progress::Step,
     sh,
     vm::{
-        self, build, console,
+        self,
+        build::{self, Profile},
+        console,
         initrd::{self, Job},
         qemu::{self, End, Machine, Streams},
     },
@@ -108,8 +110,8 @@ impl Suite {
     /// Builds murphy and the test programs and lists their tests.
     pub(crate) fn build(filter: Option<&str>, files: &[String], full: bool) -> Result<Self> {
         let step = Step::start("building murphy and the integration tests");
-        let murphy = build::murphy()?;
-        let mut cargo = build::static_cargo("build");
+        let murphy = build::murphy(Profile::Vm)?;
+        let mut cargo = build::static_cargo("build", Profile::Vm);
         // One file that does not compile is one failure; the others run.
         cargo.args(["--keep-going", "-p", "tests"]);
         if files.is_empty() {

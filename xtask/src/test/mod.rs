@@ -96,8 +96,10 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
         setup::run(&setup::Args::default()).context("setup")?;
     }
     let filter = args.filter.as_deref();
+    let mut checks = false;
     if !args.host_only && !args.integration && !args.safety && args.file.is_empty() {
-        if filter.is_none() {
+        checks = filter.is_none();
+        if checks {
             records.extend(lint::run(&cache)?);
         }
         interruptible()?;
@@ -124,10 +126,18 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
     } else {
         kernels::SUITES.iter().map(|s| s.name.to_owned()).collect()
     };
-    // Not beside the machines: some of its tests measure.
-    if !named {
-        records.extend(suite.on_host()?);
-    }
+    // Not beside the machines: some of its tests measure, and most of its time is waiting.
+    thread::scope(|scope| -> Result<()> {
+        let aarch64 = checks.then(|| scope.spawn(lint::aarch64));
+        if !named {
+            records.extend(suite.on_host()?);
+        }
+        if let Some(check) = aarch64 {
+            let died = |_| anyhow::anyhow!("the check for aarch64 panicked");
+            records.push(check.join().map_err(died)?);
+        }
+        Ok(())
+    })?;
     for (name, heading, told) in side_by_side(&cache, &suite, &names, named) {
         columns.push((name, heading));
         records.extend(told?);

@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 
-use super::{
-    lint::cargo,
-    record::{Outcome, Record},
+use super::record::{Outcome, Record};
+use crate::{
+    progress::Step,
+    sh,
+    vm::build::{Profile, static_cargo},
 };
-use crate::{progress::Step, sh, vm::build::workspace};
 
 /// Runs them for all crates; the integration tests are not among them.
 pub(crate) fn run(filter: Option<&str>) -> Result<Vec<Record>> {
@@ -14,7 +15,6 @@ pub(crate) fn run(filter: Option<&str>) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let groups: [&[&str]; 2] = [
         &[
-            "test",
             "--workspace",
             "--exclude",
             "chaos-ebpf",
@@ -22,14 +22,12 @@ pub(crate) fn run(filter: Option<&str>) -> Result<Vec<Record>> {
             "tests",
             "--no-fail-fast",
         ],
-        &["test", "-p", "tests", "--lib"],
+        &["-p", "tests", "--lib"],
     ];
     for args in groups {
-        let mut command = cargo(args);
-        command
-            .current_dir(workspace())
-            .env("RUST_BACKTRACE", "0")
-            .args(filter);
+        // As the integration tests are built: what both use is compiled once.
+        let mut command = static_cargo("test", Profile::Vm);
+        command.args(args).env("RUST_BACKTRACE", "0").args(filter);
         let done = sh::output(&mut command)?;
         let found = parse(&done.stdout, &done.stderr);
         let failed = found.iter().any(|r| r.outcome == Outcome::Failed);

@@ -33,22 +33,47 @@ pub(crate) fn workspace() -> PathBuf {
     here.parent().unwrap_or(here).to_owned()
 }
 
+/// How programs are built for the guests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// For tests.
+    Vm,
+    /// For measurements.
+    Release,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Vm => "vm",
+            Self::Release => "release",
+        }
+    }
+}
+
 /// `cargo build` and so on, linked statically.
-pub(crate) fn static_cargo(subcommand: &str) -> Command {
+pub(crate) fn static_cargo(subcommand: &str, profile: Profile) -> Command {
+    const STATIC: &str = "-C target-feature=+crt-static";
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(workspace())
         .arg(subcommand)
-        .args(["--release", "--target", TARGET, "--target-dir"])
+        .args(["--profile", profile.name(), "--target", TARGET])
+        .arg("--target-dir")
         .arg(target_dir())
         // With --target, the flags are not applied to build scripts and macros.
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", STATIC)
+        .env("RUSTDOCFLAGS", STATIC)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         // Link-time optimisation triples the wait before each boot.
         .env("CARGO_PROFILE_RELEASE_LTO", "off");
     // A machine that builds once has nothing of it.
     if env::var_os("CI").is_none() {
-        cargo.env("CARGO_PROFILE_RELEASE_INCREMENTAL", "true");
+        let key = format!(
+            "CARGO_PROFILE_{}_INCREMENTAL",
+            profile.name().to_uppercase()
+        );
+        cargo.env(key, "true");
     }
     cargo
 }
@@ -93,8 +118,8 @@ pub(crate) fn artifacts(mut cargo: Command) -> Result<Built> {
 }
 
 /// Builds murphy for the guests.
-pub(crate) fn murphy() -> Result<PathBuf> {
-    let mut cargo = static_cargo("build");
+pub(crate) fn murphy(profile: Profile) -> Result<PathBuf> {
+    let mut cargo = static_cargo("build", profile);
     cargo.args(["-p", "chaos-userspace", "--bin", "murphy"]);
     let built = artifacts(cargo)?;
     if !built.errors.is_empty() {
@@ -110,6 +135,9 @@ pub(crate) fn murphy() -> Result<PathBuf> {
 
 /// The murphy built last time, if any.
 pub(crate) fn murphy_as_built() -> Option<PathBuf> {
-    let path = target_dir().join(TARGET).join("release/murphy");
+    let path = target_dir()
+        .join(TARGET)
+        .join(Profile::Vm.name())
+        .join("murphy");
     path.is_file().then_some(path)
 }

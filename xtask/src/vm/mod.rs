@@ -121,7 +121,7 @@ fn run_all(args: &Args) -> Result<u8> {
     let murphy = if args.no_build {
         build::murphy_as_built()
     } else {
-        Some(build::murphy()?)
+        Some(build::murphy(build::Profile::Vm)?)
     };
     match murphy {
         Some(path) => payload.push(path),

@@ -179,6 +179,11 @@ fn moves() -> Outcome {
         sees(victim, "ok")?;
     }
     let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(&report)?)?;
+    let warned = report["warnings"][0].as_str().unwrap_or_default();
+    ensure!(
+        warned.contains(GONE) && report["warnings"].get(1).is_none(),
+        "{report}"
+    );
     let lost = |victim: &ChildGuard| -> anyhow::Result<u64> {
         Ok(victim::seen(&victim.stdout()?, "ECONNREFUSED"))
     };

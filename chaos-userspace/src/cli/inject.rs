@@ -176,7 +176,7 @@ async fn watch(
         tokio::select! {
             _ = renewal.tick() => {
                 session.renew().map_err(Failure::from)?;
-                output::notices(session);
+                output::warnings(session);
                 if session.targets_have_ended() {
                     return Ok(Stop::because("all targets have ended"));
                 }

@@ -172,7 +172,7 @@ pub(super) fn end(
     (stopped, failed)
 }
 
-/// What was ended, in a line.
+/// What was ended, in a line, and what went wrong meanwhile in lines of their own.
 pub(super) fn line(stopped: &Stopped) -> String {
     let Some(report) = &stopped.report else {
         return format!("{}: {}; reverted", stopped.id, stopped.ended);
@@ -182,10 +182,15 @@ pub(super) fn line(stopped: &Stopped) -> String {
         [] => "programs detached".to_owned(),
         undone => format!("programs detached, undone: {}", undone.join(", ")),
     };
-    format!(
+    let mut line = format!(
         "{}: injected {injected} times in {:.1} s; {undone}",
         stopped.id, report.seconds
-    )
+    );
+    for warning in &report.warnings {
+        line += "\n  ";
+        line += warning;
+    }
+    line
 }
 
 /// Lets an injection with `--keepalive` go on.

@@ -36,9 +36,9 @@ pub(super) fn tell(line: &str) {
 }
 
 /// What a session has to say while it lasts. Nobody asked for it, and it must not go unnoticed.
-pub(super) fn notices(session: &mut Session) {
-    for notice in session.take_notices() {
-        tell(&format!("murphy: {notice}"));
+pub(super) fn warnings(session: &mut Session) {
+    for warning in session.take_warnings() {
+        tell(&format!("murphy: {warning}"));
     }
 }
 
@@ -141,7 +141,7 @@ fn table(outcome: &Outcome<'_>) -> String {
         outcome.seed,
         table.trim_fmt()
     );
-    for notice in remarks(report) {
+    for notice in notices(report) {
         text.push_str("\nmurphy: ");
         text.push_str(&notice);
     }
@@ -154,7 +154,7 @@ fn row<T>(before: [T; 3], observed: Option<T>, after: [T; 4]) -> Vec<T> {
 }
 
 /// What must not go unnoticed.
-fn remarks(report: &Report) -> Vec<String> {
+fn notices(report: &Report) -> Vec<String> {
     let lost = report.events_lost.filter(|lost| *lost > 0).map(|lost| {
         format!(
             "{lost} decisions came faster than they could be written down: the trace lacks them"

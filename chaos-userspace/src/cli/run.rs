@@ -242,7 +242,7 @@ async fn watch(
         tokio::select! {
             _ = renewal.tick() => {
                 session.renew().map_err(io::Error::other)?;
-                output::notices(session);
+                output::warnings(session);
                 watched.stop = Control::halted(session);
                 if session.health() != watched.health {
                     watched.health = session.health();

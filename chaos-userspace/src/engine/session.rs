@@ -520,6 +520,7 @@ impl Session {
             armed_at_ns: self.armed_at,
             armed: self.armed_at != 0,
             undone: self.undone.clone(),
+            warnings: self.hosts.warnings().to_vec(),
             seconds: match self.armed_at {
                 0 => 0.0,
                 at => boot_ns().saturating_sub(at) as f64 / 1e9,

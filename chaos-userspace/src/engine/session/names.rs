@@ -14,11 +14,19 @@ pub(super) struct Hosts {
     /// When the watch is to begin; the first addresses are as fresh as that.
     from: Option<Instant>,
     /// Names that could not be looked up again: that is said once.
-    told: BTreeSet<HostName>,
-    notices: Vec<String>,
+    said: BTreeSet<HostName>,
+    /// All there was to be said.
+    warnings: Vec<String>,
+    /// How many of them were taken.
+    taken: usize,
 }
 
 impl Hosts {
+    /// All that was said since the session began.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Forgets who is watched: there are other rules, and their names were looked up just now.
     pub(super) fn begin(&mut self) {
         self.watch = None;
@@ -62,10 +70,10 @@ impl Session {
             match addresses {
                 Ok(addresses) => names.set(name, addresses),
                 Err(error) => {
-                    let notice = format!(
+                    let warning = format!(
                         "`{name}` cannot be looked up any more: {error}; faults go on with the addresses it had"
                     );
-                    self.say(Some(name), notice);
+                    self.say(Some(name), warning);
                 }
             }
         }
@@ -77,21 +85,24 @@ impl Session {
             .find(|(name, addresses)| self.plan.names.get(name) != Some(*addresses));
         let changed = changed.map(|(name, _)| name.clone());
         if let Err(error) = self.readdress(names) {
-            let notice =
+            let warning =
                 format!("names have other addresses, and faults go on with those before: {error}");
-            self.say(changed, notice);
+            self.say(changed, warning);
         }
     }
 
     /// Notes what is to be said, of each name once.
-    fn say(&mut self, name: Option<HostName>, notice: String) {
-        if name.is_some_and(|name| self.hosts.told.insert(name)) {
-            self.hosts.notices.push(notice);
+    fn say(&mut self, name: Option<HostName>, warning: String) {
+        if name.is_some_and(|name| self.hosts.said.insert(name)) {
+            self.hosts.warnings.push(warning);
         }
     }
 
-    /// What there is to be said since this was asked last: a line each.
-    pub fn take_notices(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.hosts.notices)
+    /// What there is to be said since this was asked last, a line each; [`Session::report`] has all of it.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        let warnings = self.hosts.warnings.get(self.hosts.taken..);
+        let warnings = warnings.unwrap_or_default().to_vec();
+        self.hosts.taken += warnings.len();
+        warnings
     }
 }

@@ -15,7 +15,8 @@ use crate::plan::{Hook, Names, Plan, Planned, Target};
 impl Session {
     /// Puts another plan in force. Every operation is judged by the plan before or by this
     /// one, as a whole. Rules that both have go on with all they remember; for the
-    /// others time begins now.
+    /// others time begins now. Names of hosts that were not looked up yet are looked up first, which may take longer
+    /// than a lease: [`super::super::names::resolve`] does it beforehand.
     ///
     /// # Errors
     ///

@@ -38,9 +38,9 @@ const ROUNDS_IN_KERNEL: &str = "10";
 /// Where a whole run has files that need not be in every kernel; the host has them all. An emulated kernel takes its time.
 ///
 /// Formats, rules, a daemon's API and suites are no kernel's business. What murphy makes of its own side (the command line,
-/// targets) is the same on every kernel: the newest has it. How murphy is attached, and what is left of it, differs between a kernel
+/// targets) is the same on every kernel: one of the newer ones has it. How murphy is attached, and what is left of it, differs between a kernel
 /// with links for everything and those without: the oldest and the newest have that.
-const SCOPE: [(&[&str], &[&str]); 5] = [
+const SCOPE: [(&[&str], &[&str]); 6] = [
     (
         &[],
         &[
@@ -62,11 +62,12 @@ const SCOPE: [(&[&str], &[&str]); 5] = [
             "privileges",
             "replace",
             "run",
-            "targets",
         ],
     ),
     // Beside the newest, which has the most to do.
-    (&["trixie"], &["lifecycle"]),
+    (&["trixie"], &["lifecycle", "targets"]),
+    // Classifiers as those of `egress`, which all have: with links as in the newest, or without as in the oldest.
+    (&["bookworm", "sid"], &["dns", "http", "netem"]),
     // By seccomp, of which the oldest has all that is used.
     (&["sid", "bullseye"], &["names", "syscall"]),
     (

@@ -151,7 +151,7 @@ pub(crate) fn aarch64() -> Record {
         sh::output(Command::new("rustc").args(["--print", "target-libdir", "--target", AARCH64]))
             .is_ok_and(|o| std::path::Path::new(o.stdout.trim()).is_dir());
     if std_installed {
-        return check(NAME, idly(cargo(&target)));
+        return check(NAME, idly(&cargo(&target)));
     }
     let source = std::path::Path::new("/usr/bin/rustc").is_file()
         && sh::output(Command::new("/usr/bin/rustc").args(["--print", "sysroot"])).is_ok_and(|o| {
@@ -173,11 +173,11 @@ pub(crate) fn aarch64() -> Record {
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTC", "/usr/bin/rustc")
         .env_remove("RUSTUP_TOOLCHAIN");
-    check(NAME, idly(command))
+    check(NAME, idly(&command))
 }
 
 /// The command, scheduled when no other program wants the processor (`SCHED_IDLE`).
-fn idly(command: Command) -> Command {
+fn idly(command: &Command) -> Command {
     let mut idle = Command::new("chrt");
     idle.args(["--idle", "0"])
         .arg(command.get_program())

@@ -64,7 +64,7 @@ pub enum PlanError {
     Empty,
     /// No fault is of a kind that `--observe` can say something of.
     #[error(
-        "--observe has nothing to count: `{fault}` {reason}; leave it out, or add a fault on a system call that kernel programs carry out (`murphy doctor` lists them)"
+        "--observe has nothing to count: `{fault}` {reason}; leave `--observe` out, or add a fault on a system call that kernel programs carry out (`murphy doctor` lists them)"
     )]
     NothingToObserve {
         /// The first fault.

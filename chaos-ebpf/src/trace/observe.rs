@@ -5,8 +5,8 @@
 //! `sys_enter(struct pt_regs *regs, long id)`. While they are attached every task takes the slow way into and out of every
 //! call, with a look-up each.
 //!
-//! The kernel does not begin a tracepoint's program on a CPU where it is under way, which a task can be that was preempted
-//! in it (seen on 7.2). So the end of a call may not be seen. Its note must not be held against the next call.
+//! The kernel does not begin a tracepoint's program on a CPU where it is under way, and says how often (seen on 7.2, on a
+//! busy machine). So the end of a call may not be seen. Its note must not be held against the next call.
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::bpf_probe_read_kernel;

@@ -264,7 +264,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("write:error=EIO:rate_limit=5", "5", "`5` is not a rate limit"),
     ("write:error=EIO:rate_limit=5", "5", "N/s, N/m or N/h"),
     ("connect:error=EAGAIN:connlimit=0", "0", "at least 1"),
-    ("connect:error=EAGAIN:connlimit=4294967296", "4294967296", "at most 4294967295"),
+    ("connect:error=EAGAIN:connlimit=4294967296", "4294967296", "4294967295 at most"),
     ("bind:error=EAGAIN:connlimit=3", "connlimit", "`connlimit` needs connect; `bind` has no connlimit"),
     ("write:error=EIO:over=5", "5", "N/s, N/m or N/h"),
     ("write:error=EIO:over=0/s", "0/s", "at least 1"),

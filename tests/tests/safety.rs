@@ -139,6 +139,8 @@ enum Verb {
 
 /// When things happen in a life that nobody disturbs, counted from murphy's start.
 struct Life {
+    /// How long `inject` has its faults in force.
+    length: Duration,
     armed: Duration,
     reverting: Duration,
     over: Duration,
@@ -174,8 +176,8 @@ impl Scene {
         murphy(args).env("MURPHY_RUN_DIR", self.state.path())
     }
 
-    /// Connections are refused for 400 ms or so, and half of the packets lost.
-    fn start(&self, verb: Verb) -> Result<ChildGuard> {
+    /// Connections are refused for so long (by `run`, for some 200 ms), and half of the packets lost.
+    fn start(&self, verb: Verb, length: Duration) -> Result<ChildGuard> {
         let faults = ["-e", REFUSED, "-e", "net:loss=50%:proto=udp"];
         match verb {
             Verb::Run => self
@@ -191,7 +193,7 @@ impl Scene {
                 ]))
                 .spawn(),
             Verb::Inject => self
-                .murphy(&["inject", "--for", "400ms"])
+                .murphy(&["inject", "--for", &format!("{}ms", length.as_millis())])
                 .args(faults)
                 .args(["--pid", &self.target.pid().to_string()])
                 .spawn(),
@@ -202,12 +204,12 @@ impl Scene {
         Some(self.target.stdout().ok()?.lines().last()?.to_owned())
     }
 
-    /// Lives one life undisturbed. On an emulated machine that is held up, 400 ms may pass before the target runs again: then another.
+    /// Lives one life undisturbed. On an emulated machine that is held up, it may be over before the target runs again: then
+    /// a longer one.
     fn life(&self, verb: Verb) -> Result<Life> {
-        const LIVES: usize = 3;
         let mut ends = Vec::new();
-        for _ in 0..LIVES {
-            match self.one_life(verb)? {
+        for length in [400, 1600, 6400].map(Duration::from_millis) {
+            match self.one_life(verb, length)? {
                 Ok(life) => return Ok(life),
                 Err(end) => ends.push(end),
             }
@@ -217,9 +219,9 @@ impl Scene {
     }
 
     /// One life, or how it ended if it hit nobody.
-    fn one_life(&self, verb: Verb) -> Result<Result<Life, String>> {
+    fn one_life(&self, verb: Verb, length: Duration) -> Result<Result<Life, String>> {
         let begun = Instant::now();
-        let mut murphy = self.start(verb)?;
+        let mut murphy = self.start(verb, length)?;
         let hit = |murphy: &ChildGuard| match verb {
             Verb::Run => murphy.stdout().is_ok_and(|text| !text.is_empty()),
             Verb::Inject => self
@@ -247,6 +249,7 @@ impl Scene {
         let reverting = begun.elapsed();
         murphy.finish(PATIENCE)?;
         Ok(Ok(Life {
+            length,
             armed,
             reverting,
             over: begun.elapsed(),
@@ -303,7 +306,8 @@ fn signals(verb: Verb) -> Outcome {
         *tally.entry(phase).or_default() += 1;
         *tally.entry(name).or_default() += 1;
         let what = || format!("round {round}, seed {seed}: {name} after {moment:?} ({phase})");
-        one(&scene, verb, moment, signal, after == 0).with_context(what)?;
+        let start = || scene.start(verb, life.length);
+        one(&scene, start, moment, signal, after == 0).with_context(what)?;
     }
     let text = scene.neighbour.stdout()?;
     let (seen, well) = (text.lines().count() as u64, victim::seen(&text, "ok"));
@@ -324,9 +328,15 @@ fn signals(verb: Verb) -> Outcome {
     Ok(())
 }
 
-fn one(scene: &Scene, verb: Verb, moment: Duration, signal: i32, killed_after: bool) -> Outcome {
+fn one(
+    scene: &Scene,
+    start: impl FnOnce() -> Result<ChildGuard>,
+    moment: Duration,
+    signal: i32,
+    killed_after: bool,
+) -> Outcome {
     let begun = Instant::now();
-    let murphy = scene.start(verb)?;
+    let murphy = start()?;
     thread::sleep(moment.saturating_sub(begun.elapsed()));
     // It may have ended by itself.
     let _ = murphy.signal(signal);

@@ -33,7 +33,7 @@ const PER_FILE: Duration = Duration::from_secs(600);
 /// And a kernel altogether, after its boot.
 const PER_KERNEL: Duration = Duration::from_secs(2400);
 /// Rounds of what is repeated in a kernel; the host has the tests' own number.
-const ROUNDS_IN_KERNEL: &str = "10";
+const ROUNDS_IN_KERNEL: &str = "6";
 
 /// Where a whole run has files that need not be in every kernel; the host has them all. An emulated kernel takes its time.
 ///

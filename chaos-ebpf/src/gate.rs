@@ -92,23 +92,8 @@ pub fn pass(
     pass_narrowing(operation, who, accept, by, detail, |_, rules| rules)
 }
 
-/// [`pass`], which calls `asked` if some rule is asked, whatever it says.
-#[inline(always)]
-pub fn pass_noting(
-    operation: u32,
-    who: impl FnOnce(u64) -> u64,
-    accept: impl FnOnce(u64) -> u64,
-    by: By,
-    detail: impl FnOnce() -> Detail,
-    asked: impl FnOnce(),
-) -> Option<Injection> {
-    pass_narrowing(operation, who, accept, by, detail, |_, rules| {
-        asked();
-        rules
-    })
-}
-
-/// [`pass`], which lets `narrow` choose among the rules that would be asked.
+/// [`pass`], which lets `narrow` choose among the rules that would be asked, given the dimensions and these rules. It is
+/// called only if there is one.
 #[inline(always)]
 pub fn pass_narrowing(
     operation: u32,

@@ -72,11 +72,7 @@ pub fn note(text: &str) {
 ///
 /// Called with `victim` as the first argument, it is the victim of another test instead.
 pub fn run(cases: impl IntoIterator<Item = Case>) -> ExitCode {
-    if let Some(code) = crate::victim::run_if_asked() {
-        return code;
-    }
-    hear_signals();
-    conclude(Arguments::from_args(), cases, true).exit_code()
+    start(cases, env::var_os(SECOND_TRY).is_some())
 }
 
 /// A shell starts what it runs in the background with signals from the terminal ignored, and a program passes that on to
@@ -88,26 +84,40 @@ fn hear_signals() {
     }
 }
 
+/// [`run`] for cases that are never tried again, in whatever run: one failure in a thousand is what they look for.
+pub fn run_once(cases: impl IntoIterator<Item = Case>) -> ExitCode {
+    start(cases, false)
+}
+
+fn start(cases: impl IntoIterator<Item = Case>, again: bool) -> ExitCode {
+    if let Some(code) = crate::victim::run_if_asked() {
+        return code;
+    }
+    hear_signals();
+    conclude(Arguments::from_args(), cases, true, again).exit_code()
+}
+
 /// Runs the cases with given arguments, for tests of the harness: no runner of many files hears of them.
 pub fn run_with(args: Arguments, cases: impl IntoIterator<Item = Case>) -> Conclusion {
-    conclude(args, cases, false)
+    conclude(args, cases, false, false)
 }
 
 fn conclude(
     mut args: Arguments,
     cases: impl IntoIterator<Item = Case>,
     reported: bool,
+    again: bool,
 ) -> Conclusion {
     // They share one kernel, and each is held responsible for what is left in it.
     args.test_threads = Some(1);
     let trials = cases
         .into_iter()
-        .map(|case| trial(case, reported))
+        .map(|case| trial(case, reported, again))
         .collect();
     libtest_mimic::run(&args, trials)
 }
 
-fn trial(case: Case, reported: bool) -> Trial {
+fn trial(case: Case, reported: bool, again: bool) -> Trial {
     let report = move |event| {
         if reported {
             tell(event);
@@ -117,7 +127,6 @@ fn trial(case: Case, reported: bool) -> Trial {
     Trial::ignorable_test(name.clone(), move || {
         report(json!({"event": "start", "file": file(), "test": name}));
         let begun = Instant::now();
-        let again = reported && env::var_os(SECOND_TRY).is_some();
         let done = tried(&case, again, |text| {
             report(json!({"event": "again", "file": file(), "test": name, "text": text}));
         });

@@ -37,7 +37,7 @@ pub mod redis;
 pub mod report;
 pub mod victim;
 
-pub use case::{Case, Outcome, case, note, run, run_with, skip};
+pub use case::{Case, Outcome, case, note, run, run_once, run_with, skip};
 pub use need::{Need, chaos_toolkit};
 pub use process::{ChildGuard, Finished, Program, murphy, murphy_path, program, wait_until};
 pub use report::Hit;

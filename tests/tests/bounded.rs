@@ -19,7 +19,7 @@ const WELL_WITHIN: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let net = || needs![Root, Cgroup2, Atomics];
-    tests::run([
+    tests::run_once([
         case(
             "SIGKILL: the faults are gone at once, and so is everything else",
             net(),

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Some("as-injector") => injector(args),
         Some("in-netns") => filters(),
         _ => {
-            return tests::run([
+            return tests::run_once([
                 case(
                     "a killed injector's cgroup is emptied and removed",
                     needs![Root, Cgroup2],

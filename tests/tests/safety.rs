@@ -30,7 +30,7 @@ const REFUSED: &str = "connect:error=ECONNREFUSED";
 
 fn main() -> ExitCode {
     let net = || needs![Root, Cgroup2, Atomics];
-    tests::run([
+    tests::run_once([
         case("signals at random moments of run", net(), || {
             signals(Verb::Run)
         }),

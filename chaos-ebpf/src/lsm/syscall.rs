@@ -126,13 +126,16 @@ const ASKED: u64 = 1 << 32;
 extern "C" fn murphy_decided(shape: u64, classes: u64, first: u64, second: u64, call: u32) -> u64 {
     let subject = Subject::new(shape, first, second);
     let mut asked = 0;
-    let injection = gate::pass_noting(
+    let injection = gate::pass_narrowing(
         call,
         |_| classes,
         |dimensions| subject.accept(dimensions),
         By::Task,
         || subject.detail(),
-        || asked = ASKED,
+        |_, rules| {
+            asked = ASKED;
+            rules
+        },
     );
     let Some(injection) = injection else {
         return asked;

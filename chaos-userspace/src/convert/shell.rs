@@ -1,12 +1,14 @@
 //! Scripts, playbooks and runbooks: the lines in them that break something, and the JSON blocks between.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::Value;
 
 use super::command::{Cli, words};
 use super::toxic::{self, Toxic};
 use super::{Conversion, Converted, Mistake, Upstream, json};
+use crate::faults::{HostName, Net};
 
 /// What has been read so far of a text.
 struct Reader<'a> {
@@ -196,7 +198,7 @@ impl Reader<'_> {
             Some("INPUT") => "ingress",
             _ => return,
         };
-        let mut filter = String::new();
+        let (mut filter, mut own_end) = (String::new(), String::new());
         let mut differences = Vec::new();
         let (near, far) = match direction {
             "egress" => (&["--sport"], &["--dport"]),
@@ -207,7 +209,7 @@ impl Reader<'_> {
             filter += &format!(":port={}", port.replace(':', "-"));
         }
         if let Some(port) = value(near) {
-            filter += &format!(":sport={}", port.replace(':', "-"));
+            own_end += &format!(":sport={}", port.replace(':', "-"));
         }
         let (source, destination) = (["-s", "--source"], ["-d", "--destination"]);
         let (own, peer) = match direction {
@@ -215,17 +217,15 @@ impl Reader<'_> {
             _ => (destination, source),
         };
         if let Some(address) = value(&peer) {
-            if let Some(address) = spelt(address) {
-                filter += &format!(":dst={address}");
-            } else if crate::faults::HostName::new(address).is_ok() {
-                filter += &format!(":dst={address}");
+            filter += &format!(":dst={}", spelt(address));
+            if HostName::new(address).is_ok() {
                 differences.push(format!(
                     "iptables looks `{address}` up once, when the rule is made; murphy looks again every few seconds"
                 ));
             }
         }
-        if let Some(address) = value(&own).and_then(spelt) {
-            filter += &format!(":src={address}");
+        if let Some(address) = value(&own) {
+            own_end += &format!(":src={}", spelt(address));
         }
         let refused = value(&["-j", "--jump"]) == Some("REJECT");
         if self.comment.to_ascii_lowercase().contains("refused") && !refused {
@@ -236,10 +236,16 @@ impl Reader<'_> {
                 format!("connect:error=ECONNREFUSED{filter}"),
             );
         }
+        if refused && !own_end.is_empty() {
+            differences.push(
+                "which port and address of its own a socket will have is not known when it connects: they are left out"
+                    .to_owned(),
+            );
+        }
         let fault = match refused {
             true => format!("connect:error=ECONNREFUSED{filter}"),
             false => format!(
-                "{direction}:loss=100%{filter}{}",
+                "{direction}:loss=100%{filter}{own_end}{}",
                 proto
                     .map(|proto| format!(":proto={proto}"))
                     .unwrap_or_default()
@@ -316,14 +322,30 @@ impl Reader<'_> {
     }
 }
 
-/// An address or a network as filters have it; `None` if it is none.
-fn spelt(address: &str) -> Option<String> {
-    let (host, prefix) = match address.split_once('/') {
-        Some((host, prefix)) => (host, format!("/{prefix}")),
-        None => (address, String::new()),
+/// iptables' addresses and networks as filters have them. What is none stays as it is: left out, the fault would hit more,
+/// and so it is refused where it is read.
+fn spelt(addresses: &str) -> String {
+    let spelt = |address: &str| {
+        let net = network(address);
+        net.map_or_else(|| address.to_owned(), |net| net.to_string())
     };
-    match host.parse().ok()? {
-        std::net::IpAddr::V4(v4) => Some(format!("{v4}{prefix}")),
-        std::net::IpAddr::V6(v6) => Some(format!("[{v6}]{prefix}")),
-    }
+    let all: Vec<_> = addresses.split(',').map(spelt).collect();
+    all.join(",")
+}
+
+/// `10.1.2.3`, `10.1.2.3/8` or `10.1.2.3/255.0.0.0`: as iptables does, without the host's bits.
+fn network(address: &str) -> Option<Net> {
+    let (host, mask) = match address.split_once('/') {
+        Some((host, mask)) => (host, Some(mask)),
+        None => (address, None),
+    };
+    let host: IpAddr = host.parse().ok()?;
+    let prefix = match mask {
+        None => Net::width(host),
+        Some(mask) => mask.parse().ok().or_else(|| {
+            let ones = mask.parse::<Ipv4Addr>().ok()?.to_bits();
+            (ones.leading_ones() == ones.count_ones()).then_some(ones.count_ones() as u8)
+        })?,
+    };
+    Net::new(Net::masked(host, prefix), prefix)
 }

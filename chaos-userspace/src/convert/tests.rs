@@ -288,3 +288,25 @@ fn faults_of_this_version_are_understood() {
         }
     }
 }
+
+#[test]
+fn a_firewall_rule_never_hits_more_than_it_said() {
+    for (rule, fault) in [
+        ("-d 10.1.2.3/8 -j DROP", "egress:loss=100%:dst=10.0.0.0/8"),
+        (
+            "-s 10.1.2.3/255.255.0.0 -d 10.0.0.1,fd00::1 -j DROP",
+            "egress:loss=100%:dst=10.0.0.1,[fd00::1]:src=10.1.0.0/16",
+        ),
+        (
+            "-s 10.0.0.7 --sport 5 -d 10.0.0.1 -j REJECT",
+            "connect:error=ECONNREFUSED:dst=10.0.0.1",
+        ),
+    ] {
+        let done = convert(&format!("iptables -A OUTPUT {rule}"), None).unwrap();
+        assert_eq!(faults(&done), [fault], "{rule}");
+        assert!(done.faults[0].refused().is_empty(), "{rule}");
+    }
+    // What filters cannot say is not dropped from them.
+    let done = convert("iptables -A OUTPUT -d 10.0.0.1/255.0.255.0 -j DROP", None).unwrap();
+    assert_eq!(done.faults[0].refused().len(), 1, "{:?}", faults(&done));
+}

@@ -39,6 +39,14 @@ impl Names {
         self.0.is_empty()
     }
 
+    /// Whether an address is one that a value of `dst` stands for.
+    pub(crate) fn mean(&self, remote: &Remote, address: IpAddr) -> bool {
+        match remote {
+            Remote::Net(net) => net.contains(address),
+            Remote::Name(name) => self.get(name).is_some_and(|all| all.contains(&address)),
+        }
+    }
+
     /// The networks that a value of `dst` stands for. A name that was not looked up stands for none.
     pub(crate) fn networks(&self, remote: &Remote) -> Vec<Net> {
         match remote {
@@ -66,5 +74,8 @@ mod tests {
         let networks = names.networks(&remote);
         let shown: Vec<_> = networks.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["10.0.0.1", "[fd00::1]"]);
+        for (address, meant) in [("10.0.0.1", true), ("fd00::1", true), ("10.0.0.2", false)] {
+            assert_eq!(names.mean(&remote, address.parse().unwrap()), meant);
+        }
     }
 }

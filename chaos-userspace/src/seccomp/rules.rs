@@ -11,7 +11,7 @@ use super::carry::{self, Job};
 use super::hosts::Hosts;
 use super::page::Counter;
 use super::victim::Victim;
-use crate::faults::{CallEffect, Count, Effect, Fault, Filter, Op, Remote};
+use crate::faults::{CallEffect, Count, Effect, Fault, Filter, Op};
 use crate::plan::{Backend, Names, Plan, file_types, operation};
 
 /// What was decided about one match.
@@ -159,13 +159,9 @@ impl Asked {
             }
         }
         if !port.is_empty() || !dst.is_empty() {
-            let meant = |remote: &Remote, address| {
-                let networks = names.networks(remote);
-                networks.iter().any(|net| net.contains(address))
-            };
             let accepted = |(address, number): &(std::net::IpAddr, u16)| {
                 (port.is_empty() || port.iter().any(|range| range.contains(number)))
-                    && (dst.is_empty() || dst.iter().any(|remote| meant(remote, *address)))
+                    && (dst.is_empty() || dst.iter().any(|remote| names.mean(remote, *address)))
             };
             if !victim.addresses()?.iter().any(accepted) {
                 return Ok(false);

@@ -1,0 +1,191 @@
+//! Where kernel programs are attached, and which of these places a fault needs.
+
+use chaos_common::lsm::{Begin, Place};
+use serde::{Serialize, Serializer};
+use syscalls::Sysno;
+
+use super::lsm;
+use crate::faults::{Effect, Family, Fault, Op, Wire};
+
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hook {
+    /// `cgroup/connect4` and `connect6`.
+    Connect,
+    /// `cgroup/sock_create`: who owns a socket.
+    Socket,
+    /// `cgroup/sock_release`: a connection that is counted is over.
+    Release,
+    /// tc egress on every interface that is up.
+    Egress,
+    /// `cgroup_skb/ingress`.
+    Ingress,
+    /// A filter of clsact's egress side that sends packets through netem, on every interface that is up.
+    EgressNetem,
+    /// The same on the ingress side.
+    IngressNetem,
+    /// tc egress, for DNS queries.
+    Dns,
+    /// tc egress and ingress, for responses by HTTP.
+    Http,
+    /// tc egress, for resetting connections.
+    Reset,
+    /// tc egress, for ICMP errors.
+    Unreachable,
+    /// `sched_process_exec`: arms.
+    Exec,
+    /// `sched_process_fork`, `…_exec` and `…_exit`: follows children and executables.
+    Follow,
+    /// A uprobe on the command's ELF entry point: arms.
+    Entry,
+    /// `sys_exit` and `sys_enter`: counts what callers saw.
+    Observe,
+    /// LSM hooks.
+    #[serde(untagged, serialize_with = "name_of_place")]
+    Lsm(Place),
+    /// fentry on a system call whose LSM hook may be called several times.
+    #[serde(untagged, serialize_with = "name_of_begin")]
+    Begin(Begin),
+}
+
+impl Hook {
+    /// Every hook that is none of the families of [`Place`] and [`Begin`].
+    pub(crate) const SINGLE: [Self; 15] = [
+        Self::Connect,
+        Self::Socket,
+        Self::Release,
+        Self::Egress,
+        Self::Ingress,
+        Self::EgressNetem,
+        Self::IngressNetem,
+        Self::Dns,
+        Self::Http,
+        Self::Reset,
+        Self::Unreachable,
+        Self::Exec,
+        Self::Follow,
+        Self::Entry,
+        Self::Observe,
+    ];
+
+    /// Every hook.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let places = Place::ALL.iter().copied().map(Self::Lsm);
+        let begins = Begin::ALL.iter().copied().map(Self::Begin);
+        Self::SINGLE.into_iter().chain(places).chain(begins)
+    }
+
+    /// Whether its programs are attached to each interface.
+    pub const fn is_of_interfaces(self) -> bool {
+        self.is_classifier() || matches!(self, Self::EgressNetem | Self::IngressNetem)
+    }
+
+    /// The object that holds its programs.
+    pub const fn family(self) -> Family {
+        match self {
+            Self::Connect
+            | Self::Socket
+            | Self::Release
+            | Self::Egress
+            | Self::Ingress
+            | Self::EgressNetem
+            | Self::IngressNetem
+            | Self::Dns
+            | Self::Http
+            | Self::Reset
+            | Self::Unreachable => Family::Net,
+            Self::Lsm(_) | Self::Begin(_) => Family::Lsm,
+            Self::Exec | Self::Follow | Self::Observe => Family::Trace,
+            Self::Entry => Family::Uprobe,
+        }
+    }
+
+    /// Its programs, each with the kernel's name of the place it is attached to.
+    pub const fn programs(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Connect => &[
+                ("murphy_connect4", "cgroup/connect4"),
+                ("murphy_connect6", "cgroup/connect6"),
+            ],
+            Self::Socket => &[("murphy_socket", "cgroup/sock_create")],
+            Self::Release => &[("murphy_release", "cgroup/sock_release")],
+            Self::Egress => &[("murphy_egress", "tc egress")],
+            Self::Ingress => &[("murphy_ingress", "cgroup_skb/ingress")],
+            Self::EgressNetem => &[("murphy_hold_out", "tc egress + netem")],
+            Self::IngressNetem => &[("murphy_hold_in", "tc ingress + netem")],
+            Self::Dns => &[("murphy_dns", "tc egress")],
+            Self::Http => &[
+                ("murphy_http_out", "tc egress"),
+                ("murphy_http_in", "tc ingress"),
+            ],
+            Self::Reset => &[("murphy_reset", "tc egress")],
+            Self::Unreachable => &[("murphy_unreach", "tc egress")],
+            Self::Lsm(place) => place.programs(),
+            Self::Begin(begin) => begin.programs(),
+            Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
+            Self::Follow => &[
+                ("murphy_fork", "raw_tracepoint/sched_process_fork"),
+                ("murphy_image", "raw_tracepoint/sched_process_exec"),
+                ("murphy_exit", "raw_tracepoint/sched_process_exit"),
+            ],
+            Self::Entry => &[("murphy_entry", "uprobe on the ELF entry point")],
+            Self::Observe => &[
+                ("murphy_observe", "raw_tracepoint/sys_exit"),
+                ("murphy_anew", "raw_tracepoint/sys_enter"),
+            ],
+        }
+    }
+
+    /// Whether its programs are classifiers in direct action, attached to network interfaces.
+    pub const fn is_classifier(self) -> bool {
+        matches!(
+            self,
+            Self::Egress | Self::Dns | Self::Http | Self::Reset | Self::Unreachable
+        )
+    }
+
+    /// The hooks that this effect on an operation needs, its own first.
+    pub fn needed(op: Op, effect: &Effect) -> &'static [Self] {
+        match (op, effect) {
+            (Op::Egress, Effect::Netem(_)) => &[Self::EgressNetem, Self::Socket, Self::Connect],
+            (Op::Ingress, Effect::Netem(_)) => &[Self::IngressNetem, Self::Socket, Self::Connect],
+            (_, Effect::Wire(Wire::Reset)) => &[Self::Reset, Self::Socket, Self::Connect],
+            (_, Effect::Wire(Wire::Unreachable(_))) => {
+                &[Self::Unreachable, Self::Socket, Self::Connect]
+            }
+            _ => Self::of(op),
+        }
+    }
+
+    /// The hooks that a fault needs.
+    pub(crate) fn needed_by(fault: &Fault) -> impl Iterator<Item = Self> {
+        let needed = |&op| Self::needed(op, &fault.effect).iter().copied();
+        let counts = fault.filter.connlimit.map(|_| Self::Release);
+        fault.ops.iter().flat_map(needed).chain(counts)
+    }
+
+    /// The hooks an operation needs for the plainest of its effects, its own first; none if no kernel program serves it.
+    pub fn of(op: Op) -> &'static [Self] {
+        match op {
+            // A packet is tied to its process by its socket: seen when made and when connected.
+            Op::Egress => &[Self::Egress, Self::Socket, Self::Connect],
+            Op::Ingress => &[Self::Ingress, Self::Socket, Self::Connect],
+            Op::Dns => &[Self::Dns, Self::Socket, Self::Connect],
+            Op::Http => &[Self::Http, Self::Socket, Self::Connect],
+            Op::Call(Sysno::connect) => &[Self::Connect],
+            Op::Call(call) => lsm::hooks(call.name()),
+        }
+    }
+}
+
+fn name_of_place<S: Serializer>(place: &Place, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(place.name())
+}
+
+fn name_of_begin<S: Serializer>(begin: &Begin, serializer: S) -> Result<S::Ok, S::Error> {
+    let [(program, _), ..] = begin.programs() else {
+        return serializer.serialize_none();
+    };
+    serializer.serialize_str(program)
+}

@@ -5,9 +5,14 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use libc::{
     SECCOMP_IOCTL_NOTIF_ID_VALID, SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND,
-    SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_notif, seccomp_notif_resp,
+    SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_notif,
+    seccomp_notif_resp,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Who is woken by a notification or an answer goes on where the waker is, which is about to wait for it anyway
+/// (`SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`, Linux 6.6).
+const SYNC_WAKE_UP: u64 = 1;
 
 /// A copy of the listener's descriptor.
 #[derive(Debug)]
@@ -42,7 +47,16 @@ struct Buffer([u8; 1024]);
 const _: () = assert!(size_of::<seccomp_notif>() <= size_of::<Buffer>());
 
 impl Listener {
+    /// Kernels before 6.6 wake on any CPU, which takes longer and is as right.
     pub(super) fn new(descriptor: OwnedFd) -> Self {
+        // SAFETY: the flags are the argument itself; nothing is read or written.
+        let _ = unsafe {
+            libc::ioctl(
+                descriptor.as_raw_fd(),
+                SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+                SYNC_WAKE_UP,
+            )
+        };
         Self(descriptor)
     }
 

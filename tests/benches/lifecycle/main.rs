@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask bench lifecycle` runs this. It prints one JSON object a row, as the engine's does.
 
+mod by;
 mod rows;
 mod scale;
 

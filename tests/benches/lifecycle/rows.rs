@@ -4,7 +4,6 @@ use std::{
     fs,
     net::UdpSocket,
     path::Path,
-    process::id,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -15,7 +14,7 @@ use murphy::plan::{Options, Plan, Selector, Target, Who};
 use serde_json::json;
 use tests::{http, murphy, murphy_path, wait_until};
 
-use crate::row;
+use crate::{by::By, row};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks; the figures are no finer.
@@ -45,28 +44,34 @@ fn until(port: u16, hit: bool) -> Result<()> {
     Ok(())
 }
 
-/// From the start of murphy's program to the first injected fault, and from SIGTERM to the last; and to murphy's end.
+/// From the start of the injector's program to its first injected fault, and from SIGTERM to the last; and to its end.
 pub(crate) fn times(repetitions: usize) -> Result<()> {
     const PORT: u16 = 47;
-    let pid = id().to_string();
-    let (mut first, mut last, mut end) = (Vec::new(), Vec::new(), Vec::new());
+    let mut all = By::ALL.map(|by| (by, [const { Vec::new() }; 3]));
     for _ in 0..repetitions {
-        let fault = format!("connect:error=EPERM:port={PORT}");
-        let begun = Instant::now();
-        let injector = murphy(["inject", "-q", "-e", &fault, "--pid", &pid]).spawn()?;
-        until(PORT, true).with_context(|| injector.stderr().unwrap_or_default())?;
-        first.push(millis(begun));
-        let begun = Instant::now();
-        injector.signal(libc::SIGTERM)?;
-        until(PORT, false)?;
-        last.push(millis(begun));
-        injector.finish(PATIENCE)?;
-        end.push(millis(begun));
+        for (by, [first, last, end]) in &mut all {
+            let begun = Instant::now();
+            let injector = by.start(PORT)?;
+            until(PORT, true).with_context(|| injector.stderr().unwrap_or_default())?;
+            first.push(millis(begun));
+            let begun = Instant::now();
+            injector.signal(libc::SIGTERM)?;
+            until(PORT, false)?;
+            last.push(millis(begun));
+            injector.finish(PATIENCE)?;
+            end.push(millis(begun));
+        }
     }
-    let what = "time until";
-    row("inject", "cold start to first fault", what, "ms", &first);
-    row("inject", "SIGTERM to last fault", what, "ms", &last);
-    row("inject", "SIGTERM to the end of murphy", what, "ms", &end);
+    let whats = [
+        "cold start to first fault",
+        "SIGTERM to last fault",
+        "SIGTERM to its end",
+    ];
+    for (place, what) in whats.iter().enumerate() {
+        for (by, values) in &all {
+            row("inject", by.name(), what, "ms", &values[place]);
+        }
+    }
     Ok(())
 }
 
@@ -153,7 +158,7 @@ pub(crate) fn idle(repetitions: usize) -> Result<()> {
         wait_until(PATIENCE, there).with_context(|| daemon.stderr().unwrap_or_default())?;
         for (with, (memory, wakes, busy)) in values.iter_mut().enumerate() {
             if with == 1 {
-                let body = json!({"faults": ["connect:error=EPERM:port=47"], "target": {"pid": id()}, "for": "5m", "lease": "5m"});
+                let body = json!({"faults": ["connect:error=EPERM:port=47"], "target": {"pid": std::process::id()}, "for": "5m", "lease": "5m"});
                 let answer = http::ask(&socket, "POST", "/v1/faults", body.to_string().as_bytes())?;
                 ensure!(answer.status == 201, "{answer:?}");
             }

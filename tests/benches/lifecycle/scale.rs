@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::UdpSocket,
-    process::id,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -12,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{murphy, victim::self_path, wait_until};
 
-use crate::row;
+use crate::{by::By, row};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Events of a burst.
@@ -72,33 +71,43 @@ pub(crate) fn events(repetitions: usize) -> Result<()> {
 /// Children that live for one connect each: how many a second, and how many were missed.
 pub(crate) fn children(repetitions: usize) -> Result<()> {
     const PORT: u16 = 47;
-    let (mut rate, mut missed) = (Vec::new(), Vec::new());
-    let pid = id().to_string();
-    let fault = format!("connect:error=EPERM:port={PORT}");
-    let injector = murphy(["inject", "-q", "-e", &fault, "--pid", &pid]).spawn()?;
-    wait_until(PATIENCE, || !connects(PORT))?;
+    let cases = [None].into_iter().chain(By::ALL.map(Some));
+    let mut all: Vec<_> = cases.map(|by| (by, Vec::new(), Vec::new())).collect();
     for _ in 0..repetitions {
-        let begun = Instant::now();
-        let mut escaped = 0;
-        for _ in 0..CHILDREN {
-            escaped += u32::from(child(PORT)?);
+        for (by, rate, missed) in &mut all {
+            let injector = by.map(|by| by.start(PORT)).transpose()?;
+            if injector.is_some() {
+                wait_until(PATIENCE, || !connects(PORT))?;
+            }
+            let begun = Instant::now();
+            let mut escaped = 0;
+            for _ in 0..CHILDREN {
+                escaped += u32::from(child(PORT)?);
+            }
+            rate.push(f64::from(CHILDREN) / begun.elapsed().as_secs_f64());
+            missed.push(f64::from(escaped));
+            if let Some(injector) = injector {
+                injector.signal(libc::SIGTERM)?;
+                injector.finish(PATIENCE)?;
+            }
+            // Afterwards they are let be: they can be missed.
+            sleep(Duration::from_millis(10));
+            ensure!(child(PORT)?, "a child is hit after the end");
         }
-        rate.push(f64::from(CHILDREN) / begun.elapsed().as_secs_f64());
-        missed.push(f64::from(escaped));
     }
-    injector.signal(libc::SIGTERM)?;
-    injector.finish(PATIENCE)?;
-    // And afterwards they are let be: they can be missed.
-    sleep(Duration::from_millis(10));
-    ensure!(child(PORT)?, "a child is hit after the end");
-    row(
-        "children",
-        "forked, connected, gone",
-        "rate",
-        "a second",
-        &rate,
-    );
-    row("children", "of 2000", "missed", "children", &missed);
+    let name = |by: Option<By>| by.map_or("nobody injects", By::name);
+    for (by, rate, _) in &all {
+        row(
+            "children",
+            name(*by),
+            "forked, connected, gone",
+            "a second",
+            rate,
+        );
+    }
+    for (by, _, missed) in all.iter().filter(|(by, ..)| by.is_some()) {
+        row("children", name(*by), "missed of 2000", "children", missed);
+    }
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! How near a netem of murphy's comes to what was asked for, beside plain netem in the same boot.
 //!
-//! `cargo xtask bench network` runs this in a VM. It goes to a network namespace of its own and prints one JSON object a
+//! `cargo xtask bench network` runs this in a VM, `http` on the host. It goes to a network namespace of its own and prints one JSON object a
 //! row: group, case, what, unit and the value of each repetition. The first case of a kind is always plain
 //! netem, as the root qdisc of the loopback interface; repetitions of the cases take turns.
 
+mod http;
 mod load;
 mod rows;
 

@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 use tests::{murphy_path, program};
 
+use crate::http;
+
 /// How long one load may take.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -77,7 +79,9 @@ pub(crate) fn group(name: &str, repetitions: usize) -> Result<()> {
                 ),
             ],
         ),
-        _ => bail!("no group {name}: delay, jitter, loss, rate, bulk"),
+        "http" => http::idle(repetitions),
+        "late" => http::late(repetitions),
+        _ => bail!("no group {name}: delay, jitter, loss, rate, bulk, http, late"),
     }
 }
 
@@ -116,7 +120,7 @@ fn measure(by: By, ask: &Ask, load: &[&str]) -> Result<Vec<String>> {
     Ok(done.stdout.lines().map(str::to_owned).collect())
 }
 
-fn tc(words: &str) -> Result<()> {
+pub(crate) fn tc(words: &str) -> Result<()> {
     run("tc", words)
 }
 
@@ -139,7 +143,7 @@ fn numbers(lines: &[String]) -> Vec<f64> {
     numbers
 }
 
-fn row(group: &str, case: &str, what: &str, unit: &str, values: &[f64]) {
+pub(crate) fn row(group: &str, case: &str, what: &str, unit: &str, values: &[f64]) {
     println!(
         "{}",
         json!({"group": group, "case": case, "what": what, "unit": unit, "values": values})
@@ -237,6 +241,7 @@ fn jitter(repetitions: usize) -> Result<()> {
         ),
     ] {
         let mut distances = [Vec::new(), Vec::new()];
+        let mut seen = [Vec::new(), Vec::new()];
         for _ in 0..repetitions {
             let sample = |by| -> Result<_> {
                 Ok(numbers(&measure(by, &ask, &["latency", "2000", "1000"])?))
@@ -245,6 +250,12 @@ fn jitter(repetitions: usize) -> Result<()> {
                 (sample(By::Netem)?, sample(By::Murphy)?, sample(By::Netem)?);
             distances[0].push(distance(&one, &other) * 1000.0);
             distances[1].push(distance(&one, &murphy) * 1000.0);
+            seen[0].extend(one);
+            seen[1].extend(murphy);
+        }
+        for (times, (_, case)) in seen.iter_mut().zip(BOTH) {
+            times.sort_by(f64::total_cmp);
+            curve(&format!("{name} jitter"), case, times);
         }
         // 1.63 √(2/n): exceeded by chance once in a hundred times.
         let group = format!("{name} jitter (1 % level: 51.5)");
@@ -253,6 +264,21 @@ fn jitter(repetitions: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The distribution function of sorted µs, as ms and the share that came no later in %, at each half percent.
+fn curve(group: &str, case: &str, sorted: &[f64]) {
+    let points: Vec<_> = (0..=200)
+        .map(|half| {
+            let share = f64::from(half) / 200.0;
+            let place = (share * (sorted.len() - 1) as f64) as usize;
+            (sorted[place] / 1000.0, share * 100.0)
+        })
+        .collect();
+    println!(
+        "{}",
+        json!({"group": group, "case": case, "what": "delay", "unit": "ms", "curve": points})
+    );
 }
 
 /// Of two sorted samples.

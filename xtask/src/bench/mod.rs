@@ -4,6 +4,8 @@ mod engine;
 mod lifecycle;
 mod network;
 mod place;
+mod plot;
+mod rival;
 mod rows;
 mod start;
 mod syscalls;
@@ -35,6 +37,8 @@ enum What {
     Syscalls(syscalls::Args),
     /// How long faults take to come, change and go, what waiting costs, and many at once
     Lifecycle(lifecycle::Args),
+    /// Curves from what the others wrote with --json, as SVG
+    Plot(plot::Args),
 }
 
 /// What every measurement can be told.
@@ -59,5 +63,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Network(args) => network::run(args),
         What::Syscalls(args) => syscalls::run(args),
         What::Lifecycle(args) => lifecycle::run(args),
+        What::Plot(args) => plot::run(args),
     }
 }

@@ -49,12 +49,20 @@ impl Place {
             Self::Host => {
                 let mut command = Command::new(&program.path);
                 command.env("MURPHY_BIN", &program.murphy);
+                let path = env::var_os("PATH").unwrap_or_default();
+                let folders = program.beside.iter().filter_map(|tool| tool.parent());
+                let folders = folders.map(Path::to_owned).chain(env::split_paths(&path));
+                command.env("PATH", env::join_paths(folders)?);
                 command
             }
             Self::Vm(kernel) => {
                 let mut command = Command::new(env::current_exe()?);
                 command.args(["vm", "--timeout", "60m", "--kernel", kernel, "--payload"]);
-                command.arg(&program.path).arg("--");
+                command.arg(&program.path);
+                for tool in &program.beside {
+                    command.arg("--payload").arg(tool);
+                }
+                command.arg("--");
                 command.arg(program.path.file_name().unwrap_or_default());
                 command
             }
@@ -74,6 +82,8 @@ impl Place {
 pub(super) struct Program {
     path: PathBuf,
     murphy: PathBuf,
+    /// Programs that it finds on its PATH.
+    beside: Vec<PathBuf>,
 }
 
 impl Program {
@@ -92,7 +102,18 @@ impl Program {
             .map(|made| made.path)
             .with_context(|| format!("cargo built no {name}"))?;
         step.end("done", "");
-        Ok(Self { path, murphy })
+        let beside = Vec::new();
+        Ok(Self {
+            path,
+            murphy,
+            beside,
+        })
+    }
+
+    /// With another program on its PATH.
+    pub(super) fn beside(mut self, tool: PathBuf) -> Self {
+        self.beside.push(tool);
+        self
     }
 }
 

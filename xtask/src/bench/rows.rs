@@ -13,6 +13,8 @@ pub(super) struct Row {
     pub(super) what: String,
     pub(super) unit: String,
     pub(super) values: Vec<f64>,
+    /// Points of a curve, in place of values: written to the file, and not printed.
+    pub(super) curve: Vec<(f64, f64)>,
 }
 
 impl Row {
@@ -27,8 +29,15 @@ impl Row {
             what: text("what"),
             unit: text("unit"),
             values: values.filter_map(Value::as_f64).collect(),
+            curve: match value.get("curve") {
+                Some(points) => serde_json::from_value(points.clone())?,
+                None => Vec::new(),
+            },
         };
-        ensure!(!row.values.is_empty(), "no values in {line}");
+        ensure!(
+            row.values.is_empty() != row.curve.is_empty(),
+            "neither values nor a curve in {line}"
+        );
         Ok(row)
     }
 
@@ -48,7 +57,22 @@ impl Row {
         values[values.len() / 2]
     }
 
+    /// The least and the greatest of the values.
+    pub(super) fn spread(&self) -> (f64, f64) {
+        let values = self.values.iter().copied();
+        (
+            values.clone().fold(f64::MAX, f64::min),
+            values.fold(f64::MIN, f64::max),
+        )
+    }
+
     fn json(&self, place: &str) -> Value {
+        if !self.curve.is_empty() {
+            return json!({
+                "place": place, "group": self.group, "case": self.case, "what": self.what, "unit": self.unit,
+                "curve": self.curve,
+            });
+        }
         let (mean, half) = self.mean();
         json!({
             "place": place, "group": self.group, "case": self.case, "what": self.what, "unit": self.unit,
@@ -72,7 +96,7 @@ fn student(values: usize) -> f64 {
 pub(super) fn print(place: &str, rows: &[Row]) {
     let mut kind = (String::new(), String::new());
     let mut first = 0.0;
-    for row in rows {
+    for row in rows.iter().filter(|row| row.curve.is_empty()) {
         let own = (row.group.clone(), row.what.clone());
         let (mean, half) = row.mean();
         if own != kind {

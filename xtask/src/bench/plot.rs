@@ -211,6 +211,7 @@ fn lines(
         .x_desc(axis)
         .y_desc("ns")
         .x_label_formatter(&|x| format!("{x}"))
+        .y_label_formatter(&|ns| format!("{ns}"))
         .light_line_style(WHITE)
         .draw()
         .map_err(drawn)?;
@@ -276,7 +277,7 @@ fn writes(measured: &Measured, area: &Area) -> Result<()> {
     let mut chart = ChartBuilder::on(area)
         .caption(
             format!(
-                "ns of a write(2) of one byte to /dev/null ({})",
+                "ns of a write(2) of one byte to /dev/null, on a logarithmic axis ({})",
                 measured.place("VM")
             ),
             (FONT, 15),
@@ -290,7 +291,7 @@ fn writes(measured: &Measured, area: &Area) -> Result<()> {
         .configure_mesh()
         .disable_y_mesh()
         .disable_y_axis()
-        .x_desc("ns, logarithmic")
+        .x_desc("ns")
         .x_label_formatter(&|x| format!("{x}"))
         .light_line_style(WHITE)
         .draw()
@@ -316,7 +317,7 @@ fn writes(measured: &Measured, area: &Area) -> Result<()> {
     Ok(())
 }
 
-/// The distribution functions of delays that vary: plain netem's, and murphy's beside it.
+/// The distribution functions of delays that vary, share of packets by ms: plain netem's, and murphy's beside it.
 fn jitter(measured: &Measured, area: &Area) -> Result<()> {
     const KINDS: [&str; 4] = ["uniform", "normal", "pareto", "paretonormal"];
     area.fill(&WHITE).map_err(drawn)?;
@@ -326,7 +327,12 @@ fn jitter(measured: &Measured, area: &Area) -> Result<()> {
         let curves = ["plain netem", "murphy"]
             .map(|case| Ok((case, measured.row("VM", &group, "delay", case)?)));
         let curves = curves.into_iter().collect::<Result<Vec<_>>>()?;
-        let points = || curves.iter().flat_map(|(_, row)| &row.curve);
+        // The last of all packets are far from the others.
+        let most = |row: &'_ Row| {
+            let most = row.curve.iter().filter(|point| point.1 < 99.5);
+            most.copied().collect::<Vec<_>>()
+        };
+        let points = || curves.iter().flat_map(|(_, row)| most(row));
         ensure!(points().next().is_some(), "{group}: no curve");
         let left = points().map(|point| point.0).fold(f64::MAX, f64::min);
         let right = points().map(|point| point.0).fold(0.0, f64::max);
@@ -334,14 +340,15 @@ fn jitter(measured: &Measured, area: &Area) -> Result<()> {
             .caption(*kind, (FONT, 14))
             .margin(8)
             .x_label_area_size(36)
-            .y_label_area_size(32)
+            .y_label_area_size(46)
             .build_cartesian_2d(left..right, 0.0..100.0)
             .map_err(drawn)?;
         chart
             .configure_mesh()
             .x_labels(4)
+            .x_label_formatter(&|ms| format!("{ms:.0}"))
+            .y_label_formatter(&|share| format!("{share:.0} %"))
             .x_desc("ms")
-            .y_desc("% of packets")
             .light_line_style(WHITE)
             .draw()
             .map_err(drawn)?;
@@ -349,10 +356,7 @@ fn jitter(measured: &Measured, area: &Area) -> Result<()> {
         for ((case, row), (colour, width)) in curves.iter().zip([(COLOURS[2], 4), (COLOURS[0], 1)])
         {
             chart
-                .draw_series(LineSeries::new(
-                    row.curve.iter().copied(),
-                    colour.stroke_width(width),
-                ))
+                .draw_series(LineSeries::new(most(row), colour.stroke_width(width)))
                 .map_err(drawn)?
                 .label(*case)
                 .legend(move |(x, y)| {

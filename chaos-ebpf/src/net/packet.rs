@@ -1,6 +1,7 @@
 //! Reads what filters ask of a packet.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
@@ -222,8 +223,11 @@ pub(crate) fn ends(skb: *mut __sk_buff) -> Option<(Ends, bool)> {
 /// Not inlined, like [`accept6`]: together they would take the stack of both.
 #[inline(never)]
 fn accept4(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
-    let mut bytes = [0; 24];
-    if !fill(skb, 0, &mut bytes) {
+    let mut bytes = MaybeUninit::<[u8; 24]>::uninit();
+    let whole = fill(skb, 0, &mut bytes);
+    // SAFETY: `fill` has written them all, whatever it said.
+    let bytes = unsafe { bytes.assume_init_mut() };
+    if !whole {
         let Some(header) = load::<[u8; 20]>(skb, 0) else {
             return 0;
         };
@@ -265,10 +269,13 @@ fn accept4(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
 /// RFC 8200. Extension headers, which are rare, cost loads of their own.
 #[inline(never)]
 fn accept6(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
-    let mut bytes = [0; 44];
-    if !fill(skb, 0, &mut bytes) {
+    let mut bytes = MaybeUninit::<[u8; 44]>::uninit();
+    let whole = fill(skb, 0, &mut bytes);
+    // SAFETY: `fill` has written them all, whatever it said.
+    let bytes = unsafe { bytes.assume_init_mut() };
+    if !whole {
         // Nothing follows the header. SAFETY: the first 40 of these bytes, which are valid as any.
-        let header = unsafe { &mut *(&raw mut bytes).cast::<[u8; 40]>() };
+        let header = unsafe { &mut *(&raw mut *bytes).cast::<[u8; 40]>() };
         if !fill(skb, 0, header) {
             return 0;
         }
@@ -332,11 +339,14 @@ fn accept_ports(dimensions: u64, direction: Direction, ports: [u8; 4]) -> u64 {
 /// Loads bytes counted from the network header, whatever link layer is before it.
 #[inline(always)]
 pub(crate) fn load<T: Copy + Zero>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
-    let mut value = T::ZERO;
-    fill(skb, offset, &mut value).then_some(value)
+    let mut value = MaybeUninit::<T>::uninit();
+    let whole = fill(skb, offset, &mut value);
+    // SAFETY: written, and bytes may be any.
+    whole.then(|| unsafe { value.assume_init() })
 }
 
-/// The same into a place of the caller's, which a failure fills with zeros.
+/// The same into a place of the caller's, which a failure fills with zeros: it needs no value before, and filling it with
+/// one would cost a loop over its bytes.
 #[inline(always)]
 fn fill<T>(skb: *mut __sk_buff, offset: u32, value: &mut T) -> bool {
     // SAFETY: the helper writes exactly the size of `value`.

@@ -6,6 +6,7 @@
 
 mod kernel;
 mod load;
+mod profile;
 mod rows;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["load", what @ ..] => load::work(what),
         ["packets", repetitions] => rows::packets(repetitions.parse()?),
         ["sockets", repetitions] => rows::sockets(repetitions.parse()?),
+        ["profile", repetitions] => profile::profile(repetitions.parse()?),
         ["writes", repetitions] => rows::writes(repetitions.parse()?),
         _ => bail!("this is run by `cargo xtask bench engine`"),
     }

@@ -15,7 +15,7 @@ const CALLS: u32 = 50_000;
 const WRITES: u32 = 100_000;
 
 /// One case: faults, against whom, and what it gave so far.
-struct Row {
+pub(crate) struct Row {
     name: String,
     faults: Vec<String>,
     targets: Vec<String>,
@@ -28,7 +28,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(name: impl Into<String>, faults: Vec<String>, targets: &[&str]) -> Self {
+    pub(crate) fn new(name: impl Into<String>, faults: Vec<String>, targets: &[&str]) -> Self {
         Self {
             name: name.into(),
             faults,
@@ -40,7 +40,7 @@ impl Row {
     }
 
     /// Puts the faults in force; without any, nothing.
-    fn arm(&self) -> Result<Option<ChildGuard>> {
+    pub(crate) fn arm(&self) -> Result<Option<ChildGuard>> {
         if self.faults.is_empty() {
             return Ok(None);
         }
@@ -58,22 +58,22 @@ impl Row {
     }
 
     fn print(&self, group: &str) {
-        line(group, "program", &self.name, &self.program);
-        line(group, "operation", &self.name, &self.whole);
-        line(group, "test run", &self.name, &self.test);
+        line(group, "program", &self.name, "ns", &self.program);
+        line(group, "operation", &self.name, "ns", &self.whole);
+        line(group, "test run", &self.name, "ns", &self.test);
     }
 }
 
-fn line(group: &str, what: &str, case: &str, values: &[f64]) {
+pub(crate) fn line(group: &str, what: &str, case: &str, unit: &str, values: &[f64]) {
     if !values.is_empty() {
         println!(
             "{}",
-            json!({"group": group, "case": case, "what": what, "unit": "ns", "values": values})
+            json!({"group": group, "case": case, "what": what, "unit": unit, "values": values})
         );
     }
 }
 
-fn end(murphy: Option<ChildGuard>) -> Result<()> {
+pub(crate) fn end(murphy: Option<ChildGuard>) -> Result<()> {
     if let Some(murphy) = murphy {
         murphy.signal(libc::SIGINT)?;
         murphy.finish(Duration::from_secs(60))?;
@@ -168,7 +168,7 @@ pub(crate) fn packets(repetitions: usize) -> Result<()> {
         }
     }
     // The statistics of the others are without it.
-    line("packets", "clock", &empty.name, &clock);
+    line("packets", "clock", &empty.name, "ns", &clock);
     empty.print("packets");
     rows.iter().for_each(|row| row.print("packets"));
     Ok(())

@@ -2,6 +2,8 @@
 
 #[path = "netem/paths.rs"]
 mod paths;
+#[path = "netem/table.rs"]
+mod table;
 #[path = "netem/travel.rs"]
 mod travel;
 #[path = "netem/victims.rs"]
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
                 case("filters and triggers decide before netem", net(), filters),
                 case("each fault has a netem of its own", net(), several),
                 case("inject, into what already runs", net(), injected),
+                case("delays as a table says", net(), table::two_delays),
                 case("packets arrive twice", net(), doubled),
                 case("loss by netem is true loss", net(), lost),
                 case("SIGKILL: the guardian removes it all", net(), killed),

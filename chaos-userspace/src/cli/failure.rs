@@ -105,6 +105,7 @@ impl Failure {
                 | EngineError::ExemptName(_)
                 | EngineError::NoHost { .. }
                 | EngineError::TooManyAddresses { .. }
+                | EngineError::NoTable { .. }
                 | EngineError::Thread { .. },
             ) => status::USAGE,
             Self::Engine(EngineError::Kernel(error)) if error.is_missing_feature() => {

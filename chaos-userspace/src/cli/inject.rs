@@ -15,7 +15,7 @@ use super::run::faults;
 use super::signals::{self, Signals};
 use super::targets;
 use super::{runtime, seed};
-use crate::engine::{EngineError, Session, Settings, names};
+use crate::engine::{self, EngineError, Session, Settings};
 use crate::kernel::privileges;
 use crate::plan::{Options, Plan, Target};
 use crate::state::{About, Claim, client};
@@ -34,7 +34,7 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
         skip_loader: false,
         observe: args.common.observe,
     };
-    let plan = names::resolve(Plan::new(faults, Target::Running(who), &options)?)?;
+    let plan = engine::resolve(Plan::new(faults, Target::Running(who), &options)?)?;
     let Some(mut permit) = permit::ask(&args.common, &plan, None)? else {
         return Ok(0);
     };

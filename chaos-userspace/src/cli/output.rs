@@ -53,6 +53,10 @@ pub(super) fn plan(args: &FaultArgs, plan: &Plan) {
     for (name, addresses) in plan.names.iter() {
         tell(&format!("murphy: {name} is {}", listed(addresses)));
     }
+    for (file, table) in plan.tables.iter() {
+        let count = table.numbers().len();
+        tell(&format!("murphy: {file} has {count} numbers"));
+    }
     for (program, place) in plan.hooks.iter().flat_map(|hook| hook.programs()) {
         tell(&format!("murphy: attaching {program} to {place}"));
     }

@@ -1,5 +1,7 @@
 //! Between the words and the deed: what the policies say, what `--dry-run` shows, what the audit log and collectors of spans get.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::args::FaultArgs;
@@ -161,6 +163,11 @@ fn show(
             .iter()
             .map(|rule| json!({ "fault": rule.fault.to_string(), "seed": rule.wire.seed }))
             .collect();
+        let tables: BTreeMap<_, _> = plan
+            .tables
+            .iter()
+            .map(|(file, table)| (file.as_str(), table.numbers().len()))
+            .collect();
         let programs: Vec<_> = programs
             .iter()
             .map(|(program, place)| json!({ "program": program, "place": place }))
@@ -169,6 +176,7 @@ fn show(
             "dry_run": true,
             "faults": faults,
             "names": plan.names,
+            "tables": tables,
             "programs": programs,
             "target": plan.target,
             "targets": plan.running(),
@@ -188,6 +196,10 @@ fn show(
     }
     for (name, addresses) in plan.names.iter() {
         lines.push(format!("name     {name} is {}", listed(addresses)));
+    }
+    for (file, table) in plan.tables.iter() {
+        let count = table.numbers().len();
+        lines.push(format!("table    {file} has {count} numbers"));
     }
     for (program, place) in programs {
         lines.push(format!("program  {program} at {place}"));

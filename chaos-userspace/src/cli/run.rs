@@ -15,7 +15,7 @@ use super::permit::{self, Permit};
 use super::signals::{Arrived, Signals, pidfd};
 use super::targets;
 use super::{runtime, seed};
-use crate::engine::{Here, Session, Settings, names};
+use crate::engine::{self, Here, Session, Settings};
 use crate::faults::Fault;
 use crate::kernel::privileges;
 use crate::plan::{Options, Plan, Target};
@@ -39,7 +39,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
     let choice = args.backend.into();
     let here = Here::default();
     let plan = Plan::with(faults, Target::Command, &options, choice, Some(&here))?;
-    let plan = names::resolve(plan)?;
+    let plan = engine::resolve(plan)?;
     let identity = args.user.as_deref().map(Identity::of).transpose()?;
     let program = child::find(args.command.first().map(AsRef::as_ref).unwrap_or_default())?;
     let target = Command {

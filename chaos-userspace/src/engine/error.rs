@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::faults::HostName;
+use super::tables::TableError;
+use crate::faults::{HostName, TableFile};
 use crate::kernel::KernelError;
 use crate::plan::PlanError;
 use crate::seccomp::SeccompError;
@@ -82,6 +83,16 @@ pub enum EngineError {
         /// How many there may be.
         most: usize,
     },
+    /// A file that gives no table of delays.
+    #[error("`{file}` in `{fault}` is no table of delays: {source}")]
+    NoTable {
+        /// The file.
+        file: TableFile,
+        /// The fault that names it.
+        fault: String,
+        /// Why not.
+        source: TableError,
+    },
     /// Process ids here are not those that kernel programs see.
     #[error("--pid does not work inside a container's pid namespace yet")]
     PidNamespace,
@@ -137,6 +148,10 @@ impl EngineError {
             }
             Self::TooManyAddresses { .. } => {
                 "a network says many addresses at once: dst=10.0.0.0/8"
+            }
+            Self::NoTable { .. } => {
+                "whole numbers between blanks, 8192 for one jitter, as iproute2's maketable writes them; `#` begins a \
+                 comment; murphy reads the file itself, where and as whom it runs"
             }
             Self::PidNamespace => {
                 "run murphy in the host's pid namespace (docker run --pid=host), or start the \

@@ -11,7 +11,7 @@ mod error;
 pub mod guardian;
 mod interfaces;
 mod machine;
-pub mod names;
+mod names;
 mod netem;
 pub mod probe;
 mod processes;
@@ -22,6 +22,7 @@ mod session;
 mod supervised;
 mod survey;
 mod targets;
+mod tables;
 mod threads;
 pub mod undo;
 
@@ -35,3 +36,13 @@ pub use session::{Session, Settings};
 pub use supervised::Entry;
 pub use survey::{Process, Survey};
 pub(crate) use threads::is_only_one as is_only_thread;
+pub use tables::TableError;
+
+/// Looks up what a plan only names: addresses of hosts, tables in files. What it has already stays as it is.
+///
+/// # Errors
+///
+/// The first that is not to be had.
+pub fn resolve(plan: crate::plan::Plan) -> Result<crate::plan::Plan, EngineError> {
+    names::resolve(tables::read(plan)?)
+}

@@ -22,7 +22,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// The first that has no address.
-pub fn resolve(plan: Plan) -> Result<Plan, EngineError> {
+pub(super) fn resolve(plan: Plan) -> Result<Plan, EngineError> {
     let mut names = Names::default();
     for (name, fault) in plan.host_names() {
         let known = plan.names.get(name).cloned();

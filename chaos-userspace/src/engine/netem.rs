@@ -79,14 +79,16 @@ impl Detours {
     /// Makes the ifbs of a network namespace, for all faults of the plan that need one.
     fn make(&mut self, session: &mut Session, netns: Option<&Netns>) -> Result<(), EngineError> {
         for (rule, side, netem, seed) in wanted(session) {
+            let table = table(session, &netem);
             let name = name()?;
             session.journal(Undo::Ifb {
                 netns: netns.map(Netns::path),
                 name: name.clone(),
                 wait_ms: wait_ms(&netem),
             })?;
-            let index = interfaces::inside(netns, || netem::make(&name, &netem, seed))
-                .map_err(EngineError::io("entering a network namespace"))??;
+            let index =
+                interfaces::inside(netns, || netem::make(&name, &netem, table.as_deref(), seed))
+                    .map_err(EngineError::io("entering a network namespace"))??;
             self.ifbs.push(Ifb {
                 netns: identity(netns),
                 side,
@@ -176,6 +178,17 @@ fn wanted(session: &Session) -> Vec<(u32, Side, Netem, u64)> {
         }
     }
     wanted
+}
+
+/// By which table delays vary.
+fn table(session: &Session, netem: &Netem) -> Option<Vec<i16>> {
+    let distribution = netem.distribution.as_ref()?;
+    let Some(file) = distribution.table() else {
+        return netem::table(distribution);
+    };
+    // A session begins with all files read.
+    let table = session.plan().tables.get(file)?;
+    Some(table.numbers().to_vec())
 }
 
 fn identity(netns: Option<&Netns>) -> Option<PathBuf> {

@@ -284,7 +284,7 @@ fn attach_netem(kernel: &mut Kernel, hook: Hook) -> Result<(), KernelError> {
         delay: Some(Nanos(1_000_000)),
         ..Netem::default()
     };
-    let to = kernel_netem::make(&format!("probe{rule}"), &netem, 0)?;
+    let to = kernel_netem::make(&format!("probe{rule}"), &netem, None, 0)?;
     let index = if_nametoindex(netns::LOOPBACK)
         .map_err(|error| KernelError::io("looking for the loopback interface")(error.into()))?;
     clsact::ensure(index).map_err(KernelError::io("adding a clsact qdisc"))?;

@@ -14,12 +14,11 @@ use chaos_common::counters::Counters;
 use super::cgroup::RunCgroup;
 use super::guardian::Guardian;
 use super::interfaces::{self, Interface, Netns};
-use super::names::resolve;
 use super::netem::{self, Detours};
 use super::report::{FaultReport, Report};
 use super::targets::{self, Class, Targets};
 use super::undo::Undo;
-use super::{EngineError, boot_ns, descendants, processes};
+use super::{EngineError, boot_ns, descendants, processes, resolve};
 use crate::kernel::host::Cgroup2;
 use crate::kernel::{
     Events, Kernel, KernelError, Listen, Missed, Place, clsact, entry_point, privileges,

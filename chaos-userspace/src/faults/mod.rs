@@ -30,6 +30,7 @@ mod socket;
 pub(crate) mod syscall;
 pub mod syscalls;
 mod system;
+pub mod table;
 pub mod values;
 mod who;
 pub mod wire;
@@ -43,6 +44,7 @@ pub use name::NameGlob;
 pub use netem::Netem;
 pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TargetKey, TriggerKey};
 pub use remote::{HostName, Remote};
+pub use table::{BadTable, Table, TableFile};
 pub use values::{
     Errno, FdKind, Nanos, Net, OutOfRange, Ppm, Proto, Pulse, RateLimit, RateUnit, When,
 };

@@ -16,6 +16,7 @@ use super::effect::CallEffect;
 use super::name::NameGlob;
 use super::netem::Netem;
 use super::remote::{HostName, Remote};
+use super::table::TableFile;
 use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
 use super::who::Aim;
 use super::wire::Wire;
@@ -281,6 +282,14 @@ impl Fault {
             Remote::Name(name) => Some(name),
             Remote::Net(_) => None,
         })
+    }
+
+    /// The file that it has a delay's table of, if that is the user's.
+    pub fn table(&self) -> Option<&TableFile> {
+        match &self.effect {
+            Effect::Netem(netem) => netem.distribution.as_ref()?.table(),
+            _ => None,
+        }
     }
 
     /// Patterns of the files that it is about; what a request by HTTP asks for is no file.

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::registry::EffectKey;
+use super::table::TableFile;
 use super::values::{Nanos, OutOfRange, Ppm};
 
 /// The parameters of one netem.
@@ -101,7 +102,7 @@ impl From<Ppm> for Share {
 }
 
 /// How a delay varies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Distribution {
     /// All delays between `delay - jitter` and `delay + jitter` are as likely: what netem does without a table.
@@ -112,24 +113,30 @@ pub enum Distribution {
     Pareto,
     /// A quarter normal and three quarters Pareto, as measured on the Internet (NIST Net).
     Paretonormal,
+    /// As the table in a file says.
+    Table(TableFile),
 }
 
 impl Distribution {
-    /// Every one.
-    pub const ALL: [Self; 4] = [
-        Self::Uniform,
-        Self::Normal,
-        Self::Pareto,
-        Self::Paretonormal,
+    /// Those that have a name, which is tc's.
+    pub const NAMED: [(&str, Self); 4] = [
+        ("uniform", Self::Uniform),
+        ("normal", Self::Normal),
+        ("pareto", Self::Pareto),
+        ("paretonormal", Self::Paretonormal),
     ];
 
-    /// The name in an expression, which is tc's.
-    pub const fn name(self) -> &'static str {
+    /// The one of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        let named = Self::NAMED.into_iter().find(|(known, _)| *known == name);
+        named.map(|(_, distribution)| distribution)
+    }
+
+    /// The file of its table, if it is the user's.
+    pub const fn table(&self) -> Option<&TableFile> {
         match self {
-            Self::Uniform => "uniform",
-            Self::Normal => "normal",
-            Self::Pareto => "pareto",
-            Self::Paretonormal => "paretonormal",
+            Self::Table(file) => Some(file),
+            Self::Uniform | Self::Normal | Self::Pareto | Self::Paretonormal => None,
         }
     }
 }

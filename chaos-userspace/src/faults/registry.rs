@@ -81,7 +81,7 @@ pub enum EffectKey {
     Delay,
     /// `correlation=P`
     Correlation,
-    /// `distribution=NAME`
+    /// `distribution=NAME|FILE`
     Distribution,
     /// `gemodel=P[,R[,1-H[,1-K]]]`
     Gemodel,

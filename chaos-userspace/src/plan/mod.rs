@@ -8,6 +8,7 @@ mod lsm;
 mod masks;
 mod names;
 mod paths;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,7 +18,9 @@ use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::Serialize;
 
-use crate::faults::{Effect, Family, Fault, HostName, Op, TargetKey, Trigger, When, Wire};
+use crate::faults::{
+    Effect, Family, Fault, HostName, Op, TableFile, TargetKey, Trigger, When, Wire,
+};
 use syscalls::Sysno;
 
 pub use crate::faults::{EXEMPT, Namespace, Selector, Who};
@@ -27,6 +30,7 @@ pub use masks::{Dense, Masks, Prefix};
 pub(crate) use masks::{file_types, kind_of_type};
 pub use names::Names;
 pub use paths::{Entry, Pattern};
+pub use tables::Tables;
 
 /// Why faults do not make a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -144,6 +148,8 @@ pub struct Plan {
     pub masks: Masks,
     /// What the names of hosts stand for that faults speak of.
     pub names: Names,
+    /// What the files say that faults have tables of delays from.
+    pub tables: Tables,
     /// Where programs have to be attached.
     pub hooks: BTreeSet<Hook>,
 }
@@ -213,6 +219,7 @@ impl Plan {
             masks,
             hooks,
             names: Names::default(),
+            tables: Tables::default(),
         };
         if options.observe {
             plan.observe()?;
@@ -300,6 +307,17 @@ impl Plan {
             }
         }
         names
+    }
+
+    /// The files that faults have tables of delays from, and the first fault that does.
+    pub fn table_files(&self) -> BTreeMap<&TableFile, &Fault> {
+        let mut files = BTreeMap::new();
+        for fault in self.rules.iter().map(|rule| &rule.fault) {
+            if let Some(file) = fault.table() {
+                files.entry(file).or_insert(fault);
+            }
+        }
+        files
     }
 
     /// The classes that are looked for on the machine; none in `run`, where they narrow the command down.

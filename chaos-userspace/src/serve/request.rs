@@ -101,7 +101,8 @@ impl Create {
             .iter()
             .enumerate()
             .map(|(number, said)| {
-                fault(said).map_err(|wrong| Problem::field(format!("faults[{number}]"), wrong))
+                let fault = fault(said).and_then(without_file);
+                fault.map_err(|wrong| Problem::field(format!("faults[{number}]"), wrong))
             })
             .collect::<Result<Vec<_>, _>>()?;
         if faults.is_empty() {
@@ -210,6 +211,18 @@ fn fault(said: &Value) -> Result<Fault, String> {
     }
 }
 
+/// Refuses a fault that names a file to be read. Who may ask for faults may not read what the daemon can, and what is wrong with
+/// a file tells what stands in it.
+fn without_file(fault: Fault) -> Result<Fault, String> {
+    match fault.table() {
+        None => Ok(fault),
+        Some(file) => Err(format!(
+            "`distribution={file}`: the daemon reads no file for a client; say uniform, normal, pareto or paretonormal, \
+             or use `murphy inject` on the machine itself"
+        )),
+    }
+}
+
 fn duration(field: &'static str, said: Option<&str>) -> Result<Option<Duration>, Problem> {
     let Some(said) = said else { return Ok(None) };
     if said == "0" {
@@ -278,6 +291,15 @@ mod tests {
             ),
             (
                 json!({"faults": [{"ops": ["write"]}], "target": target}),
+                r#""at":"faults[0]""#,
+            ),
+            (
+                json!({"faults": ["net:delay=9ms:jitter=1ms:distribution=/etc/shadow"], "target": target}),
+                "reads no file for a client",
+            ),
+            (
+                json!({"faults": [{"ops": ["egress"], "effect": {"netem":
+                    {"delay": 9, "jitter": 1, "distribution": {"table": "/etc/shadow"}}}}], "target": target}),
                 r#""at":"faults[0]""#,
             ),
             (

@@ -5,7 +5,8 @@ use std::fs::File;
 use chaos_common::control;
 
 use super::super::interfaces::Netns;
-use super::super::names::{check, resolve};
+use super::super::names::check;
+use super::super::resolve;
 use super::super::targets::{self, Class};
 use super::{FaultReport, Session, cgroup2, not_loaded};
 use crate::engine::{EngineError, boot_ns};
@@ -16,14 +17,16 @@ impl Session {
     /// Puts another plan in force. Every operation is judged by the plan before or by this
     /// one, as a whole. Rules that both have go on with all they remember; for the
     /// others time begins now. Names of hosts that were not looked up yet are looked up first, which may take longer
-    /// than a lease: [`super::super::names::resolve`] does it beforehand.
+    /// than a lease: [`super::super::resolve`] does it beforehand.
     ///
     /// # Errors
     ///
     /// The plan before stays in force.
     pub fn replace(&mut self, plan: Plan) -> Result<(), EngineError> {
         let known = self.plan.names.clone();
-        let mut plan = resolve(plan.named(known))?;
+        let mut plan = plan.named(known);
+        plan.tables = self.plan.tables.clone();
+        let mut plan = resolve(plan)?;
         self.settle()?;
         let elapsed = match self.kernel()?.control(control::ARMED_AT)? {
             0 => 0,

@@ -325,8 +325,9 @@ impl Mistake {
             }
             Self::NotRateLimit(_) => "N/s, N/m or N/h; 5/s is at most 5 injections in any second, 200 ms apart".to_owned(),
             Self::UnknownDistribution(name) => {
-                let names = Distribution::ALL.map(Distribution::name);
-                did_you_mean(name, names, &format!("there are {}", listed(names)))
+                let names = Distribution::NAMED.map(|(name, _)| name);
+                let all = listed(names);
+                did_you_mean(name, names, &format!("there are {all}, and tables: a file with a `/` in its path"))
             }
             Self::NotRate(_) => "bits or bytes a second in tc's units: 1mbit, 512kbit, 1.5gbit, 100kbps (bytes)".to_owned(),
             Self::NotPort(_) | Self::PortOrder(_) => "1 to 65535: 80, 6000-6010, or 80,443".to_owned(),
@@ -383,7 +384,7 @@ fn listed<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
 }
 
 /// What was typed, fit for a line of a terminal: control and invisible characters escaped, and not endless.
-pub(super) fn visible(text: &str) -> String {
+pub(in crate::faults) fn visible(text: &str) -> String {
     const MOST: usize = 80;
     let mut shown = String::new();
     for (i, c) in text.chars().enumerate() {

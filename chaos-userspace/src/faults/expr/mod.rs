@@ -21,6 +21,7 @@ use std::str::FromStr;
 
 pub use error::ParseError;
 pub use mistake::Mistake;
+pub(in crate::faults) use mistake::visible;
 pub(crate) use suggest::nearest;
 
 use super::model::Fault;

@@ -4,12 +4,14 @@ use std::fmt::{self, Display, Formatter};
 
 use super::mistake::Mistake;
 use super::number::{bits, duration, probability, share, whole};
+use super::print::escaped;
 use super::resolve::{Misplaced, one, words};
 use super::syntax::Argument;
 use crate::faults::netem::{
     Chance, Distribution, Gemodel, Netem, Rate, Reorder, Share, Slot, States,
 };
 use crate::faults::registry::{EffectKey, Key};
+use crate::faults::table::TableFile;
 use crate::faults::values::Ppm;
 
 /// Takes one argument of netem's. False if the key is none of netem's.
@@ -118,9 +120,8 @@ fn chance(list: &mut List<'_>) -> Result<Chance, Misplaced> {
 }
 
 fn distribution(text: &str) -> Result<Distribution, Mistake> {
-    Distribution::ALL
-        .into_iter()
-        .find(|distribution| distribution.name() == text)
+    Distribution::by_name(text)
+        .or_else(|| TableFile::new(text).ok().map(Distribution::Table))
         .ok_or_else(|| Mistake::UnknownDistribution(text.to_owned()))
 }
 
@@ -170,9 +171,7 @@ impl Netem {
             EffectKey::Delay => show(f, self.delay.as_ref()),
             EffectKey::Jitter => show(f, self.jitter.as_ref()),
             EffectKey::Correlation => show(f, self.correlation.as_ref()),
-            EffectKey::Distribution => {
-                f.write_str(self.distribution.map_or("", Distribution::name))
-            }
+            EffectKey::Distribution => show(f, self.distribution.as_ref()),
             EffectKey::Loss => show(f, self.loss.as_ref()),
             EffectKey::Duplicate => show(f, self.duplicate.as_ref()),
             EffectKey::Corrupt => show(f, self.corrupt.as_ref()),
@@ -239,6 +238,19 @@ fn show<T: Display>(f: &mut Formatter<'_>, value: Option<&T>) -> fmt::Result {
 
 fn text<T: Display>(value: Option<T>) -> Option<String> {
     value.map(|value| value.to_string())
+}
+
+/// The name, or the path of the table with a backslash before what has a meaning in an expression.
+impl Display for Distribution {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uniform => "uniform",
+            Self::Normal => "normal",
+            Self::Pareto => "pareto",
+            Self::Paretonormal => "paretonormal",
+            Self::Table(file) => return f.write_str(&escaped(file.as_str())),
+        })
+    }
 }
 
 impl Display for Chance {

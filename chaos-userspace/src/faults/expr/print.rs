@@ -267,7 +267,7 @@ impl Display for Glob {
 }
 
 /// A text as one word of a value.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut word = String::with_capacity(text.len());
     for c in text.chars() {
         if matches!(c, ':' | ',' | '[' | '\\') {

@@ -45,12 +45,18 @@ const STOLEN: u32 = 4;
 /// The major number of the root qdisc's handle, what tc takes for the first.
 const ROOT: TcHandle = TcHandle { major: 1, minor: 0 };
 
-/// Makes an ifb with that netem, and gives its number. The seed is for kernels since 6.6.
+/// Makes an ifb with that netem, and gives its number. Delays vary as the table says, without one evenly. The seed is for
+/// kernels since 6.6.
 ///
 /// # Errors
 ///
 /// [`KernelError::NoNetem`] if this kernel lacks what it takes. The ifb may be there all the same.
-pub fn make(name: &str, netem: &Netem, seed: u64) -> Result<u32, KernelError> {
+pub fn make(
+    name: &str,
+    netem: &Netem,
+    table: Option<&[i16]>,
+    seed: u64,
+) -> Result<u32, KernelError> {
     load_module();
     let mut link = LinkMessage::default();
     link.attributes = vec![
@@ -66,7 +72,7 @@ pub fn make(name: &str, netem: &Netem, seed: u64) -> Result<u32, KernelError> {
     let index = if_nametoindex(name).map_err(|error| doing("looking for")(error.into()))?;
 
     let mut qdisc = message(index, ROOT, TcHandle::ROOT, "netem").map_err(doing("naming"))?;
-    let parameters = options::encode(netem, seed);
+    let parameters = options::encode(netem, table, seed);
     qdisc.attributes.push(with_options(parameters));
     ask(
         RouteNetlinkMessage::NewQueueDiscipline(qdisc),

@@ -5,8 +5,6 @@ use crate::faults::netem::{Chance, Netem, Share};
 use crate::faults::values::Nanos;
 use crate::kernel::attributes::Attributes;
 
-use super::table::table;
-
 // `TCA_NETEM_…`.
 const CORR: u16 = 1;
 const DELAY_DIST: u16 = 2;
@@ -25,8 +23,8 @@ const PRNG_SEED: u16 = 14;
 const GI: u16 = 1;
 const GE: u16 = 2;
 
-/// The bytes behind the kind of a netem qdisc.
-pub(super) fn encode(netem: &Netem, seed: u64) -> Vec<u8> {
+/// The bytes behind the kind of a netem qdisc. Without a table delays vary evenly.
+pub(super) fn encode(netem: &Netem, table: Option<&[i16]>, seed: u64) -> Vec<u8> {
     let share = |share: Option<Share>| scaled(share.map_or(0, Share::get));
     let probability = |chance: Option<Chance>| scaled(chance.map_or(0, |chance| chance.p.get()));
     let correlation = |chance: Option<Chance>| share(chance.and_then(|chance| chance.correlation));
@@ -93,7 +91,7 @@ pub(super) fn encode(netem: &Netem, seed: u64) -> Vec<u8> {
         out.put(SLOT, &value);
     }
     out.put(PRNG_SEED, &seed.to_ne_bytes());
-    if let Some(table) = netem.distribution.and_then(table) {
+    if let Some(table) = table {
         let bytes: Vec<_> = table.iter().flat_map(|entry| entry.to_ne_bytes()).collect();
         out.put(DELAY_DIST, &bytes);
     }
@@ -155,7 +153,7 @@ mod tests {
         let Effect::Netem(netem) = fault.effect else {
             panic!("{text} is none of netem's");
         };
-        encode(&netem, 7)
+        encode(&netem, None, 7)
     }
 
     fn word(bytes: &[u8], at: usize) -> u32 {

@@ -12,10 +12,10 @@ const SCALE: f64 = 8192.0;
 const SIZE: u32 = 4096;
 const SHAPE: f64 = 3.0;
 
-/// The table of a distribution; none for the uniform one, which netem draws without.
-pub fn table(distribution: Distribution) -> Option<Vec<i16>> {
+/// The table of a distribution with a name; none for the uniform one, which netem draws without.
+pub fn table(distribution: &Distribution) -> Option<Vec<i16>> {
     let entry: fn(f64) -> f64 = match distribution {
-        Distribution::Uniform => return None,
+        Distribution::Uniform | Distribution::Table(_) => return None,
         Distribution::Normal => normal,
         Distribution::Pareto => pareto,
         Distribution::Paretonormal => |u| 0.25 * normal(u) + 0.75 * pareto(u),
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_normal_table_is_the_normal_distribution() {
-        let table = table(Distribution::Normal).unwrap();
+        let table = table(&Distribution::Normal).unwrap();
         let (mean, deviation) = moments(&table);
         assert!(
             mean.abs() < 1e-3 && (deviation - 1.0).abs() < 2e-3,
@@ -128,19 +128,19 @@ mod tests {
             Distribution::Pareto,
             Distribution::Paretonormal,
         ] {
-            let table = table(distribution).unwrap();
+            let table = table(&distribution).unwrap();
             assert_eq!(table.len(), SIZE as usize);
             assert!(table.is_sorted(), "{distribution:?}");
             // The cut, at 4, takes that much away.
             let (mean, _) = moments(&table);
             assert!(mean.abs() < 0.04, "{distribution:?}: {mean}");
         }
-        assert_eq!(table(Distribution::Uniform), None);
+        assert_eq!(table(&Distribution::Uniform), None);
     }
 
     #[test]
     fn the_pareto_table_agrees_with_its_formula() {
-        let table = table(Distribution::Pareto).unwrap();
+        let table = table(&Distribution::Pareto).unwrap();
         // P(X > x) = x⁻³: half of all are below 2^(1/3).
         let half = (2_f64.powf(1.0 / 3.0) - 1.5) * 4.0 / 3.0;
         assert!((f64::from(table[2048]) / SCALE - half).abs() < 1e-3);

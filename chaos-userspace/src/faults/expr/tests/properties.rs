@@ -11,6 +11,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
+use crate::faults::TableFile;
 use crate::faults::netem::{Chance, Distribution, Gemodel, Netem, Rate, Reorder, Share, Slot};
 use crate::faults::registry::FaultKind;
 use crate::faults::who::{Aim, Selector};
@@ -220,12 +221,17 @@ fn carried(ops: &[Op]) -> Option<BoxedStrategy<Effect>> {
     let fits = |key| ops.iter().all(|op| Key::Effect(key).fits(*op));
     let corrupts = fits(EffectKey::Corrupt);
     let most = NonZeroU32::new(CallEffect::MOST_CORRUPT).expect("not 0");
-    let bytes = || option::of(any::<NonZeroU32>());
-    let effects = (any::<NonZeroU32>(), bytes(), bytes()).prop_map(move |(one, short, corrupt)| {
-        let least = |bytes: NonZeroU32| bytes.min(most);
-        let corrupt = corrupt.filter(|_| corrupts).map(least);
+    // A table of three: `or` and `then_some` on such numbers are none to an optimising rustc 1.95.
+    let bytes = (any::<NonZeroU32>(), any::<NonZeroU32>(), 0..3_u8);
+    let effects = bytes.prop_map(move |(short, corrupt, which)| {
+        let corrupt = corrupt.min(most);
+        let (short, corrupt) = match which {
+            0 if corrupts => (None, Some(corrupt)),
+            1 if corrupts => (Some(short), Some(corrupt)),
+            _ => (Some(short), None),
+        };
         Effect::Call(CallEffect {
-            short: short.or(corrupt.is_none().then_some(one)),
+            short,
             corrupt,
             ..CallEffect::default()
         })
@@ -302,15 +308,27 @@ fn chance() -> impl Strategy<Value = Chance> {
 /// Parameters of netem's, without those that would not go together.
 fn netem() -> impl Strategy<Value = Effect> {
     let millis = |range| move |ms: u64| Nanos(range + ms * 1_000_000);
-    let held = (1..60_000_u64, 1..2_000_u64, option::of(share()), 0..4_usize).prop_map(
-        move |(delay, jitter, correlation, distribution)| Netem {
+    let named = Distribution::NAMED.map(|(_, named)| named);
+    let distribution = prop_oneof![select(named.to_vec()), table()];
+    let held = (
+        1..60_000_u64,
+        1..2_000_u64,
+        option::of(share()),
+        distribution,
+    )
+        .prop_map(move |(delay, jitter, correlation, distribution)| Netem {
+/// A table of the user's, in a file with whatever name.
+fn table() -> impl Strategy<Value = Distribution> {
+    "[a-z:,\\\\\\[\\]. ]{0,4}/[a-z:,\\\\\\[\\]. /]{0,8}"
+        .prop_map(|path| Distribution::Table(TableFile::new(&path).expect("a path has a slash")))
+}
+
             delay: Some(millis(0)(delay)),
             jitter: Some(millis(0)(jitter.min(delay))),
             correlation,
-            distribution: Some(Distribution::ALL[distribution]),
+            distribution: Some(distribution),
             ..Netem::default()
-        },
-    );
+        });
     (
         option::of(held),
         option::of(chance()),

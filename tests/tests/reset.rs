@@ -1,6 +1,10 @@
 //! `egress:reset`: both ends of a TCP connection see it reset, a connection that is being made is refused, others live on.
 
+#[path = "reset/idle.rs"]
+mod idle;
+
 use std::{
+    env,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     process::ExitCode,
@@ -18,6 +22,16 @@ use tests::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
+    let mut args = env::args().skip(1);
+    if args.next().as_deref() == Some("hold") {
+        return match idle::hold(&args.collect::<Vec<_>>()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:?}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     tests::run([
         case(
             "both ends see it, it is counted, and over when murphy is",
@@ -32,6 +46,20 @@ fn main() -> ExitCode {
         ),
         case("a neighbour's connection lives on", least(), neighbour),
         case("a connection of before", least(), of_before),
+        case("an idle connection, at once", least(), idle::both_ends),
+        case("some of several idle ones", least(), idle::some),
+        case(
+            "an idle one in another namespace",
+            needs![
+                Root,
+                Cgroup2,
+                Atomics,
+                Tool("ip"),
+                Tool("nsenter"),
+                Tool("python3")
+            ],
+            idle::other_host,
+        ),
         case(
             "redis-cli loses its server",
             needs![

@@ -141,6 +141,7 @@ fn carry_out(
         let mut control = Control::start(&mut session, Some(args.limit), args.keepalive)?;
         let mut listener = Listener::new(session.take_events(), None, sinks)
             .map_err(Failure::io("listening to events"))?;
+        listener.begin(&session.take_first_events());
         let stop = watch(&mut session, &mut listener, &mut control, args).await;
         let report = session.end();
         let stop = stop?;

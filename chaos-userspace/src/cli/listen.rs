@@ -161,6 +161,14 @@ impl Listener {
         })
     }
 
+    /// Writes down what happened before there was anything to listen to.
+    pub(super) fn begin(&mut self, events: &[Event]) {
+        for event in events {
+            self.sinks.write(Match::new(event));
+        }
+        self.sinks.flush();
+    }
+
     /// Waits for events and writes some down; for ever where nobody is to listen.
     pub(super) async fn next(&mut self) -> io::Result<()> {
         let batch = tokio::select! {

@@ -18,9 +18,9 @@ pub enum EngineError {
     /// Other rules do not make a plan with those in force.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// Interfaces are made for it, at the beginning.
+    /// What it needs is done at the beginning.
     #[error(
-        "{0} cannot join rules in force: the kernel's netem is set up when an injection begins; end this one and begin another"
+        "{0} cannot join rules in force: netem is set up, and what `reset=all` finds is reset, when an injection begins; end this one and begin another"
     )]
     Fixed(String),
     /// The command cannot be supervised.

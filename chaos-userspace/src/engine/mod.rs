@@ -6,6 +6,7 @@
 
 mod cgroup;
 mod clock;
+mod connections;
 mod descendants;
 mod error;
 pub mod guardian;
@@ -21,8 +22,8 @@ mod report;
 mod session;
 mod supervised;
 mod survey;
-mod targets;
 mod tables;
+mod targets;
 mod threads;
 pub mod undo;
 
@@ -35,8 +36,8 @@ pub use report::{FaultReport, Report, Suppressed};
 pub use session::{Session, Settings};
 pub use supervised::Entry;
 pub use survey::{Process, Survey};
-pub(crate) use threads::is_only_one as is_only_thread;
 pub use tables::TableError;
+pub(crate) use threads::is_only_one as is_only_thread;
 
 /// Looks up what a plan only names: addresses of hosts, tables in files. What it has already stays as it is.
 ///

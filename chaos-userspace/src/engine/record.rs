@@ -69,7 +69,7 @@ pub struct Match {
     pub op: String,
     /// What became of it.
     pub verdict: Verdict,
-    /// Thread group, as the initial pid namespace numbers it. Packets have none.
+    /// Thread group, as the initial pid namespace numbers it. Packets have none; a connection that `reset=all` finds has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// Thread.

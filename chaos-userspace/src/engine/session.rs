@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use chaos_common::control;
 use chaos_common::counters::Counters;
+use chaos_common::event::Event;
 
 use super::cgroup::RunCgroup;
+use super::connections;
 use super::guardian::Guardian;
 use super::interfaces::{self, Interface, Netns};
 use super::netem::{self, Detours};
@@ -19,6 +21,7 @@ use super::report::{FaultReport, Report};
 use super::targets::{self, Class, Targets};
 use super::undo::Undo;
 use super::{EngineError, boot_ns, descendants, processes, resolve};
+use crate::kernel::connections::Connections;
 use crate::kernel::host::Cgroup2;
 use crate::kernel::{
     Events, Kernel, KernelError, Listen, Missed, Place, clsact, entry_point, privileges,
@@ -78,6 +81,8 @@ pub struct Session {
     /// The ways through netem.
     netem: Detours,
     armed_at: u64,
+    /// What there was to be told before there were programs to tell it.
+    told: Vec<Event>,
     /// Names of hosts, and what is to be said of them.
     hosts: names::Hosts,
 }
@@ -170,6 +175,7 @@ impl Session {
             File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;
         let targets = Targets::resolve(classes, cgroup2)?;
         let netns = Self::namespaces(&targets, &[])?;
+        let connections = connections::ready(&plan)?;
         let mut session = Self::load(plan, settings, claim)?;
         let attached = session.attach(&root, None, &netns);
         session.netns = netns;
@@ -179,8 +185,25 @@ impl Session {
         let kernel = session.kernel.as_mut().ok_or_else(not_loaded)?;
         targets.apply(kernel, sockets)?;
         session.renew()?;
+        if let Some(connections) = connections {
+            session.reset_existing(connections)?;
+        }
         session.arm()?;
         Ok(session)
+    }
+
+    /// Resets connections that exist, by the rules that ask for it. No program counts yet: nothing is armed.
+    fn reset_existing(&mut self, by: Connections) -> Result<(), EngineError> {
+        let (Some(targets), Some(kernel)) = (&self.targets, &mut self.kernel) else {
+            return Err(not_loaded());
+        };
+        let members = targets.classes_of_members();
+        let (begun, told) = connections::reset(by, &self.plan, members, self.settings.listen)?;
+        for (slot, begun) in begun {
+            kernel.begin_with(slot, begun.counters, begun.state)?;
+        }
+        self.told = told;
+        Ok(())
     }
 
     /// The network namespaces of targets, without those known; where who comes later may
@@ -274,6 +297,7 @@ impl Session {
             classified: BTreeSet::new(),
             netem: Detours::default(),
             armed_at: 0,
+            told: Vec::new(),
             hosts: names::Hosts::default(),
         };
         if let Some(claim) = claim {
@@ -575,6 +599,11 @@ impl Session {
     /// The buffer of events; it can be taken once, and outlives the session.
     pub fn take_events(&mut self) -> Option<Events> {
         self.kernel.as_mut().and_then(Kernel::take_events)
+    }
+
+    /// Events of before the buffer's first; they can be taken once.
+    pub fn take_first_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.told)
     }
 
     /// The plan in force.

@@ -127,6 +127,12 @@ impl Fault {
                 problem: "say from whom, with `dst`; `blackhole` is from everybody",
             });
         }
+        if self.effect == Effect::Wire(Wire::ResetAll) && self.trigger.after.is_some() {
+            return Err(Mismatch::Value {
+                key: Key::Trigger(TriggerKey::After),
+                problem: "not together with `reset=all`, which resets what exists when faults are armed; `reset` without `=all` takes it",
+            });
+        }
         let mut url_paths = self.url_paths().iter();
         if let Some(problem) = url_paths.find_map(|glob| http::path_key(glob).err()) {
             return Err(Mismatch::Value {

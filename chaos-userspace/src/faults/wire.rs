@@ -26,6 +26,8 @@ pub enum Wire {
     Partition,
     /// The TCP connection is reset at both ends.
     Reset,
+    /// The same, and those that exist when the fault is armed at once, idle ones too.
+    ResetAll,
     /// The sender gets an ICMP error.
     Unreachable(Unreachable),
     /// The DNS query is answered with a response code.
@@ -44,7 +46,7 @@ impl Wire {
         match self {
             Self::Blackhole => EffectKey::Blackhole,
             Self::Partition => EffectKey::Partition,
-            Self::Reset => EffectKey::Reset,
+            Self::Reset | Self::ResetAll => EffectKey::Reset,
             Self::Unreachable(_) => EffectKey::Unreachable,
             Self::Rcode(_) => EffectKey::Rcode,
             Self::Answer(_) => EffectKey::Answer,
@@ -57,7 +59,7 @@ impl Wire {
     pub(crate) fn rule(self) -> (u32, i64) {
         match self {
             Self::Blackhole | Self::Partition | Self::Drop => (EFFECT_LOSS, 0),
-            Self::Reset => (EFFECT_RESET, 0),
+            Self::Reset | Self::ResetAll => (EFFECT_RESET, 0),
             Self::Unreachable(kind) => (EFFECT_UNREACHABLE, kind.codes()),
             Self::Rcode(code) => (EFFECT_DNS_RCODE, i64::from(code.0)),
             Self::Answer(IpAddr::V4(_)) => (EFFECT_DNS_ANSWER, A),
@@ -82,7 +84,7 @@ impl Wire {
     /// What is said of the operations. `net` is two directions, but a reset has both in it already: what the target
     /// sends next resets the connection at both ends.
     pub(crate) fn operations(self, ops: &mut Vec<Op>) {
-        if self == Self::Reset && ops.contains(&Op::Egress) {
+        if matches!(self, Self::Reset | Self::ResetAll) && ops.contains(&Op::Egress) {
             ops.retain(|&op| op != Op::Ingress);
         }
     }
@@ -235,6 +237,7 @@ mod tests {
     fn words_are_printed_as_they_are_read() {
         for (text, canonical) in [
             ("net:reset:port=443", "egress:reset:port=443"),
+            ("net:reset=all:p=5%", "egress:reset=all:p=5%"),
             ("egress,ingress:blackhole", "net:blackhole"),
             ("net:partition:dst=10.0.0.1", "net:partition:dst=10.0.0.1"),
             ("egress:unreachable=admin", "egress:unreachable=admin"),

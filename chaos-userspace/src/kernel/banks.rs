@@ -107,6 +107,11 @@ impl Banks {
         Ok(())
     }
 
+    /// Sets what the rule of a slot remembers.
+    pub(super) fn remember(&mut self, slot: u32, state: RuleState) -> Result<(), MapError> {
+        self.states.set(slot, state, 0)
+    }
+
     /// Writes a plan into a bank that no program reads. Rules of slots in `fresh` begin anew.
     pub(super) fn write(
         &mut self,

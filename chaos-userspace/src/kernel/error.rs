@@ -76,6 +76,9 @@ pub enum KernelError {
     /// This kernel has no netem, or no way there.
     #[error("this kernel cannot hold packets: it has no {} ({})", .0.name(), .0.option())]
     NoNetem(Missing),
+    /// This kernel ends no connection that it is told to.
+    #[error("this kernel cannot reset connections that are idle: it has no {} ({})", .0.name(), .0.option())]
+    NoDestroy(NoDestroy),
     /// Something else the operating system refused.
     #[error("{doing}: {source}")]
     Io {
@@ -120,6 +123,33 @@ impl Missing {
     }
 }
 
+/// What ending a connection takes of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoDestroy {
+    /// Asking for TCP sockets at all.
+    Diag,
+    /// Ending one.
+    Destroy,
+}
+
+impl NoDestroy {
+    /// What the kernel calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Diag => "sock_diag of TCP",
+            Self::Destroy => "SOCK_DESTROY",
+        }
+    }
+
+    /// The option that it is built with.
+    pub const fn option(self) -> &'static str {
+        match self {
+            Self::Diag => "CONFIG_INET_TCP_DIAG",
+            Self::Destroy => "CONFIG_INET_DIAG_DESTROY",
+        }
+    }
+}
+
 const NO_ATOMICS: &str = "BPF_STX uses reserved fields";
 
 impl KernelError {
@@ -153,6 +183,10 @@ impl KernelError {
             Self::NoNetem(_) => {
                 "use a kernel with that option (Debian, Ubuntu and Fedora have it as a module, in a container the host has to \
                  load it: modprobe ifb sch_netem act_mirred cls_bpf); `loss=` alone works without"
+            }
+            Self::NoDestroy(_) => {
+                "use a kernel with that option (Debian, Ubuntu and Fedora have it; in a container the host has to load the module: \
+                 modprobe tcp_diag); `reset` without `=all` resets a connection when it is next used, and works without"
             }
             Self::Load { hook, .. } => return Some(refused(*hook)),
             _ => return None,

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use aya::Pod;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use chaos_common::counters::Counters;
+use chaos_common::rule::RuleState;
 use chaos_common::target::{COMM, FileId, Named, Process};
 use chaos_common::{bank, control, dims, observe, ops};
 
@@ -261,6 +262,24 @@ impl Maps {
     pub(super) fn counters(&self, slot: u32) -> Result<Counters, MapError> {
         let values = self.counters.get(&slot, 0)?;
         Ok(values.iter().fold(Counters::default(), Counters::plus))
+    }
+
+    /// Says what became of matches before any program counted, of the rule in a slot.
+    pub(super) fn begin_with(
+        &mut self,
+        slot: u32,
+        counters: Counters,
+        state: RuleState,
+    ) -> Result<(), MapError> {
+        self.banks.remember(slot, state)?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
+        let mut all = vec![Counters::default(); cpus];
+        // All of them are added up.
+        if let Some(first) = all.first_mut() {
+            *first = counters;
+        }
+        let all = PerCpuValues::try_from(all).map_err(MapError::IoError)?;
+        self.counters.set(slot, all, 0)
     }
 
     /// The buffer of events; it can be taken once, where somebody is to listen.

@@ -9,6 +9,7 @@ mod banks;
 mod bpffs;
 pub mod btf;
 pub mod clsact;
+pub mod connections;
 mod error;
 mod events;
 pub mod host;
@@ -37,6 +38,7 @@ use aya::programs::{
     LinkOrder, Lsm, ProgramError, RawTracePoint, TcAttachType, UProbe,
 };
 use chaos_common::counters::Counters;
+use chaos_common::rule::RuleState;
 use chaos_common::target::{Named, Process};
 use chaos_common::{control, dims, lsm};
 
@@ -289,6 +291,17 @@ impl Kernel {
     /// What became of the matches so far, of the rule in this slot.
     pub fn counters(&self, slot: u32) -> Result<Counters, KernelError> {
         Ok(self.maps.counters(slot)?)
+    }
+
+    /// Says what became of matches before there were programs to count them, of the rule in this slot; nothing has counted
+    /// there yet.
+    pub(crate) fn begin_with(
+        &mut self,
+        slot: u32,
+        counters: Counters,
+        state: RuleState,
+    ) -> Result<(), KernelError> {
+        Ok(self.maps.begin_with(slot, counters, state)?)
     }
 
     /// Whether another plan finds its targets with the programs that are loaded.

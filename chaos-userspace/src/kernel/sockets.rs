@@ -39,11 +39,11 @@ pub(super) fn own(object: &mut Ebpf, tgid: u32, rules: u64) -> Result<usize, Ker
     Ok(owned)
 }
 
-fn borrow(process: &OwnedFd, number: i32) -> rustix::io::Result<OwnedFd> {
+pub(super) fn borrow(process: &OwnedFd, number: i32) -> rustix::io::Result<OwnedFd> {
     pidfd_getfd(process, number, PidfdGetfdFlags::empty())
 }
 
-fn socket_descriptors(tgid: u32) -> Vec<i32> {
+pub(super) fn socket_descriptors(tgid: u32) -> Vec<i32> {
     let Ok(folder) = fs::read_dir(format!("/proc/{tgid}/fd")) else {
         return Vec::new();
     };

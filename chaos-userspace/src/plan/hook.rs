@@ -150,7 +150,9 @@ impl Hook {
         match (op, effect) {
             (Op::Egress, Effect::Netem(_)) => &[Self::EgressNetem, Self::Socket, Self::Connect],
             (Op::Ingress, Effect::Netem(_)) => &[Self::IngressNetem, Self::Socket, Self::Connect],
-            (_, Effect::Wire(Wire::Reset)) => &[Self::Reset, Self::Socket, Self::Connect],
+            (_, Effect::Wire(Wire::Reset | Wire::ResetAll)) => {
+                &[Self::Reset, Self::Socket, Self::Connect]
+            }
             (_, Effect::Wire(Wire::Unreachable(_))) => {
                 &[Self::Unreachable, Self::Socket, Self::Connect]
             }

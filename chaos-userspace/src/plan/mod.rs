@@ -411,7 +411,7 @@ pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
         (Op::Call(Sysno::connect), _) => ops::CONNECT,
         (Op::Egress, Effect::Netem(_)) => ops::EGRESS_NETEM,
         (Op::Ingress, Effect::Netem(_)) => ops::INGRESS_NETEM,
-        (Op::Egress, Effect::Wire(Wire::Reset)) => ops::EGRESS_RESET,
+        (Op::Egress, Effect::Wire(Wire::Reset | Wire::ResetAll)) => ops::EGRESS_RESET,
         (Op::Egress, Effect::Wire(Wire::Unreachable(_))) => ops::EGRESS_UNREACHABLE,
         (Op::Egress, _) => ops::EGRESS,
         (Op::Ingress, _) => ops::INGRESS,

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{Findings, HookReport, Machine};
+use crate::engine::connections::are_meant;
 use crate::faults::registry::NET_OPS;
 use crate::faults::{Effect, FAULTS, Family, Fault, Op};
+use crate::kernel::connections;
 use crate::plan::{Backend, Hook, Target};
 
 /// What this machine can do about a fault.
@@ -74,7 +76,8 @@ impl Service {
     pub fn of_fault(findings: &Findings, fault: &Fault) -> Self {
         let refusal = |backend: Backend| backend.refusal(fault, &Target::Command);
         let words = fault.to_string();
-        let service = match refusal(Backend::Bpf) {
+        let lacks = refusal(Backend::Bpf).or_else(|| unended(findings, fault));
+        let service = match lacks {
             None => {
                 let hooks: Vec<_> = own(fault).collect();
                 Self::by_bpf(findings, words, &fault.ops, &hooks)
@@ -251,4 +254,10 @@ fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: 
         Some(otherwise) => format!("{kernel}; or {otherwise}"),
         None => kernel,
     }
+}
+/// Why connections that exist cannot be ended here, where a fault asks for that and it can be tried.
+fn unended(findings: &Findings, fault: &Fault) -> Option<String> {
+    let tried = are_meant(fault) && findings.machine.privileged();
+    let error = tried.then(connections::check)?.err()?;
+    Some(error.to_string())
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 
 use chaos_common::control;
 
+use super::super::connections;
 use super::super::interfaces::Netns;
 use super::super::names::check;
 use super::super::resolve;
@@ -45,9 +46,11 @@ impl Session {
             });
         }
         let fresh = plan.succeed(&self.plan, elapsed)?;
-        let detour = |rule: &&Planned| matches!(rule.fault.effect, Effect::Netem(_));
+        let fixed = |rule: &&Planned| {
+            matches!(rule.fault.effect, Effect::Netem(_)) || connections::are_meant(&rule.fault)
+        };
         let is_new = |rule: &&Planned| fresh.contains(&rule.wire.slot);
-        if let Some(rule) = plan.rules.iter().filter(detour).find(is_new) {
+        if let Some(rule) = plan.rules.iter().filter(fixed).find(is_new) {
             return Err(EngineError::Fixed(rule.fault.to_string()));
         }
         // What arms has done so, and its place is the first plan's business.

@@ -185,6 +185,11 @@ impl Targets {
         self.members.keys().copied()
     }
 
+    /// The same with the classes they are in.
+    pub(super) fn classes_of_members(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.members.iter().map(|(&pid, &classes)| (pid, classes))
+    }
+
     fn hit(&self) -> impl Iterator<Item = &Selector> {
         self.classes.iter().flat_map(|class| &class.who.hit)
     }

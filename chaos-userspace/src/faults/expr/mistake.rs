@@ -231,6 +231,9 @@ pub enum Mistake {
     /// A value where none is meant.
     #[error("`{0}` takes no value")]
     TakesNoValue(Key),
+    /// A value of `reset` that is none.
+    #[error("`{}` does not say which connections are reset", visible(.0))]
+    NotReset(String),
     /// Not a way for a packet not to arrive.
     #[error("no such ICMP error `{}`", visible(.0))]
     UnknownUnreachable(String),
@@ -338,6 +341,9 @@ impl Mistake {
             Self::UnknownKind(name) => {
                 let names = FdKind::ALL.map(FdKind::name);
                 did_you_mean(name, names, &format!("there are {}", listed(names)))
+            }
+            Self::NotReset(_) => {
+                "`reset` alone: those that are used; `reset=all`: those that exist at the beginning too, idle or not".to_owned()
             }
             Self::UnknownUnreachable(name) => {
                 let names = Unreachable::ALL.map(Unreachable::name);

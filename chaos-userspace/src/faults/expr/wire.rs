@@ -18,7 +18,7 @@ pub(super) fn effect(key: EffectKey, argument: &Argument) -> Result<Option<Wire>
     let wire = match key {
         EffectKey::Blackhole => alone(of, argument, Wire::Blackhole)?,
         EffectKey::Partition => alone(of, argument, Wire::Partition)?,
-        EffectKey::Reset => alone(of, argument, Wire::Reset)?,
+        EffectKey::Reset => reset(of, argument)?,
         EffectKey::Drop => alone(of, argument, Wire::Drop)?,
         EffectKey::Unreachable => Wire::Unreachable(one(of, argument, unreachable)?),
         EffectKey::Rcode => Wire::Rcode(one(of, argument, rcode)?),
@@ -35,6 +35,17 @@ fn alone(key: Key, argument: &Argument, wire: Wire) -> Result<Wire, Misplaced> {
         None => Ok(wire),
         Some(_) => Err((argument.value_span(), Mistake::TakesNoValue(key))),
     }
+}
+
+/// No value, or `all`.
+fn reset(key: Key, argument: &Argument) -> Result<Wire, Misplaced> {
+    if argument.values.is_none() {
+        return Ok(Wire::Reset);
+    }
+    one(key, argument, |text| match text {
+        "all" => Ok(Wire::ResetAll),
+        _ => Err(Mistake::NotReset(text.to_owned())),
+    })
 }
 
 fn unreachable(text: &str) -> Result<Unreachable, Mistake> {
@@ -81,6 +92,7 @@ impl Display for Wire {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(Key::Effect(self.key()).name())?;
         match self {
+            Self::ResetAll => f.write_str("=all"),
             Self::Unreachable(kind) => write!(f, "={}", kind.name()),
             Self::Rcode(code) => match code.name() {
                 Some(name) => write!(f, "={name}"),

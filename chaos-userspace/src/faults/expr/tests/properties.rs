@@ -159,7 +159,12 @@ fn packet_effect(ops: &[Op]) -> BoxedStrategy<Effect> {
         any::<IpAddr>().prop_map(Wire::Answer),
         prop_oneof![200..=203_u16, 305..=599_u16]
             .prop_map(|status| Wire::Status(Status::try_from(status).expect("in range"))),
-        select(vec![Wire::Blackhole, Wire::Reset, Wire::Drop]),
+        select(vec![
+            Wire::Blackhole,
+            Wire::Reset,
+            Wire::ResetAll,
+            Wire::Drop
+        ]),
     ];
     let ops = ops.to_vec();
     prop_oneof![
@@ -305,6 +310,12 @@ fn chance() -> impl Strategy<Value = Chance> {
     (ppm(), option::of(share())).prop_map(|(p, correlation)| Chance { p, correlation })
 }
 
+/// A table of the user's, in a file with whatever name.
+fn table() -> impl Strategy<Value = Distribution> {
+    "[a-z:,\\\\\\[\\]. ]{0,4}/[a-z:,\\\\\\[\\]. /]{0,8}"
+        .prop_map(|path| Distribution::Table(TableFile::new(&path).expect("a path has a slash")))
+}
+
 /// Parameters of netem's, without those that would not go together.
 fn netem() -> impl Strategy<Value = Effect> {
     let millis = |range| move |ms: u64| Nanos(range + ms * 1_000_000);
@@ -317,12 +328,6 @@ fn netem() -> impl Strategy<Value = Effect> {
         distribution,
     )
         .prop_map(move |(delay, jitter, correlation, distribution)| Netem {
-/// A table of the user's, in a file with whatever name.
-fn table() -> impl Strategy<Value = Distribution> {
-    "[a-z:,\\\\\\[\\]. ]{0,4}/[a-z:,\\\\\\[\\]. /]{0,8}"
-        .prop_map(|path| Distribution::Table(TableFile::new(&path).expect("a path has a slash")))
-}
-
             delay: Some(millis(0)(delay)),
             jitter: Some(millis(0)(jitter.min(delay))),
             correlation,
@@ -424,6 +429,9 @@ fn fault() -> impl Strategy<Value = Fault> {
             target,
         })
         .prop_map(|mut fault| {
+            if fault.effect == Effect::Wire(Wire::ResetAll) {
+                fault.trigger.after = None;
+            }
             if fault.ops.iter().all(|op| op.is_syscall()) && fault.trigger.seed.is_some() {
                 fault.trigger.count = Some(Count::Thread);
             }

@@ -1,0 +1,263 @@
+//! Connections that targets have when a fault is armed which resets all of them, and not just those that are spoken on.
+//!
+//! They are the fault's first matches: nothing counts in its slot before it is armed, so that numbers, `p` and `times` go on
+//! from there in the kernel.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use chaos_common::counters::Counters;
+use chaos_common::decide::{Verdict, decide};
+use chaos_common::event::{Event, kind, verdict};
+use chaos_common::ops;
+use chaos_common::rule::RuleState;
+
+use super::{EngineError, boot_ns, processes};
+use crate::faults::{Effect, Fault, Proto, Wire};
+use crate::kernel::Listen;
+use crate::kernel::connections::{Connection, Connections};
+use crate::plan::{Names, Plan, Planned};
+
+/// A connection, and who has it.
+struct Owned {
+    connection: Connection,
+    /// One of the processes that have it.
+    pid: u32,
+    /// The classes they are in.
+    classes: u64,
+}
+
+/// What came of the connections for one rule.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Begun {
+    pub(super) counters: Counters,
+    pub(super) state: RuleState,
+}
+
+/// Whether a fault is about connections that exist.
+pub(super) fn are_meant(fault: &Fault) -> bool {
+    fault.effect == Effect::Wire(Wire::ResetAll)
+}
+
+/// Whether this kernel can do what a plan asks for, which is to be known before anything is made.
+pub(super) fn ready(plan: &Plan) -> Result<Option<Connections>, EngineError> {
+    match plan.rules.iter().any(|rule| are_meant(&rule.fault)) {
+        true => Ok(Some(Connections::new()?)),
+        false => Ok(None),
+    }
+}
+
+/// Resets the connections that processes have, as the rules of a plan say; gives what came of it for each rule that was
+/// asked, by its slot, and what there is to be told.
+pub(super) fn reset(
+    mut kernel: Connections,
+    plan: &Plan,
+    members: impl Iterator<Item = (u32, u64)>,
+    listen: Listen,
+) -> Result<(BTreeMap<u32, Begun>, Vec<Event>), EngineError> {
+    let mut begun = BTreeMap::new();
+    let mut told = Vec::new();
+    let rules = || plan.rules.iter().filter(|rule| are_meant(&rule.fault));
+    for owned in all(&mut kernel, members)? {
+        for rule in rules() {
+            let connection = &owned.connection;
+            if owned.classes >> rule.class & 1 == 0
+                || !accepts(&rule.fault, connection, &plan.names)
+            {
+                continue;
+            }
+            let Begun { counters, state } = begun.entry(rule.wire.slot).or_default();
+            let became = became(rule, state, || kernel.end(connection).is_ok());
+            *counter(counters, became) += 1;
+            let heard = match listen {
+                Listen::Nothing => false,
+                Listen::Injections => became == verdict::INJECTED,
+                Listen::Matches => true,
+            };
+            if heard {
+                told.push(event(rule, &owned, became, state.matches));
+            }
+            if became == verdict::INJECTED {
+                break;
+            }
+        }
+    }
+    Ok((begun, told))
+}
+
+/// The connections of processes, each once: processes that fork share theirs.
+fn all(
+    kernel: &mut Connections,
+    members: impl Iterator<Item = (u32, u64)>,
+) -> Result<Vec<Owned>, EngineError> {
+    let mut found: Vec<Owned> = Vec::new();
+    let mut known = BTreeMap::new();
+    for (pid, classes) in members {
+        let connections = match kernel.of(pid) {
+            Ok(connections) => connections,
+            // One that ended meanwhile has none.
+            Err(_) if !processes::runs(pid) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for connection in connections {
+            let at = *known.entry(connection.cookie).or_insert(found.len());
+            match found.get_mut(at) {
+                Some(owned) => owned.classes |= classes,
+                None => found.push(Owned {
+                    connection,
+                    pid,
+                    classes,
+                }),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a fault's filters let a connection through.
+fn accepts(fault: &Fault, connection: &Connection, names: &Names) -> bool {
+    let filter = &fault.filter;
+    let Connection { local, remote, .. } = connection;
+    let any_port = |ports: &[std::ops::RangeInclusive<u16>], port: u16| {
+        ports.is_empty() || ports.iter().any(|range| range.contains(&port))
+    };
+    let is_there =
+        filter.dst.is_empty() || (filter.dst.iter()).any(|value| names.mean(value, remote.ip()));
+    let is_here = filter.src.is_empty() || filter.src.iter().any(|net| net.contains(local.ip()));
+    any_port(&filter.port, remote.port())
+        && any_port(&filter.sport, local.port())
+        && is_there
+        && is_here
+        && (filter.proto.is_empty() || filter.proto.contains(&Proto::TCP))
+}
+
+/// Decides about one connection, and does what was decided: one of [`verdict`].
+fn became(rule: &Planned, state: &mut RuleState, end: impl FnOnce() -> bool) -> u32 {
+    state.matches += 1;
+    let (decided, next) = decide(&rule.wire, state.state, state.matches, 0);
+    state.state = next;
+    match decided {
+        Verdict::Inject if end() => verdict::INJECTED,
+        // It was over before, or its namespace lets nobody in.
+        Verdict::Inject => verdict::FAILED,
+        Verdict::Probability => verdict::PROBABILITY,
+        Verdict::When => verdict::WHEN,
+        Verdict::Times => verdict::TIMES,
+        Verdict::After => verdict::AFTER,
+        Verdict::Pulse => verdict::PULSE,
+        Verdict::RateLimit => verdict::RATE_LIMIT,
+        Verdict::Expired => verdict::EXPIRED,
+    }
+}
+
+fn counter(counters: &mut Counters, became: u32) -> &mut u64 {
+    match became {
+        verdict::INJECTED => &mut counters.injected,
+        verdict::PROBABILITY => &mut counters.probability,
+        verdict::WHEN => &mut counters.when,
+        verdict::TIMES => &mut counters.times,
+        verdict::AFTER => &mut counters.after,
+        verdict::PULSE => &mut counters.pulse,
+        verdict::RATE_LIMIT => &mut counters.rate_limit,
+        verdict::EXPIRED => &mut counters.expired,
+        _ => &mut counters.failed,
+    }
+}
+
+fn event(rule: &Planned, owned: &Owned, became: u32, n: u64) -> Event {
+    let remote = owned.connection.remote;
+    let (kind, detail) = match remote.ip() {
+        IpAddr::V4(address) => {
+            let mut first = [0; 8];
+            first[..4].copy_from_slice(&address.octets());
+            (kind::REMOTE4, [u64::from_ne_bytes(first), 0])
+        }
+        IpAddr::V6(address) => {
+            let bytes = address.octets();
+            let word = |at: usize| {
+                let mut word = [0; 8];
+                word.copy_from_slice(&bytes[at..at + 8]);
+                u64::from_ne_bytes(word)
+            };
+            (kind::REMOTE6, [word(0), word(8)])
+        }
+    };
+    let name = std::fs::read(format!("/proc/{}/comm", owned.pid)).unwrap_or_default();
+    let mut comm = [0; 16];
+    for (to, from) in comm.iter_mut().zip(name.trim_ascii_end()) {
+        *to = *from;
+    }
+    Event {
+        time_ns: boot_ns(),
+        // The moment of arming: what was decided with.
+        elapsed_ns: 0,
+        n,
+        detail,
+        pid: owned.pid,
+        tid: owned.pid,
+        rule: rule.wire.slot,
+        operation: ops::EGRESS_RESET,
+        verdict: became,
+        kind,
+        port: u32::from(remote.port()),
+        pad: 0,
+        comm,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Options, Target};
+
+    fn rule(text: &str) -> Planned {
+        let faults = vec![text.parse().unwrap()];
+        let plan = Plan::new(faults, Target::Command, &Options::default()).unwrap();
+        plan.rules[0].clone()
+    }
+
+    #[test]
+    fn filters_are_those_of_packets() {
+        let mut names = Names::default();
+        let db = crate::faults::HostName::new("db").unwrap();
+        names.set(db, ["10.0.0.2".parse().unwrap()]);
+        for (filter, accepted) in [
+            ("", true),
+            (":port=5432", true),
+            (":port=5000-5431,5433", false),
+            (":sport=40000:proto=tcp", true),
+            (":sport=5432", false),
+            (":dst=10.0.0.0/8:src=10.0.0.1", true),
+            (":dst=10.0.0.1", false),
+            (":src=10.0.0.2", false),
+            (":dst=db", true),
+            (":proto=udp", false),
+        ] {
+            let connection = Connection::example("10.0.0.1:40000", "10.0.0.2:5432");
+            let rule = rule(&format!("egress:reset=all{filter}"));
+            assert_eq!(
+                accepts(&rule.fault, &connection, &names),
+                accepted,
+                "{filter}"
+            );
+        }
+    }
+
+    #[test]
+    fn triggers_decide_and_what_cannot_be_ended_has_failed() {
+        let rule = rule("egress:reset=all:times=2:when=2+");
+        let mut state = RuleState::default();
+        let mut became = |ends: bool| became(&rule, &mut state, || ends);
+        let all = [became(true), became(false), became(true), became(true)];
+        assert_eq!(
+            all,
+            [
+                verdict::WHEN,
+                verdict::FAILED,
+                verdict::INJECTED,
+                verdict::TIMES
+            ]
+        );
+        assert_eq!((state.matches, state.state), (4, 2));
+    }
+}

@@ -85,14 +85,24 @@ pub(crate) fn publish(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).with_context(|| format!("cannot move into {}", to.display()))
 }
 
-/// A scratch folder beside `to`, on the same file system, for [`publish`].
+/// An empty folder beside `to`, on the same file system, for [`publish`].
 pub(crate) fn scratch(to: &Path) -> Result<PathBuf> {
-    let mut name = to.file_name().unwrap_or_default().to_os_string();
-    name.push(".new");
-    let dir = to.with_file_name(name);
+    let dir = beside(to);
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
     }
+    unfinished(to)
+}
+
+/// The same folder with what is in it already.
+pub(crate) fn unfinished(to: &Path) -> Result<PathBuf> {
+    let dir = beside(to);
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     Ok(dir)
+}
+
+fn beside(to: &Path) -> PathBuf {
+    let mut name = to.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    to.with_file_name(name)
 }

@@ -1,5 +1,6 @@
 //! The `override` kernel: Debian's source with function error injection, which Debian's own kernels lack and Ubuntu's and
-//! Fedora's are said to have. Built once into the cache; no part of the ordinary tests unless it is there.
+//! Fedora's are said to have. Built once into the cache; a whole run of
+//! the tests has it only if it is there.
 
 use std::{fs, path::Path, process::Command};
 
@@ -42,9 +43,14 @@ pub(crate) struct Args {
     /// Which kernel
     #[arg(value_parser = [NAME])]
     name: String,
-    /// Build it again though it is there
+    /// Build it again though it is there, or begun
     #[arg(long)]
     again: bool,
+}
+
+/// Whether it was built.
+pub(crate) fn is_cached(cache: &Cache) -> bool {
+    cache.kernel(NAME).join("vmlinuz").is_file()
 }
 
 /// Runs the command.
@@ -60,11 +66,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     step("packages for building a kernel", || {
         apt::install(&apt::missing(&PACKAGES)).map(|()| String::new())
     })?;
-    let new = cache::scratch(&to)?;
+    // A build that was interrupted goes on where it was.
+    let new = match args.again {
+        true => cache::scratch(&to)?,
+        false => cache::unfinished(&to)?,
+    };
     let source = new.join("source");
-    step(&format!("source: {SOURCE} of {SUITE}"), || {
-        fetch(&cache, &source)
-    })?;
+    if !source.is_dir() {
+        step(&format!("source: {SOURCE} of {SUITE}"), || {
+            fetch(&cache, &source)
+        })?;
+    }
     let source = only_folder(&source)?;
     step("configuration", || configure(&source))?;
     step("compiling", || compile(&source, &new))?;
@@ -88,17 +100,28 @@ fn step(name: &str, act: impl FnOnce() -> Result<String>) -> Result<()> {
     }
 }
 
-/// Fetches the source package and unpacks the archive in it.
+/// Fetches the source package and unpacks the archive in it. Where `to` is, the source is whole.
 fn fetch(cache: &Cache, to: &Path) -> Result<String> {
     let area = Area::open(cache, SUITE, &[SUITE])?;
     area.update(false)?;
     let package = to.with_extension("package");
     area.unpack(SUITE, &[SOURCE.to_owned()], &package)?;
     let archive = package.join(format!("usr/src/{SOURCE}.tar.xz"));
-    fs::create_dir_all(to)?;
-    sh::run(sh::tool("tar")?.arg("-xJf").arg(&archive).arg("-C").arg(to))?;
+    let part = to.with_extension("part");
+    if part.exists() {
+        fs::remove_dir_all(&part)?;
+    }
+    fs::create_dir_all(&part)?;
+    sh::run(
+        sh::tool("tar")?
+            .arg("-xJf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&part),
+    )?;
     let bytes = fs::metadata(&archive)?.len();
     fs::remove_dir_all(&package)?;
+    fs::rename(&part, to)?;
     Ok(format!("{} MB", bytes / 1_000_000))
 }
 

@@ -124,7 +124,9 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
     } else if named {
         args.kernel.clone()
     } else {
-        kernels::SUITES.iter().map(|s| s.name.to_owned()).collect()
+        let suites = kernels::SUITES.iter().map(|s| s.name);
+        let built = kernels::build::is_cached(&cache).then_some(kernels::build::NAME);
+        suites.chain(built).map(str::to_owned).collect()
     };
     // Not beside the machines: some of its tests measure, and most of its time is waiting.
     thread::scope(|scope| -> Result<()> {
@@ -181,7 +183,10 @@ fn in_one(cache: &Cache, suite: &Suite, name: &str, named: bool) -> Told {
     match kernels::find(cache, name) {
         Ok(kernel) => (
             name.to_owned(),
-            heading(&kernel.release),
+            match name {
+                kernels::build::NAME => name.to_owned(),
+                _ => heading(&kernel.release),
+            },
             suite.in_kernel(cache, &kernel),
         ),
         Err(error) => {

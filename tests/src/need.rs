@@ -91,16 +91,10 @@ impl Need {
                 )
             }
             Self::Fuse => has(Path::new("/dev/fuse").exists(), "no /dev/fuse"),
-            Self::ErrorInjection => {
-                let list = [
-                    "/sys/kernel/debug/error_injection/list",
-                    "/sys/kernel/debug/tracing/error_injection",
-                ];
-                has(
-                    list.iter().any(|p| Path::new(p).exists()),
-                    "the kernel has no function error injection",
-                )
-            }
+            Self::ErrorInjection => has(
+                Path::new("/sys/kernel/debug/error_injection/list").exists(),
+                "the kernel has no function error injection",
+            ),
             Self::ChaosToolkit => has(
                 chaos_toolkit().is_some(),
                 "Chaos Toolkit is not installed: cargo xtask setup --only tests",

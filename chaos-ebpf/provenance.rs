@@ -2,7 +2,7 @@
 // the build script of chaos-userspace, which compares it.
 
 /// Names of the objects: the binaries of this crate, one per hook family.
-pub(crate) const OBJECTS: [&str; 4] = ["net", "lsm", "trace", "uprobe"];
+pub(crate) const OBJECTS: [&str; 5] = ["net", "lsm", "kprobe", "trace", "uprobe"];
 
 /// Folders and files that the objects are made from, below the workspace.
 pub(crate) const SOURCES: [&str; 4] = [

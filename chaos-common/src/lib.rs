@@ -7,6 +7,7 @@
 
 #![no_std]
 
+pub mod answer;
 pub mod bank;
 pub mod connlimit;
 pub mod control;

@@ -1,7 +1,7 @@
 //! Operations: the index into the `OPS` map, whose values are masks of rules.
 //!
 //! A system call has its number (of the native ABI); what is no system call
-//! follows above [`SYSCALLS`].
+//! follows above [`SYSCALLS`], and above [`OVERRIDE`] the system calls once more.
 
 /// Upper bound of system call numbers. Larger ones (x32) match nothing.
 pub const SYSCALLS: u32 = 1024;
@@ -23,5 +23,7 @@ pub const EGRESS_UNREACHABLE: u32 = SYSCALLS + 6;
 pub const DNS: u32 = SYSCALLS + 7;
 /// A response by HTTP leaves or arrives.
 pub const HTTP: u32 = SYSCALLS + 8;
+/// From here on the system calls by their numbers, for the program that answers them in the kernel's place.
+pub const OVERRIDE: u32 = SYSCALLS + 9;
 /// Number of operations.
-pub const COUNT: u32 = SYSCALLS + 9;
+pub const COUNT: u32 = OVERRIDE + SYSCALLS;

@@ -6,6 +6,8 @@ pub const EFFECT_ERRNO: u32 = 1;
 pub const EFFECT_LOSS: u32 = 2;
 /// The packet takes a way round, through the kernel's netem.
 pub const EFFECT_NETEM: u32 = 3;
+/// The call is answered in the kernel's place, as the map `OVERRIDES` says.
+pub const EFFECT_OVERRIDE: u32 = 4;
 /// The connection is reset: both ends get an RST.
 pub const EFFECT_RESET: u32 = 32;
 /// The sender gets an ICMP error for its packet; the value is the ICMP code, and eight

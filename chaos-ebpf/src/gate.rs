@@ -40,6 +40,10 @@ pub struct Injection {
     pub value: i64,
     /// The rule's slot, for [`not_done`].
     pub rule: u32,
+    /// The rule's seed.
+    pub seed: u64,
+    /// The match's number.
+    pub n: u64,
 }
 
 impl Injection {
@@ -142,6 +146,7 @@ pub fn pass_narrowing(
     // turns. So whether somebody listens is asked inside `tell`.
     let first = bank::index(dimensions, MAX_RULES, 0);
     let mut injecting = bank::BANKS * MAX_RULES;
+    let mut n = 0;
     for _ in 0..MAX_RULES {
         if candidates == 0 {
             break;
@@ -152,6 +157,7 @@ pub fn pass_narrowing(
         tell(by, operation, rule, answer, now, &detail);
         if answer & VERDICT == u64::from(verdict::INJECTED) {
             injecting = rule;
+            n = answer >> VERDICT_BITS;
             break;
         }
     }
@@ -160,6 +166,8 @@ pub fn pass_narrowing(
         effect: rule.effect,
         value: rule.value,
         rule: rule.slot,
+        seed: rule.seed,
+        n,
     })
 }
 

@@ -1,6 +1,6 @@
 //! What murphy's kernel programs share: the maps, the gate, who is a target.
 //!
-//! Each hook family is a binary of its own (`net`, `lsm`, `trace`, `uprobe`) and
+//! Each hook family is a binary of its own (`net`, `lsm`, `kprobe`, `trace`, `uprobe`) and
 //! becomes one object, because a loader creates all maps of an object and a
 //! kernel without BPF LSM must still serve the network. The objects share the
 //! maps of [`maps`]: the loader pins them in a bpffs of its own that nobody else

@@ -3,6 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use chaos_common::answer::Answer;
 use chaos_common::connlimit::Open;
 use chaos_common::counters::Counters;
 use chaos_common::observe::Expected;
@@ -114,6 +115,10 @@ pub static OPEN: Array<Open> = Array::with_max_entries(bank::BANKS * MAX_RULES, 
 /// Slot of a rule → the address it answers with, in network byte order.
 #[map]
 pub static ANSWERS: Array<[u8; 16]> = Array::with_max_entries(MAX_RULES, 0);
+
+/// Slot of a rule → what it makes of a call that is answered in the kernel's place.
+#[map]
+pub static OVERRIDES: Array<Answer> = Array::with_max_entries(bank::BANKS * MAX_RULES, 0);
 
 /// Thread, as `bpf_get_current_pid_tgid` names it → what the call that it is in was made to give. A few entries unless
 /// somebody observes.

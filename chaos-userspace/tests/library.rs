@@ -109,7 +109,7 @@ fn every_file_is_whole() {
     }
 }
 
-/// `inject` leaves system calls to the kernel's programs: what they do not serve is refused, and the file does nothing.
+/// `inject` leaves system calls to the kernel's programs: what they serve on some kernels only waits for those.
 #[test]
 fn every_fault_can_be_injected_or_is_said_to_be_awaited() {
     let readme = fs::read_to_string(library().join("README.md")).unwrap();

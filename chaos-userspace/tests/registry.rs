@@ -99,7 +99,7 @@ fn every_program_of_a_hook_is_in_its_object_and_no_other() {
         for &(program, place) in hook.programs() {
             assert!(program.len() <= 15, "{program}: the kernel cuts the name");
             let mut found = Vec::new();
-            for family in ["net", "lsm", "trace", "uprobe"] {
+            for family in ["net", "lsm", "kprobe", "trace", "uprobe"] {
                 let object =
                     std::fs::read(workspace().join(format!("chaos-ebpf/objects/{family}.o")))
                         .unwrap();

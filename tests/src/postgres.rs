@@ -86,6 +86,11 @@ impl Postgres {
         self.answers()
     }
 
+    /// Its first process, whose children all others are.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
     /// What it said so far.
     pub fn said(&self) -> Result<String> {
         self.server.stderr()

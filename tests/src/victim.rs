@@ -29,7 +29,9 @@ use crate::{Program, program};
 ///   its name before each line
 /// - `both PATH N`: a write to a file, then one to a pipe
 /// - `tally:STEP …`: the same, but how often each outcome was seen is printed at the end, a line each: `ok 99`
+/// - `sync PATH N`: `fsync(2)`, on one descriptor
 /// - `calls:NAME,… FOLDER N`: system calls by name ([`crate::calls`]), `done` after each round
+/// - `values:NAME,… FOLDER N`: the same, but of a call that succeeds what it gave is printed
 pub fn victim<'a>(steps: impl IntoIterator<Item = &'a str>) -> Program {
     program(self_path()).args(words(steps))
 }
@@ -72,8 +74,10 @@ fn steps(args: &[String]) -> Result<()> {
         Some(pause) => Duration::from_millis(pause.parse()?),
         None => Duration::ZERO,
     };
-    if let Some(names) = step.strip_prefix("calls:") {
-        return make_calls(names, what, count, pause);
+    for (prefix, values) in [("calls:", false), ("values:", true)] {
+        if let Some(names) = step.strip_prefix(prefix) {
+            return make_calls(names, what, count, pause, values);
+        }
     }
     if let Some(step) = step.strip_prefix("tally:") {
         return tally(step_by_name(step, what)?, count);
@@ -121,11 +125,15 @@ fn threads(path: &str, count: u32, pause: Duration) -> Result<()> {
 }
 
 /// Prints the name of each call and what it gave, and waits after each round.
-fn make_calls(names: &str, folder: &str, rounds: u32, wait: Duration) -> Result<()> {
+fn make_calls(names: &str, folder: &str, rounds: u32, wait: Duration, values: bool) -> Result<()> {
     let names: Vec<_> = names.split(',').collect();
     for _ in 0..rounds {
         for (call, gave) in crate::calls::make(std::path::Path::new(folder), &names)? {
-            let gave = gave.map_or_else(|error| name(&error), |()| "ok".to_owned());
+            let gave = match gave {
+                Ok(value) if values => value.to_string(),
+                Ok(_) => "ok".to_owned(),
+                Err(error) => name(&error),
+            };
             say(&format!("{call} {gave}"))?;
         }
         say("done")?;
@@ -217,6 +225,10 @@ fn step_by_name(step: &str, what: &str) -> Result<Step> {
         "write" => {
             let mut file = OpenOptions::new().append(true).create(true).open(&what)?;
             Box::new(move || one_byte(&mut file))
+        }
+        "sync" => {
+            let file = OpenOptions::new().append(true).create(true).open(&what)?;
+            Box::new(move || file.sync_all())
         }
         "both" => {
             let mut file = OpenOptions::new().append(true).create(true).open(&what)?;

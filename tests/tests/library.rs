@@ -46,6 +46,11 @@ fn main() -> std::process::ExitCode {
         once("storage/disk-full", &[Need::Tool("sqlite3")], storage::full),
         once("storage/permission-denied", &[], storage::denied),
         once("storage/io-error", &[], storage::broken),
+        case(
+            "storage/fsync-error",
+            needs![Root, Cgroup2, Bpf, Atomics, ErrorInjection],
+            storage::unsynced,
+        ),
         once(
             "dns/nxdomain",
             &[Need::Tool("dnsmasq"), Need::Tool("dig")],

@@ -26,6 +26,11 @@ fn main() -> ExitCode {
             needs![Root, Cgroup2, Atomics, BpfLsm],
             lsm,
         ),
+        case(
+            "of the program that answers in the kernel's place",
+            needs![Root, Cgroup2, Atomics, ErrorInjection],
+            overriding,
+        ),
     ])
 }
 
@@ -97,6 +102,17 @@ fn lsm() -> Outcome {
             "murphy_b_kill",
         ],
     )
+}
+
+fn overriding() -> Outcome {
+    let faults = [
+        "--observe",
+        "-e",
+        "fsync,close:error=EIO,ENOSPC:p=1ppm",
+        "-e",
+        "getppid:signal=USR1:retval=1:comm=nobody",
+    ];
+    walked(&faults, &["murphy_override"])
 }
 
 /// Reads what the kernel notes of each program (5.16) while murphy runs.

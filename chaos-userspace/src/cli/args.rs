@@ -182,10 +182,12 @@ pub struct RunArgs {
 /// What carries faults out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BackendArg {
-    /// bpf where this machine has it and it has the fault, else seccomp
+    /// bpf where this machine has it and it has the fault, else override, else seccomp
     Auto,
     /// Programs in the kernel; needs root
     Bpf,
+    /// Probes on the functions of system calls; needs root and a kernel with error injection
+    Override,
     /// A filter and a supervisor; any user, system calls only
     Seccomp,
 }
@@ -195,6 +197,7 @@ impl From<BackendArg> for Choice {
         match said {
             BackendArg::Auto => Self::Auto,
             BackendArg::Bpf => Self::Only(Backend::Bpf),
+            BackendArg::Override => Self::Only(Backend::Override),
             BackendArg::Seccomp => Self::Only(Backend::Seccomp),
         }
     }

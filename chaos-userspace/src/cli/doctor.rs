@@ -13,6 +13,7 @@ use super::status;
 use crate::engine::probe::{Findings, HookReport, Machine, Service, State, examine};
 use crate::faults::{Aim, Key, Op};
 use crate::kernel::probe::youngest;
+use crate::kernel::symbol;
 use crate::plan::{Backend, Options, Plan, Target};
 
 /// What was found, for scripts.
@@ -145,6 +146,9 @@ fn page(findings: &Findings, services: &[Service], marks: &Marks) -> String {
 fn matrix(backend: Backend) -> (&'static str, String, String) {
     let whom = match backend {
         Backend::Bpf => "run and inject, by root; packets, and calls that have a hook",
+        Backend::Override => {
+            "run and inject, by root, where the kernel has error injection; every system call but few"
+        }
         Backend::Seccomp => "run, by anybody; every system call",
     };
     let of = |has: &dyn Fn(Key, Op) -> bool| {
@@ -239,7 +243,8 @@ fn hook(text: &mut String, report: &HookReport, marks: &Marks) {
     } else {
         format!("{state} by {}", report.by.join(", "))
     };
-    let places = places(&report.places);
+    let function = symbol(report.hook).map(|name| format!("kprobe/{name}"));
+    let places = function.unwrap_or_else(|| places(&report.places));
     let since = youngest(&report.needs).map_or_else(String::new, |need| {
         format!("Linux {} {}", need.since, need.interface)
     });

@@ -15,9 +15,9 @@ use super::run::faults;
 use super::signals::{self, Signals};
 use super::targets;
 use super::{runtime, seed};
-use crate::engine::{self, EngineError, Session, Settings};
+use crate::engine::{self, EngineError, Here, Session, Settings};
 use crate::kernel::privileges;
-use crate::plan::{Options, Plan, Target};
+use crate::plan::{Choice, Options, Plan, Target};
 use crate::state::{About, Claim, client};
 
 /// How long a detached injector may take to end when its caller cannot use it.
@@ -34,7 +34,15 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
         skip_loader: false,
         observe: args.common.observe,
     };
-    let plan = engine::resolve(Plan::new(faults, Target::Running(who), &options)?)?;
+    let here = Here::default();
+    let plan = Plan::with(
+        faults,
+        Target::Running(who),
+        &options,
+        Choice::Auto,
+        Some(&here),
+    )?;
+    let plan = engine::resolve(plan)?;
     let Some(mut permit) = permit::ask(&args.common, &plan, None)? else {
         return Ok(0);
     };

@@ -11,6 +11,7 @@ use super::output::{listed, tell};
 use super::spans::Spans;
 use crate::audit::{self, Audit, Operation};
 use crate::engine::{Report, Survey};
+use crate::kernel::symbol;
 use crate::plan::{Plan, Target};
 use crate::policy::{Asked, Command, Policies, Refusal};
 use crate::state::Record;
@@ -156,20 +157,36 @@ fn show(
     survey: &Survey,
     refusals: &[Refusal],
 ) -> Result<(), Failure> {
-    let programs: Vec<_> = plan.hooks.iter().flat_map(|hook| hook.programs()).collect();
+    let programs = || {
+        plan.hooks.iter().flat_map(|&hook| {
+            let function = symbol(hook).map(|name| format!("kprobe/{name}"));
+            let programs = hook.programs().iter();
+            programs.map(move |&(program, place)| {
+                (
+                    program,
+                    function.clone().unwrap_or_else(|| place.to_owned()),
+                )
+            })
+        })
+    };
     if args.json {
         let faults: Vec<_> = plan
             .rules
             .iter()
-            .map(|rule| json!({ "fault": rule.fault.to_string(), "seed": rule.wire.seed }))
+            .map(|rule| {
+                json!({
+                    "fault": rule.fault.to_string(),
+                    "backend": rule.backend,
+                    "seed": rule.wire.seed,
+                })
+            })
             .collect();
         let tables: BTreeMap<_, _> = plan
             .tables
             .iter()
             .map(|(file, table)| (file.as_str(), table.numbers().len()))
             .collect();
-        let programs: Vec<_> = programs
-            .iter()
+        let programs: Vec<_> = programs()
             .map(|(program, place)| json!({ "program": program, "place": place }))
             .collect();
         return print_json(&json!({
@@ -192,7 +209,7 @@ fn show(
     }
     let mut lines = Vec::new();
     for rule in &plan.rules {
-        lines.push(format!("fault    {}", rule.fault));
+        lines.push(format!("fault    {}, by {}", rule.fault, rule.backend));
     }
     for (name, addresses) in plan.names.iter() {
         lines.push(format!("name     {name} is {}", listed(addresses)));
@@ -201,7 +218,7 @@ fn show(
         let count = table.numbers().len();
         lines.push(format!("table    {file} has {count} numbers"));
     }
-    for (program, place) in programs {
+    for (program, place) in programs() {
         lines.push(format!("program  {program} at {place}"));
     }
     match (&plan.target, command) {

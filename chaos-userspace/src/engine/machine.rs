@@ -44,6 +44,16 @@ impl Machine for Here {
                 .all(|&hook| serves(hook) && (hook.family() != Family::Lsm || self.has_lsm()))
     }
 
+    fn overrides(&self, hooks: &BTreeSet<Hook>) -> Result<(), String> {
+        if !self.loads_programs() {
+            return Err("this kernel or user cannot".to_owned());
+        }
+        if !hooks.iter().all(|&hook| serves(hook)) {
+            return Err("this kernel has no CONFIG_BPF_KPROBE_OVERRIDE".to_owned());
+        }
+        Ok(())
+    }
+
     fn supervises(&self) -> Result<(), String> {
         seccomp::available()
     }

@@ -209,6 +209,7 @@ const fn canary(hook: Hook) -> Option<&'static str> {
         Hook::IngressNetem => Some("ingress:delay=1ms:when=2"),
         Hook::Lsm(Place::FileOpen) => Some("openat:error=EXFULL"),
         Hook::Lsm(Place::FilePermission) => Some("read:error=EXFULL"),
+        Hook::OVERRIDE => Some("fsync:error=EXFULL"),
         _ => None,
     }
 }
@@ -251,9 +252,12 @@ fn attach(
             let directory = &scratch.as_ref().map_err(Clone::clone)?.directory;
             kernel.attach(hook, At::Cgroup(directory)).map_err(words)
         }
-        Hook::Lsm(_) | Hook::Begin(_) | Hook::Exec | Hook::Follow | Hook::Observe => {
-            kernel.attach(hook, At::Everywhere).map_err(words)
-        }
+        Hook::Lsm(_)
+        | Hook::Begin(_)
+        | Hook::Override(_)
+        | Hook::Exec
+        | Hook::Follow
+        | Hook::Observe => kernel.attach(hook, At::Everywhere).map_err(words),
         Hook::Entry => {
             let file = std::env::current_exe().map_err(|error| error.to_string())?;
             let offset = entry_point(&file).map_err(|error| error.to_string())?;
@@ -384,6 +388,7 @@ fn inject_into_victim(
             Hook::Connect => felt.connect,
             Hook::Lsm(Place::FileOpen) => felt.open,
             Hook::Lsm(Place::FilePermission) => felt.read,
+            Hook::Override(_) => felt.sync,
             _ => true,
         };
         let mut of_hook = reports.iter_mut().filter(|report| report.hook == *hook);

@@ -106,7 +106,7 @@ impl Session {
             true => Some(Supervision::start(&plan, settings.lease, settings.listen)?),
             false => None,
         };
-        if !plan.uses(Backend::Bpf) {
+        if !plan.uses_programs() {
             // Without a cgroup, this is how the command's orphans are found.
             descendants::adopt().map_err(EngineError::io("adopting orphans"))?;
             let mut session = Self::load(plan, settings, claim)?;
@@ -304,7 +304,7 @@ impl Session {
             session.journal(claim.undo())?;
             session.entry = Some(claim.enter(guardian_pid)?);
         }
-        if !session.plan.uses(Backend::Bpf) {
+        if !session.plan.uses_programs() {
             return Ok(session);
         }
         let kernel = session
@@ -358,7 +358,12 @@ impl Session {
                 Hook::Connect | Hook::Socket | Hook::Release | Hook::Ingress => {
                     self.kernel()?.attach(hook, Place::Cgroup(cgroup))?;
                 }
-                Hook::Lsm(_) | Hook::Begin(_) | Hook::Exec | Hook::Follow | Hook::Observe => {
+                Hook::Lsm(_)
+                | Hook::Begin(_)
+                | Hook::Override(_)
+                | Hook::Exec
+                | Hook::Follow
+                | Hook::Observe => {
                     self.kernel()?.attach(hook, Place::Everywhere)?;
                 }
                 Hook::Entry => {
@@ -556,7 +561,8 @@ impl Session {
 
     /// What came of a rule that kernel programs carry out.
     fn came_of(&self, rule: &Planned, counters: &Counters) -> FaultReport {
-        let report = FaultReport::new(rule.fault.to_string(), rule.wire.seed, counters);
+        let words = rule.fault.to_string();
+        let report = FaultReport::new(words, rule.wire.seed, counters).by(rule.backend);
         if self.plan.observes() && rule.unobservable().is_none() {
             report.observed(counters)
         } else {

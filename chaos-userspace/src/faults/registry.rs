@@ -23,7 +23,9 @@ pub enum Family {
     Net,
     /// BPF LSM hooks.
     Lsm,
-    /// Tracepoints and kprobes.
+    /// Kernel functions: probes on their entry.
+    Kprobe,
+    /// Tracepoints.
     Trace,
     /// Probes in user space.
     Uprobe,
@@ -35,6 +37,7 @@ impl Family {
         match self {
             Self::Net => "net",
             Self::Lsm => "lsm",
+            Self::Kprobe => "kprobe",
             Self::Trace => "trace",
             Self::Uprobe => "uprobe",
         }

@@ -1,7 +1,7 @@
 //! `syscall`: any other system call.
 //!
-//! Calls that no kernel program of murphy's serves. The seccomp backend answers them for the command of `run`; it also gives
-//! the calls of the other rows the effects and filters that their kernel programs do not have.
+//! Calls that have no hook of murphy's. The seccomp backend answers them for the command of `run`, the override backend for running
+//! processes too, where the kernel has it; they also give the calls of the other rows effects and filters that their hooks do not have.
 
 use syscalls::Sysno;
 

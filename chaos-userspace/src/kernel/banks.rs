@@ -6,13 +6,14 @@ use std::path::Path;
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use chaos_common::answer::Answer;
 use chaos_common::connlimit::Open;
 use chaos_common::counters::Counters;
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target, url};
 
 use crate::faults::Effect;
-use crate::plan::{Dense, Masks, Plan, Prefix};
+use crate::plan::{Backend, Dense, Masks, Plan, Prefix, answer};
 
 /// The dimensions that are arrays: map, values of a bank, slot of the rules that do not care.
 const DENSE: [(&str, u32, u32); 4] = [
@@ -51,6 +52,7 @@ pub(super) struct Banks {
     names: Trie<{ name::SIZE }>,
     url_paths: Trie<{ url::KEY }>,
     answers: Option<Array<MapData, [u8; 16]>>,
+    overrides: Option<Array<MapData, Answer>>,
     /// What each bank holds.
     held: [Masks; bank::BANKS as usize],
 }
@@ -74,6 +76,7 @@ impl Banks {
             names: None,
             url_paths: None,
             answers: None,
+            overrides: None,
             held: Default::default(),
         };
         banks.open_more(pin)?;
@@ -102,6 +105,9 @@ impl Banks {
             .map(|map| Map::Array(map).try_into())
             .transpose()?;
         self.answers = open("ANSWERS")
+            .map(|map| Map::Array(map).try_into())
+            .transpose()?;
+        self.overrides = open("OVERRIDES")
             .map(|map| Map::Array(map).try_into())
             .transpose()?;
         Ok(())
@@ -179,6 +185,11 @@ impl Banks {
                 && let Some(address) = wire.address()
             {
                 answers.set(rule.wire.slot, address, 0)?;
+            }
+            if let Some(overrides) = &mut self.overrides
+                && rule.backend == Backend::Override
+            {
+                overrides.set(rule.wire.slot, answer(&rule.fault.effect), 0)?;
             }
         }
         self.held[bank as usize] = masks.clone();

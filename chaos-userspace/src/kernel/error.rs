@@ -150,6 +150,16 @@ impl NoDestroy {
     }
 }
 
+/// What a kernel needs for calls that have no LSM hook, and what works without.
+const NO_OVERRIDE: &str = "calls without an LSM hook take a kernel with CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu's and Fedora's are said to have it); \
+    `murphy run` needs no such kernel for a program that it starts";
+
+/// The helper that such a kernel lacks, as the verifier names it.
+const HELPER: &str = "override_return";
+
+/// The program that answers in the kernel's place.
+const OVERRIDE: &str = "murphy_override";
+
 const NO_ATOMICS: &str = "BPF_STX uses reserved fields";
 
 impl KernelError {
@@ -187,6 +197,13 @@ impl KernelError {
             Self::NoDestroy(_) => {
                 "use a kernel with that option (Debian, Ubuntu and Fedora have it; in a container the host has to load the module: \
                  modprobe tcp_diag); `reset` without `=all` resets a connection when it is next used, and works without"
+            }
+            Self::Load {
+                hook: Hook::Override(_),
+                ..
+            } if self.verifier_log().is_none_or(|log| log.contains(HELPER)) => NO_OVERRIDE,
+            Self::Attach { program, .. } if *program == OVERRIDE => {
+                "not every kernel lets this call be answered in its place: leave it out; `murphy run` needs no such kernel"
             }
             Self::Load { hook, .. } => return Some(refused(*hook)),
             _ => return None,

@@ -18,7 +18,7 @@ use super::banks::Banks;
 use crate::plan::Plan;
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 30] = [
+pub(super) const SHARED: [&str; 31] = [
     "CONTROL",
     "OPS",
     "RULES",
@@ -43,6 +43,7 @@ pub(super) const SHARED: [&str; 30] = [
     "EVENTS",
     "NAMES",
     "ANSWERS",
+    "OVERRIDES",
     "OPEN",
     "CALLS",
     "ENTRIES",

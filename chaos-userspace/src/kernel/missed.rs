@@ -1,6 +1,6 @@
 //! Runs of programs that the kernel skipped.
 //!
-//! It does so with tracepoints and fentry programs where one is under way on the same CPU, interrupted or preempted. It says
+//! It does so with programs of tracepoints, kprobes and fentry where one is under way on the same CPU, interrupted or preempted. It says
 //! how often beside a program's descriptor: `recursion_misses` in its `fdinfo` (5.12).
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};

@@ -34,7 +34,7 @@ use aya::Ebpf;
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle};
 use aya::programs::uprobe::UProbeScope;
 use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry,
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry, KProbe,
     LinkOrder, Lsm, ProgramError, RawTracePoint, TcAttachType, UProbe,
 };
 use chaos_common::counters::Counters;
@@ -43,7 +43,7 @@ use chaos_common::target::{Named, Process};
 use chaos_common::{control, dims, lsm};
 
 use crate::faults::Family;
-use crate::plan::{Hook, Plan};
+use crate::plan::{Hook, Plan, function};
 use bpffs::Bpffs;
 use maps::Maps;
 use paths::Folders;
@@ -199,6 +199,10 @@ impl Kernel {
                 .get_mut(&hook.family())
                 .and_then(|object| object.program_mut(name))
                 .ok_or(KernelError::NoProgram(name))?;
+            // One program is on the functions of all system calls.
+            if matches!(hook, Hook::Override(_)) && program.fd().is_ok() {
+                continue;
+            }
             let result = match (program, &self.btf) {
                 (aya::programs::Program::Lsm(lsm), Some(btf)) => {
                     let (_, function) = place.split_once('/').unwrap_or(("", place));
@@ -213,6 +217,7 @@ impl Kernel {
                 (aya::programs::Program::CgroupSkb(program), _) => program.load(),
                 (aya::programs::Program::SchedClassifier(program), _) => program.load(),
                 (aya::programs::Program::RawTracePoint(program), _) => program.load(),
+                (aya::programs::Program::KProbe(program), _) => program.load(),
                 (aya::programs::Program::UProbe(program), _) => program.load(),
                 _ => return Err(KernelError::NoProgram(name)),
             };
@@ -228,10 +233,12 @@ impl Kernel {
 
     /// Attaches a hook's programs. They run from now on, and let everything be until armed.
     pub fn attach(&mut self, hook: Hook, place: Place<'_>) -> Result<(), KernelError> {
+        let function = symbol(hook);
         for &(name, where_) in hook.programs() {
             if self.missing.contains(&where_) {
                 continue;
             }
+            let where_ = function.as_deref().unwrap_or(where_);
             let program = self.program(hook, name)?;
             attach(program, where_, place).map_err(|source| KernelError::Attach {
                 program: name,
@@ -428,6 +435,14 @@ impl Kernel {
     }
 }
 
+/// The kernel function that a hook is on, if the hook does not say it.
+pub fn symbol(hook: Hook) -> Option<String> {
+    match hook {
+        Hook::Override(call) => Some(format!("{SYSCALL_PREFIX}sys_{}", function(call)?)),
+        _ => None,
+    }
+}
+
 /// Whether a plan chooses among running tasks.
 fn tells_tasks(plan: &Plan) -> bool {
     plan.masks.dimensions & dims::TARGETS != 0
@@ -443,10 +458,11 @@ struct Offsets {
 impl Offsets {
     fn needed(plan: &Plan) -> Result<Self, KernelError> {
         let lsm = plan.families().contains(&Family::Lsm);
+        let kprobe = plan.families().contains(&Family::Kprobe);
         let follow = plan.hooks.contains(&Hook::Follow);
         let running = tells_tasks(plan);
         let observe = plan.observes();
-        if !lsm && !follow && !running && !observe {
+        if !lsm && !kprobe && !follow && !running && !observe {
             return Ok(Self::default());
         }
         let btf = btf::Btf::of_kernel()?;
@@ -474,6 +490,12 @@ impl Offsets {
                 ],
             )?;
         }
+        if kprobe {
+            add(
+                Family::Kprobe,
+                &[("REGS_SYSCALL", REGS_SYSCALL.0, REGS_SYSCALL.1)],
+            )?;
+        }
         if follow {
             add(
                 Family::Trace,
@@ -497,7 +519,7 @@ impl Offsets {
             )?;
         }
         if running {
-            for family in [Family::Lsm, Family::Net] {
+            for family in [Family::Lsm, Family::Net, Family::Kprobe] {
                 add(
                     family,
                     &[
@@ -527,13 +549,18 @@ impl Offsets {
             offsets.push((Family::Lsm, "SETATTR_DENTRY", index));
         }
         // A kernel without 32-bit calls may lack the word; then the bit stays 0.
-        if lsm && let Ok(word) = btf.offset("thread_info", COMPAT.0) {
+        if (lsm || kprobe)
+            && let Ok(word) = btf.offset("thread_info", COMPAT.0)
+        {
             let info = btf.offset("task_struct", "thread_info")?;
-            offsets.push((Family::Lsm, "TASK_COMPAT", info + word));
-            offsets.push((Family::Lsm, "TASK_COMPAT_BIT", COMPAT.1));
+            for family in [Family::Lsm, Family::Kprobe] {
+                offsets.push((family, "TASK_COMPAT", info + word));
+                offsets.push((family, "TASK_COMPAT_BIT", COMPAT.1));
+            }
         }
         if observe {
-            offsets.extend([Family::Net, Family::Lsm].map(|family| (family, "OBSERVE", 1)));
+            let injecting = [Family::Net, Family::Lsm, Family::Kprobe];
+            offsets.extend(injecting.map(|family| (family, "OBSERVE", 1)));
         }
         let mut missing = Vec::new();
         let places = plan.hooks.iter().flat_map(|hook| hook.programs());
@@ -597,6 +624,9 @@ fn attach(
         }
         (Program::Lsm(program), Place::Everywhere) => Lsm::attach(program).map(drop),
         (Program::FEntry(program), Place::Everywhere) => FEntry::attach(program).map(drop),
+        (Program::KProbe(program), Place::Everywhere) => {
+            KProbe::attach(program, where_, 0).map(drop)
+        }
         (Program::RawTracePoint(program), Place::Everywhere) => {
             let (_, name) = where_.split_once('/').unwrap_or(("", where_));
             RawTracePoint::attach(program, name).map(drop)

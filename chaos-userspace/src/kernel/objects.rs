@@ -13,6 +13,7 @@ pub(super) fn object(family: Family) -> &'static [u8] {
     match family {
         Family::Net => object!("net"),
         Family::Lsm => object!("lsm"),
+        Family::Kprobe => object!("kprobe"),
         Family::Trace => object!("trace"),
         Family::Uprobe => object!("uprobe"),
     }

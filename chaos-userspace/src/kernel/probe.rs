@@ -151,6 +151,24 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
             ("bpf_task_pt_regs", "5.15", None),
         ],
         Hook::Begin(_) => &[("fentry", "5.5", None)],
+        Hook::Override(_) => &[
+            (
+                "bpf_override_return (CONFIG_BPF_KPROBE_OVERRIDE)",
+                "4.16",
+                Some((KProbe, BpfHelper::BPF_FUNC_override_return)),
+            ),
+            (
+                "bpf_send_signal_thread",
+                "5.5",
+                Some((KProbe, BpfHelper::BPF_FUNC_send_signal_thread)),
+            ),
+            GATE,
+            (
+                "bpf_get_current_ancestor_cgroup_id",
+                "5.14",
+                Some((KProbe, BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id)),
+            ),
+        ],
         Hook::Exec => &[
             ("raw tracepoint", "4.17", None),
             (

@@ -8,7 +8,7 @@ use std::fmt;
 use chaos_common::lsm::Place;
 use serde::{Deserialize, Serialize};
 
-use super::{Hook, Options, Pattern, PlanError, Target};
+use super::{Hook, Options, Pattern, PlanError, Target, r#override};
 use crate::faults::{EffectKey, Fault, FilterKey, Op, syscall};
 
 /// What carries a fault out.
@@ -20,18 +20,21 @@ pub enum Backend {
     /// Programs in the kernel, at the hooks of [`Hook::of`].
     #[default]
     Bpf,
+    /// Programs on the functions of system calls, which answer them in the kernel's place: [`Hook::Override`].
+    Override,
     /// A filter on the command of `run` that hands its system calls to a supervisor of ours.
     Seccomp,
 }
 
 impl Backend {
     /// Every backend, the one to be preferred first.
-    pub const ALL: [Self; 2] = [Self::Bpf, Self::Seccomp];
+    pub const ALL: [Self; 3] = [Self::Bpf, Self::Override, Self::Seccomp];
 
     /// The name in options and reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bpf => "bpf",
+            Self::Override => "override",
             Self::Seccomp => "seccomp",
         }
     }
@@ -41,8 +44,11 @@ impl Backend {
         match (self, op.call()) {
             (Self::Bpf, _) if Hook::of(op).is_empty() => &[],
             (Self::Bpf, _) => op.kind().effects,
+            (Self::Override, Some(call)) if r#override::refusal(call).is_none() => {
+                &r#override::EFFECTS
+            }
             (Self::Seccomp, Some(call)) => syscall::effects(call),
-            (Self::Seccomp, None) => &[],
+            (Self::Override, _) | (Self::Seccomp, None) => &[],
         }
     }
 
@@ -50,6 +56,7 @@ impl Backend {
     pub fn filters(self, op: Op) -> &'static [FilterKey] {
         match self {
             Self::Bpf => op.kind().filters,
+            Self::Override => &[],
             Self::Seccomp => &CALL_FILTERS,
         }
     }
@@ -68,9 +75,10 @@ impl Backend {
             ));
         }
         if let Some(op) = fault.ops.iter().find(|op| self.effects(**op).is_empty()) {
-            return Some(match self {
-                Self::Bpf => format!("no kernel program of murphy's serves `{op}`"),
-                Self::Seccomp => format!("`{op}` is no system call"),
+            return Some(match (self, op.call().and_then(r#override::refusal)) {
+                (Self::Bpf, _) => format!("no kernel program of murphy's serves `{op}`"),
+                (Self::Override, Some(reason)) => format!("not for `{op}`: {reason}"),
+                (Self::Override | Self::Seccomp, _) => format!("`{op}` is no system call"),
             });
         }
         for key in fault.effect.keys() {
@@ -87,6 +95,7 @@ impl Backend {
         }
         match self {
             Self::Bpf => by_bpf(fault),
+            Self::Override => by_override(fault),
             Self::Seccomp => by_seccomp(fault),
         }
     }
@@ -96,6 +105,13 @@ impl Backend {
 pub trait Machine {
     /// Whether kernel programs can be attached to these hooks.
     fn has(&self, hooks: &BTreeSet<Hook>) -> bool;
+
+    /// Whether system calls can be answered in the kernel's place, by programs at these hooks.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    fn overrides(&self, hooks: &BTreeSet<Hook>) -> Result<(), String>;
 
     /// Whether a command can be supervised.
     ///
@@ -120,8 +136,8 @@ impl Choice {
     ///
     /// # Errors
     ///
-    /// None can carry it out. That a kernel lacks what `bpf` needs is no error here if `bpf` is all that is left: loading its
-    /// programs says more about it.
+    /// None can carry it out. That a kernel lacks what kernel programs need is no error here if they are all that is left: loading
+    /// them says more about it.
     pub(super) fn of(
         self,
         fault: &Fault,
@@ -150,10 +166,21 @@ impl Choice {
                 (_, None) => Ok(()),
                 (Backend::Bpf, Some(machine)) => {
                     let hooks = Hook::needed_by(fault).collect();
-                    rather = Some(backend);
+                    rather.get_or_insert(backend);
                     match self == Self::Auto && !machine.has(&hooks) {
                         true => Err("this kernel or user cannot".to_owned()),
                         false => Ok(()),
+                    }
+                }
+                (Backend::Override, Some(machine)) => {
+                    let hooks = fault.ops.iter().filter_map(|op| op.call());
+                    let only = self == Self::Only(backend);
+                    if only || *target != Target::Command {
+                        rather.get_or_insert(backend);
+                    }
+                    match only {
+                        true => Ok(()),
+                        false => machine.overrides(&hooks.map(Hook::Override).collect()),
                     }
                 }
                 (Backend::Seccomp, Some(machine)) => machine.supervises(),
@@ -224,6 +251,13 @@ fn by_bpf(fault: &Fault) -> Option<String> {
     ))
 }
 
+fn by_override(fault: &Fault) -> Option<String> {
+    match fault.trigger.count {
+        Some(_) => Some("it counts by fault, not by thread".to_owned()),
+        None => r#override::too_much(&fault.effect),
+    }
+}
+
 fn by_seccomp(fault: &Fault) -> Option<String> {
     match &fault.effect {
         crate::faults::Effect::Call(call) if call.delay_exit.is_some() && !call.answers() => Some(
@@ -291,10 +325,126 @@ mod tests {
     }
 
     #[test]
-    fn running_processes_are_for_bpf_alone() {
+    fn an_override_answers_and_looks_at_nothing() {
+        for (text, expected) in [
+            ("fsync:error=EIO", None),
+            ("fsync,close:error=EIO,ENOSPC", None),
+            ("write:retval=0:comm=a", None),
+            ("getpid:signal=9", None),
+            ("egress:loss=1%", Some("`egress` is no system call")),
+            ("fsync:delay_enter=1s", Some("no `delay_enter` for `fsync`")),
+            ("write:error=EIO:path=/a", Some("no `path` for `write`")),
+            ("write:error=EIO:on=file", Some("no `on` for `write`")),
+            ("fsync:error=EIO:fd=1", Some("no `fd` for `fsync`")),
+            ("fsync:error=EIO:count=thread", Some("by thread")),
+            ("fsync,kill:retval=0", Some("not for `kill`")),
+            (
+                "fsync:error=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17",
+                Some("16 errors at most"),
+            ),
+        ] {
+            let got = refusal(Backend::Override, text);
+            let agrees = match (&got, expected) {
+                (None, None) => true,
+                (Some(got), Some(expected)) => got.contains(expected),
+                _ => false,
+            };
+            assert!(agrees, "{text}: {got:?}");
+        }
+    }
+
+    /// A machine, by what it has.
+    struct Has {
+        bpf: bool,
+        overrides: bool,
+    }
+
+    impl Machine for Has {
+        fn has(&self, _: &BTreeSet<Hook>) -> bool {
+            self.bpf
+        }
+
+        fn overrides(&self, _: &BTreeSet<Hook>) -> Result<(), String> {
+            self.overrides
+                .then_some(())
+                .ok_or_else(|| "not here".to_owned())
+        }
+
+        fn supervises(&self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_first_that_can_is_chosen() {
+        let running = Target::Running(super::super::Who::default());
+        let chosen = |text: &str, choice: Choice, target: &Target, bpf, overrides| {
+            let fault: Fault = text.parse().unwrap();
+            let machine = Has { bpf, overrides };
+            choice.of(&fault, target, &Options::default(), Some(&machine))
+        };
+        for (text, target, bpf, overrides, expected) in [
+            (
+                "write:error=EIO",
+                &Target::Command,
+                true,
+                true,
+                Backend::Bpf,
+            ),
+            (
+                "write:error=EIO",
+                &Target::Command,
+                false,
+                true,
+                Backend::Override,
+            ),
+            (
+                "write:error=EIO",
+                &Target::Command,
+                false,
+                false,
+                Backend::Seccomp,
+            ),
+            ("write:error=EIO", &running, false, true, Backend::Override),
+            // Loading says what is missing.
+            ("write:error=EIO", &running, false, false, Backend::Bpf),
+            (
+                "fsync:error=EIO",
+                &Target::Command,
+                true,
+                true,
+                Backend::Override,
+            ),
+            (
+                "fsync:error=EIO",
+                &Target::Command,
+                true,
+                false,
+                Backend::Seccomp,
+            ),
+            ("fsync:error=EIO", &running, true, true, Backend::Override),
+            ("fsync:error=EIO", &running, true, false, Backend::Override),
+        ] {
+            let got = chosen(text, Choice::Auto, target, bpf, overrides);
+            assert_eq!(got, Ok(expected), "{text} {bpf} {overrides}");
+        }
+        let only = Choice::Only(Backend::Override);
+        let got = chosen("write:error=EIO", only, &Target::Command, true, false);
+        assert_eq!(got, Ok(Backend::Override));
+        let got = chosen("fsync:error=EIO:fd=1", Choice::Auto, &running, true, true);
+        let said = got.unwrap_err().to_string();
+        assert!(
+            said.contains("override: it has no `fd`") && said.contains("seccomp: it is for"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn running_processes_are_for_kernel_programs_alone() {
         let fault: Fault = "write:error=EIO".parse().unwrap();
         let target = Target::Running(super::super::Who::default());
         assert!(Backend::Seccomp.refusal(&fault, &target).is_some());
         assert_eq!(Backend::Bpf.refusal(&fault, &target), None);
+        assert_eq!(Backend::Override.refusal(&fault, &target), None);
     }
 }

@@ -5,25 +5,22 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
+use chaos_common::answer::drawn;
 use chaos_common::decide::mix;
 
 use crate::faults::{CallEffect, Nanos};
 
-/// Each draw of a match has a sequence of its own; the decision has that of the seed itself.
-const ERROR: u64 = 0x6572_726f_7200_0001;
+/// Each draw of a match has a sequence of its own, as that among errors; the decision has that of the seed itself.
 const DELAY: u64 = 0x6465_6c61_7900_0001;
 const BYTES: u64 = 0x6279_7465_7300_0001;
 
 impl CallEffect {
     /// What the `n`th match of a rule gives instead of being done: a value, or a negative errno. `None`: it is done.
     pub fn answer(&self, seed: u64, n: u64) -> Option<i64> {
-        let errors = u64::try_from(self.error.len()).unwrap_or(1);
-        let drawn = match errors {
-            0 => return self.retval,
-            1 => 0,
-            // By multiplication of the upper half, as `draw_ppm` does.
-            _ => ((mix(seed ^ ERROR, n) >> 32) * errors) >> 32,
-        };
+        if self.error.is_empty() {
+            return self.retval;
+        }
+        let drawn = drawn(seed, n, u32::try_from(self.error.len()).ok()?);
         let errno = self.error.get(usize::try_from(drawn).ok()?)?;
         Some(-i64::from(errno.get()))
     }

@@ -44,13 +44,16 @@ pub enum Hook {
     /// LSM hooks.
     #[serde(untagged, serialize_with = "name_of_place")]
     Lsm(Place),
+    /// A kprobe on the function of a system call, which is answered in the kernel's place.
+    #[serde(untagged, serialize_with = "name_of_call")]
+    Override(Sysno),
     /// fentry on a system call whose LSM hook may be called several times.
     #[serde(untagged, serialize_with = "name_of_begin")]
     Begin(Begin),
 }
 
 impl Hook {
-    /// Every hook that is none of the families of [`Place`] and [`Begin`].
+    /// Every hook that is none of the families of [`Place`] and [`Begin`], and on no system call's function.
     pub(crate) const SINGLE: [Self; 15] = [
         Self::Connect,
         Self::Socket,
@@ -69,11 +72,15 @@ impl Hook {
         Self::Observe,
     ];
 
-    /// Every hook.
+    /// The one on a system call's function that stands for its like.
+    pub(crate) const OVERRIDE: Self = Self::Override(Sysno::fsync);
+
+    /// Every hook; of those on system calls' functions one.
     pub fn all() -> impl Iterator<Item = Self> {
         let places = Place::ALL.iter().copied().map(Self::Lsm);
         let begins = Begin::ALL.iter().copied().map(Self::Begin);
-        Self::SINGLE.into_iter().chain(places).chain(begins)
+        let singles = Self::SINGLE.into_iter().chain([Self::OVERRIDE]);
+        singles.chain(places).chain(begins)
     }
 
     /// Whether its programs are attached to each interface.
@@ -96,6 +103,7 @@ impl Hook {
             | Self::Reset
             | Self::Unreachable => Family::Net,
             Self::Lsm(_) | Self::Begin(_) => Family::Lsm,
+            Self::Override(_) => Family::Kprobe,
             Self::Exec | Self::Follow | Self::Observe => Family::Trace,
             Self::Entry => Family::Uprobe,
         }
@@ -123,6 +131,7 @@ impl Hook {
             Self::Unreachable => &[("murphy_unreach", "tc egress")],
             Self::Lsm(place) => place.programs(),
             Self::Begin(begin) => begin.programs(),
+            Self::Override(_) => &[("murphy_override", "kprobe on system calls")],
             Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
             Self::Follow => &[
                 ("murphy_fork", "raw_tracepoint/sched_process_fork"),
@@ -183,6 +192,10 @@ impl Hook {
 
 fn name_of_place<S: Serializer>(place: &Place, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(place.name())
+}
+
+fn name_of_call<S: Serializer>(call: &Sysno, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("override {}", call.name()))
 }
 
 fn name_of_begin<S: Serializer>(begin: &Begin, serializer: S) -> Result<S::Ok, S::Error> {

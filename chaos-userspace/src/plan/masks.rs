@@ -10,7 +10,7 @@ use chaos_common::dims;
 use super::lsm::call_entry;
 use super::names::Names;
 use super::paths::{Entry, Pattern};
-use super::{Hook, Target, operation};
+use super::{Backend, Hook, Target, operation, overridden};
 use crate::faults::{Fault, FdKind, NameGlob, Net, http};
 
 /// A prefix as the kernel's LPM trie wants it.
@@ -77,13 +77,13 @@ impl Masks {
     /// Compiles the filters of faults; the rule's bit is the fault's index. `class_of` gives
     /// the class that each fault targets.
     ///
-    /// A fault that `served` leaves out has its bit, but no operation names it.
+    /// A fault that no kernel program carries out has its bit, but no operation names it.
     pub(super) fn of(
         faults: &[Fault],
         classes: &[Target],
         class_of: &[usize],
         names: &Names,
-        served: impl Fn(usize) -> bool,
+        backends: &[Backend],
     ) -> Self {
         let mut masks = Self {
             dimensions: classes.iter().fold(0, |all, class| {
@@ -99,12 +99,16 @@ impl Masks {
         for (rule, &class) in class_of.iter().enumerate() {
             masks.classes[class] |= 1 << rule;
         }
-        for (rule, fault) in faults.iter().enumerate().filter(|(rule, _)| served(*rule)) {
+        for (rule, (fault, backend)) in faults.iter().zip(backends).enumerate() {
             for op in &fault.ops {
-                let index = operation(*op, &fault.effect);
+                let index = match (backend, op.call()) {
+                    (Backend::Bpf, _) => operation(*op, &fault.effect),
+                    (Backend::Override, Some(call)) => overridden(call),
+                    _ => continue,
+                };
                 *masks.ops.entry(index).or_default() |= 1 << rule;
                 let entry = call_entry(Hook::of(*op));
-                if entry != 0 {
+                if *backend == Backend::Bpf && entry != 0 {
                     masks.calls.insert(index, entry);
                 }
             }
@@ -136,7 +140,7 @@ impl Masks {
         masks.remotes(faults, names);
         masks.locals(faults);
         masks.texts(faults);
-        masks.places(faults, served);
+        masks.places(faults, backends);
         masks
     }
 
@@ -165,10 +169,10 @@ impl Masks {
     }
 
     /// Paths. A pattern that the kernel programs cannot match was refused before.
-    fn places(&mut self, faults: &[Fault], served: impl Fn(usize) -> bool) {
+    fn places(&mut self, faults: &[Fault], backends: &[Backend]) {
         let globs = || {
             let all = faults.iter().map(Fault::files).enumerate();
-            all.filter(|(rule, _)| served(*rule))
+            all.filter(|(rule, _)| backends.get(*rule) == Some(&Backend::Bpf))
         };
         if globs().all(|(_, globs)| globs.is_empty()) {
             return;
@@ -358,7 +362,8 @@ mod tests {
             .map(|text| text.parse().unwrap())
             .collect();
         let (classes, class_of) = ([Target::Command], vec![0; faults.len()]);
-        Masks::of(&faults, &classes, &class_of, &Names::default(), |_| true)
+        let backends = vec![Backend::Bpf; faults.len()];
+        Masks::of(&faults, &classes, &class_of, &Names::default(), &backends)
     }
 
     /// What a trie answers: the entry of the longest prefix that covers an address.

@@ -7,6 +7,7 @@ mod hook;
 mod lsm;
 mod masks;
 mod names;
+mod r#override;
 mod paths;
 mod tables;
 
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chaos_common::decide::mix;
-use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, Rule};
+use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, EFFECT_OVERRIDE, Rule};
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::Serialize;
 
@@ -29,6 +30,7 @@ pub use hook::Hook;
 pub use masks::{Dense, Masks, Prefix};
 pub(crate) use masks::{file_types, kind_of_type};
 pub use names::Names;
+pub(crate) use r#override::{answer, function};
 pub use paths::{Entry, Pattern};
 pub use tables::Tables;
 
@@ -129,8 +131,11 @@ impl Planned {
         if self.backend == Backend::Seccomp {
             return Some("is carried out by seccomp, whose supervisor answers the caller itself");
         }
-        let is_call = self.fault.ops.iter().all(|op| op.is_syscall());
-        (!is_call).then_some("hits packets, which come back to no caller")
+        if self.fault.ops.iter().any(|op| !op.is_syscall()) {
+            return Some("hits packets, which come back to no caller");
+        }
+        let answers = !matches!(&self.fault.effect, Effect::Call(call) if !call.answers());
+        (!answers).then_some("sends a signal and leaves the result to the kernel")
     }
 }
 
@@ -184,14 +189,18 @@ impl Plan {
             .iter()
             .map(|fault| choice.of(fault, &target, options, machine))
             .collect::<Result<Vec<_>, _>>()?;
-        let by_bpf = |rule: usize| backends.get(rule) == Some(&Backend::Bpf);
-        let masks = Masks::of(&faults, &classes, &class_of, &Names::default(), by_bpf);
-        let mut hooks: BTreeSet<_> = faults
-            .iter()
-            .enumerate()
-            .filter(|(rule, _)| by_bpf(*rule))
-            .flat_map(|(_, fault)| Hook::needed_by(fault))
-            .collect();
+        let masks = Masks::of(&faults, &classes, &class_of, &Names::default(), &backends);
+        let of = |(fault, backend): (&Fault, &Backend)| -> Vec<Hook> {
+            match backend {
+                Backend::Bpf => Hook::needed_by(fault).collect(),
+                Backend::Override => {
+                    let calls = fault.ops.iter().filter_map(|op| op.call());
+                    calls.map(Hook::Override).collect()
+                }
+                Backend::Seccomp => Vec::new(),
+            }
+        };
+        let mut hooks: BTreeSet<_> = faults.iter().zip(&backends).flat_map(of).collect();
         if !hooks.is_empty() {
             hooks.extend(match &target {
                 Target::Command if options.skip_loader => Some(Hook::Entry),
@@ -206,7 +215,7 @@ impl Plan {
             .zip(faults.into_iter().zip(class_of))
             .zip(backends)
             .map(|((number, (fault, class)), backend)| Planned {
-                wire: wire(&fault, options, number),
+                wire: wire(&fault, backend, options, number),
                 fault,
                 class,
                 backend,
@@ -333,6 +342,11 @@ impl Plan {
         self.rules.iter().any(|rule| rule.backend == backend)
     }
 
+    /// Whether kernel programs carry out some fault.
+    pub fn uses_programs(&self) -> bool {
+        self.uses(Backend::Bpf) || self.uses(Backend::Override)
+    }
+
     /// The families of hooks whose objects have to be loaded.
     pub fn families(&self) -> BTreeSet<Family> {
         self.hooks.iter().map(|hook| hook.family()).collect()
@@ -405,6 +419,13 @@ fn names_threads(target: &Target) -> bool {
     all.any(|selector| matches!(selector, Selector::Tid(_)))
 }
 
+/// The index of a system call in the `OPS` map, for the program that answers in the kernel's place.
+pub(crate) fn overridden(call: Sysno) -> u32 {
+    let number = u32::try_from(call.id()).unwrap_or(ops::SYSCALLS);
+    // A number beyond the bound would be another operation's.
+    ops::OVERRIDE + number.min(ops::SYSCALLS - 1)
+}
+
 /// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
 pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
     match (op, effect) {
@@ -432,14 +453,17 @@ pub(crate) fn operation_of(index: u32) -> Option<Op> {
         ops::DNS => Some(Op::Dns),
         ops::HTTP => Some(Op::Http),
         ops::INGRESS | ops::INGRESS_NETEM => Some(Op::Ingress),
-        _ => Sysno::new(usize::try_from(index).ok()?).map(Op::Call),
+        _ => {
+            let call = index.checked_sub(ops::OVERRIDE).unwrap_or(index);
+            Sysno::new(usize::try_from(call).ok()?).map(Op::Call)
+        }
     }
 }
 
 /// No effect of a kernel program's.
 const EFFECT_NONE: u32 = 0;
 
-fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
+fn wire(fault: &Fault, backend: Backend, options: &Options, number: u64) -> Rule {
     let Trigger {
         when,
         times,
@@ -453,11 +477,12 @@ fn wire(fault: &Fault, options: &Options, number: u64) -> Rule {
         p: _,
     } = fault.trigger;
     let (effect, value) = match &fault.effect {
+        _ if backend == Backend::Override => (EFFECT_OVERRIDE, 0),
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
         Effect::Wire(wire) => wire.rule(),
         Effect::Netem(_) => (EFFECT_NETEM, 0),
-        // No kernel program has these.
+        // No other kernel program has these.
         Effect::Call(_) => (EFFECT_NONE, 0),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
@@ -506,6 +531,31 @@ mod tests {
         assert_eq!(families(&write), [Family::Lsm, Family::Trace]);
     }
 
+    /// A call that two backends speak of is asked about at two places, each with its own rules.
+    #[test]
+    fn each_backend_has_its_own_operations() {
+        let plan = plan(&["write:error=EIO", "write:retval=0", "fsync:error=EIO"]);
+        let backends: Vec<_> = plan.rules.iter().map(|rule| rule.backend).collect();
+        assert_eq!(
+            backends,
+            [Backend::Bpf, Backend::Override, Backend::Override]
+        );
+        let (write, fsync) = (overridden(Sysno::write), overridden(Sysno::fsync));
+        let whatever = Effect::Error(crate::faults::Errno::ENOSYS);
+        let by_hook = operation(Op::Call(Sysno::write), &whatever);
+        assert_eq!(
+            plan.masks.ops,
+            BTreeMap::from([(by_hook, 0b1), (write, 0b10), (fsync, 0b100)])
+        );
+        assert_eq!(plan.masks.calls.len(), 1);
+        for index in [by_hook, write] {
+            assert_eq!(operation_of(index), Some(Op::Call(Sysno::write)));
+        }
+        assert_eq!(operation_of(ops::HTTP), Some(Op::Http));
+        assert_eq!(plan.hooks.len(), 4, "{:?}", plan.hooks);
+        assert!(plan.families().contains(&Family::Kprobe));
+    }
+
     #[test]
     fn what_callers_see_is_counted_of_calls_alone() {
         let observed = |expressions: &[&str], choice| {
@@ -522,7 +572,12 @@ mod tests {
         assert_eq!(can.collect::<Vec<_>>(), [false, true]);
         for (fault, choice, reason) in [
             ("egress:loss=1%", Choice::Auto, "hits packets"),
-            ("fsync:error=EIO", Choice::Auto, "by seccomp"),
+            (
+                "fsync:error=EIO",
+                Choice::Only(Backend::Seccomp),
+                "by seccomp",
+            ),
+            ("fsync:signal=SIGKILL", Choice::Auto, "sends a signal"),
             (
                 "write:error=EIO",
                 Choice::Only(Backend::Seccomp),

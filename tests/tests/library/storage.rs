@@ -133,6 +133,10 @@ pub(crate) fn denied() -> Outcome {
     )
 }
 
+pub(crate) fn unsynced() -> Outcome {
+    running(experiment!("storage/fsync-error"), "100%", "sync", "EIO")
+}
+
 pub(crate) fn broken() -> Outcome {
     running(experiment!("storage/io-error"), "30%", "read", "EIO")
 }

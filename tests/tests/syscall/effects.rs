@@ -286,7 +286,8 @@ pub(super) fn both() -> Outcome {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
     let address = socket.local_addr()?;
     let lost = format!("egress:loss=100%:proto=udp:port={}", address.port());
-    let args = ["-e", "getppid:error=EIO", "-e", &lost];
+    // A delay is for the supervisor, whatever else the kernel has.
+    let args = ["-e", "getppid:delay_enter=1us", "-e", &lost];
     let hit = Hit::run(&args, &["udp", &address.to_string(), "5"])?;
     let backend = |i: usize| &hit.report["faults"][i]["backend"];
     ensure!(

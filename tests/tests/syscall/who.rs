@@ -128,7 +128,7 @@ pub(super) fn refused() -> Outcome {
         ensure!(done.code == Some(125) && done.stdout.is_empty(), "{done}");
         ensure!(done.stderr.contains(words), "{done}");
     }
-    let done = murphy(["inject", "--all", "-e", "fsync:error=EIO"]).run()?;
+    let done = murphy(["inject", "--all", "-e", "fsync:delay_enter=1s"]).run()?;
     ensure!(
         done.code == Some(2) && done.stderr.contains("command of `murphy run` only"),
         "{done}"
@@ -140,6 +140,8 @@ pub(super) fn refused() -> Outcome {
         &[
             inner,
             "run".into(),
+            "--backend".into(),
+            "seccomp".into(),
             "-e".into(),
             "fdatasync:error=EIO".into(),
             "--".into(),

@@ -40,7 +40,7 @@ const ROUNDS_IN_KERNEL: &str = "6";
 /// Formats, rules, a daemon's API and suites are no kernel's business. What murphy makes of its own side (the command line,
 /// targets) is the same on every kernel: one of the newer ones has it. How murphy is attached, and what is left of it, differs between a kernel
 /// with links for everything and those without: the oldest and the newest have that.
-const SCOPE: [(&[&str], &[&str]); 6] = [
+const SCOPE: [(&[&str], &[&str]); 7] = [
     (
         &[],
         &[
@@ -70,6 +70,8 @@ const SCOPE: [(&[&str], &[&str]); 6] = [
     (&["bookworm", "sid"], &["dns", "http", "netem"]),
     // By seccomp, of which the oldest has all that is used.
     (&["sid", "bullseye"], &["names", "syscall"]),
+    // What it is refused with is the same on every other kernel.
+    (&["sid", kernels::build::NAME], &["override"]),
     (
         &["bookworm", "sid", "bullseye"],
         &[
@@ -79,7 +81,7 @@ const SCOPE: [(&[&str], &[&str]); 6] = [
 ];
 
 /// And all that a whole run has on the kernel with error injection, if it is in the cache; it is otherwise as trixie's.
-const ON_OVERRIDE: [&str; 1] = ["verifier"];
+const ON_OVERRIDE: [&str; 2] = ["override", "verifier"];
 
 /// Tells tests that repeat something how often.
 const ROUNDS: &str = "MURPHY_SAFETY_ROUNDS";

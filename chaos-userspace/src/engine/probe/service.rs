@@ -36,11 +36,18 @@ pub struct Service {
 impl Service {
     /// Hooks to try for a fault: its own, and those that the commands need.
     pub fn hooks(fault: &Fault) -> BTreeSet<Hook> {
-        own(fault)
-            .flatten()
-            .copied()
-            .chain([Hook::Exec, Hook::Follow])
-            .collect()
+        let refused = |backend: Backend| backend.refusal(fault, &Target::Command).is_some();
+        let mut hooks: BTreeSet<_> = [Hook::Exec, Hook::Follow].into();
+        if !refused(Backend::Bpf) {
+            hooks.extend(own(fault).flatten());
+        }
+        // Where LSM programs may be refused, they are the next best.
+        let unsure = |hook: &Hook| hook.family() == Family::Lsm;
+        if !refused(Backend::Override) && (refused(Backend::Bpf) || hooks.iter().any(unsure)) {
+            let calls = fault.ops.iter().filter_map(|op| op.call());
+            hooks.extend(calls.map(Hook::Override));
+        }
+        hooks
     }
 
     /// Hooks to try for every fault of the registry: of a row those of its first operation, which stand for their like.
@@ -50,6 +57,7 @@ impl Service {
             .flat_map(|&op| Hook::of(op))
             .copied()
             .chain(Hook::SINGLE)
+            .chain([Hook::OVERRIDE])
             .collect()
     }
 
@@ -58,18 +66,30 @@ impl Service {
         let rows = FAULTS.iter().map(|row| {
             // The first stands for its like.
             let hooks: Vec<_> = row.ops.iter().take(1).map(|&op| Hook::of(op)).collect();
-            let stem = row.stem.to_owned();
-            match row.family {
-                Some(_) => Self::by_bpf(findings, stem, row.ops, &hooks),
-                None => Self::lacking(stem, row.ops, "a kernel program of murphy's".to_owned()),
-            }
-            .or_supervised(findings, row.ops.iter().all(|op| op.is_syscall()))
+            let stem = || row.stem.to_owned();
+            let calls = row.ops.iter().all(|op| op.is_syscall());
+            let by_hooks = match row.family {
+                Some(_) => Self::by_programs(findings, stem(), row.ops, &hooks),
+                None => Self::lacking(stem(), row.ops, "an LSM hook".to_owned()),
+            };
+            // Connections have hooks wherever there are any.
+            let stands_for = Hook::OVERRIDE;
+            let by_override = calls && row.family != Some(Family::Net);
+            by_hooks
+                .or(by_override
+                    .then(|| Self::by_programs(findings, stem(), row.ops, &[&[stands_for]])))
+                .or_supervised(findings, calls)
         });
         // No row of its own: what it does to packets of the two directions is.
         let whatever = Effect::Netem(Box::default());
         let netem = NET_OPS.map(|op| Hook::needed(op, &whatever));
-        rows.chain([Self::by_bpf(findings, "netem".to_owned(), &NET_OPS, &netem)])
-            .collect()
+        rows.chain([Self::by_programs(
+            findings,
+            "netem".to_owned(),
+            &NET_OPS,
+            &netem,
+        )])
+        .collect()
     }
 
     /// What can be done about a fault.
@@ -80,11 +100,38 @@ impl Service {
         let service = match lacks {
             None => {
                 let hooks: Vec<_> = own(fault).collect();
-                Self::by_bpf(findings, words, &fault.ops, &hooks)
+                Self::by_programs(findings, words.clone(), &fault.ops, &hooks)
             }
-            Some(lacks) => Self::lacking(words, &fault.ops, lacks),
+            Some(lacks) => Self::lacking(words.clone(), &fault.ops, lacks),
         };
-        service.or_supervised(findings, refusal(Backend::Seccomp).is_none())
+        let calls = || fault.ops.iter().filter_map(|op| op.call());
+        let by_override = refusal(Backend::Override).is_none() && !service.served;
+        let overriding = by_override.then(|| {
+            let hooks: Vec<_> = calls().map(|call| [Hook::Override(call)]).collect();
+            let hooks: Vec<&[Hook]> = hooks.iter().map(<[Hook; 1]>::as_slice).collect();
+            Self::by_programs(findings, words, &fault.ops, &hooks)
+        });
+        service
+            .or(overriding)
+            .or_supervised(findings, refusal(Backend::Seccomp).is_none())
+    }
+
+    /// By what comes next, if this does not serve the fault and that does.
+    fn or(self, next: Option<Self>) -> Self {
+        let Some(next) = next.filter(|_| !self.served) else {
+            return self;
+        };
+        if next.served {
+            return next;
+        }
+        let mut missing = self.missing;
+        missing.extend(next.missing);
+        missing.dedup();
+        Self {
+            missing,
+            r#try: self.r#try.or(next.r#try),
+            ..next
+        }
     }
 
     /// What no kernel program serves.
@@ -119,7 +166,7 @@ impl Service {
     }
 
     /// `needed` has the hooks of each operation, its own first.
-    fn by_bpf(findings: &Findings, fault: String, ops: &[Op], needed: &[&[Hook]]) -> Self {
+    fn by_programs(findings: &Findings, fault: String, ops: &[Op], needed: &[&[Hook]]) -> Self {
         let report = |hook: Hook| findings.hooks.iter().find(|report| report.hook == hook);
         let works = |hook: Hook| report(hook).is_some_and(HookReport::works);
         let own: BTreeSet<_> = needed.iter().copied().flatten().copied().collect();
@@ -143,11 +190,12 @@ impl Service {
             inject_lacks: Vec::new(),
         };
         if served {
-            let names: Vec<_> = first
+            let mut names: Vec<_> = first
                 .into_iter()
                 .filter_map(|&hook| report(hook))
                 .map(backend)
                 .collect();
+            names.dedup();
             service.backend = Some(names.join(" and "));
             service.commands = commands;
             return service;
@@ -202,6 +250,7 @@ fn backend(report: &HookReport) -> String {
             "tc classifier by tcx".to_owned()
         }
         hook if hook.is_classifier() => "tc classifier by clsact filter".to_owned(),
+        Hook::Override(_) => "kprobe + bpf_override_return".to_owned(),
         Hook::EgressNetem | Hook::IngressNetem => {
             format!("{} by mirred and ifb", report.places.join(", "))
         }
@@ -229,7 +278,10 @@ fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: 
     let strace = call.map(|call| {
         format!("strace -f -e inject={call}:error=ERRNO, which slows the command down")
     });
-    let kernel = if report.hook.family() == Family::Lsm {
+    let kernel = if report.hook.family() == Family::Kprobe {
+        "a kernel with CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu's and Fedora's are said to have it)"
+            .to_owned()
+    } else if report.hook.family() == Family::Lsm {
         let active = machine.security_modules.as_deref().unwrap_or_default();
         if let Some(state) = machine.locked_down() {
             format!("a kernel that is not locked down (here: {state}; Secure Boot does it)")

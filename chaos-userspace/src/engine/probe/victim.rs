@@ -19,6 +19,7 @@ const TIME: u32 = 5;
 const CONNECT: u8 = 1;
 const OPEN: u8 = 2;
 const READ: u8 = 4;
+const SYNC: u8 = 8;
 /// It could not be put into its cgroup.
 const ASTRAY: u8 = 64;
 
@@ -28,9 +29,10 @@ pub(super) struct Felt {
     pub(super) connect: bool,
     pub(super) open: bool,
     pub(super) read: bool,
+    pub(super) sync: bool,
 }
 
-/// Forks a victim that sends itself packets, connects, opens and reads.
+/// Forks a victim that sends itself packets, connects, opens, reads and syncs.
 pub(super) fn forked(procs: &File) -> io::Result<Felt> {
     let null = File::open("/dev/null")?;
     // SAFETY: other threads may exist, so the child calls nothing but system calls, and leaves by _exit.
@@ -52,6 +54,7 @@ pub(super) fn forked(procs: &File) -> io::Result<Felt> {
                     connect: felt & CONNECT != 0,
                     open: felt & OPEN != 0,
                     read: felt & READ != 0,
+                    sync: felt & SYNC != 0,
                 })
             }
             status => Err(io::Error::other(format!(
@@ -97,6 +100,8 @@ fn suffer(procs: i32, null: i32) -> u8 {
         let mut byte = 0_u8;
         let read = libc::syscall(libc::SYS_read, null, &raw mut byte, 1);
         feel(read, READ);
+        let synced = libc::syscall(libc::SYS_fsync, null);
+        feel(synced, SYNC);
     }
     felt
 }

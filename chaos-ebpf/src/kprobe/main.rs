@@ -1,0 +1,8 @@
+//! Programs on the entry of kernel functions.
+
+#![no_std]
+#![no_main]
+
+mod r#override;
+
+chaos_ebpf::provenance!();

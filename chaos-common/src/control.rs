@@ -47,8 +47,10 @@ pub const ANY_PATH: u32 = 18;
 pub const LEARNED: u32 = 19;
 /// Rules that have a limit of connections. By bank.
 pub const CONNLIMITS: u32 = 20;
+/// Rules that do not care about the interface. By bank.
+pub const ANY_INTERFACE: u32 = 21;
 /// Number of slots of a bank.
-pub const SLOTS: u32 = 21;
+pub const SLOTS: u32 = 22;
 
 /// The slot of a bank.
 #[inline(always)]

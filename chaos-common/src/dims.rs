@@ -46,6 +46,8 @@ pub const URL_PATH: u64 = 1 << 23;
 pub const LOCAL: u64 = 1 << 24;
 /// How many connections are open: map `OPEN`, for the rules in slot [`crate::control::CONNLIMITS`].
 pub const CONNLIMIT: u64 = 1 << 25;
+/// Interface that a packet crosses: map `INTERFACES`.
+pub const INTERFACE: u64 = 1 << 26;
 
 /// Dimensions that [`crate::target`] values say something of.
 pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS | NETNS | TIDS;

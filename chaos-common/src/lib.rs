@@ -15,6 +15,7 @@ pub mod counters;
 pub mod decide;
 pub mod dims;
 pub mod event;
+pub mod interface;
 pub mod lsm;
 pub mod mark;
 pub mod name;

@@ -69,6 +69,17 @@ pub struct FileId {
     pub inode: u64,
 }
 
+/// What is known of a socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Socket {
+    /// Classes of its owner.
+    pub classes: u64,
+    /// The cookie of its network namespace, which is that of every interface its packets cross.
+    pub network: u64,
+}
+
+const _: () = assert!(size_of::<Socket>() == 16);
 const _: () = assert!(size_of::<Named>() == 16);
 const _: () = assert!(size_of::<Process>() == 32);
 const _: () = assert!(size_of::<FileId>() == 16);
@@ -82,3 +93,6 @@ unsafe impl aya::Pod for Process {}
 #[cfg(feature = "user")]
 // SAFETY: as for `Named`.
 unsafe impl aya::Pod for FileId {}
+#[cfg(feature = "user")]
+// SAFETY: as for `Named`.
+unsafe impl aya::Pod for Socket {}

@@ -1,11 +1,13 @@
 //! Maps that all objects share. The loader gives each name one map.
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use chaos_common::answer::Answer;
 use chaos_common::connlimit::Open;
 use chaos_common::counters::Counters;
+use chaos_common::interface::{self, Interface, Naming};
 use chaos_common::observe::Expected;
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::target::{FileId, Named, Process};
@@ -89,6 +91,11 @@ pub static LOCAL4: LpmTrie<[u8; 5], u64> = LpmTrie::with_max_entries(1024, 1);
 /// The same for IPv6.
 #[map]
 pub static LOCAL6: LpmTrie<[u8; 17], u64> = LpmTrie::with_max_entries(1024, 1);
+
+/// Interface → rules that name it. One that no rule names is not there.
+#[map]
+pub static INTERFACES: HashMap<Interface, Naming> =
+    HashMap::with_max_entries(interface::ENTRIES, BPF_F_NO_PREALLOC);
 
 /// Transport protocol → rules that name it.
 #[map]

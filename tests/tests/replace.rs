@@ -41,6 +41,11 @@ fn main() -> ExitCode {
             another,
         ),
         case(
+            "another interface",
+            needs![Root, Cgroup2, Atomics],
+            interfaces,
+        ),
+        case(
             "other folders, learnt again",
             needs![Root, Cgroup2, Atomics, BpfLsm],
             folders,
@@ -294,6 +299,47 @@ fn another() -> Outcome {
     .with_context(|| connecting.stderr().unwrap_or_default())?;
     let report = session.end()?;
     ensure!(report.faults[0].injected > 3, "{report:?}");
+    Ok(())
+}
+
+/// Where no rule looks at an interface nothing is attached; a plan that does brings it along.
+fn interfaces() -> Outcome {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let rule = |interface: &str| format!("egress:loss=100%{interface}");
+    let plan = |interface: &str| plan(&[rule(interface)], USER);
+    let mut session = Session::for_running(plan(":interface=nothing*")?, settings(), None)?;
+    let _sender = sender(&socket)?;
+    let arrives = || socket.recv(&mut [0; 8]).context("nothing arrives");
+    arrives()?;
+    for interface in [":interface=lo", ""] {
+        session.replace(plan(interface)?)?;
+        wait_until(PATIENCE, || {
+            session.report().is_ok_and(|now| now.faults[0].injected > 3)
+        })
+        .with_context(|| format!("{} is not in force", rule(interface)))?;
+    }
+    // One that is refused leaves the one before in force.
+    let refused = session.replace(plan(":interface=nowhere0")?);
+    ensure!(
+        refused
+            .as_ref()
+            .is_err_and(|error| error.to_string().contains("`nowhere0`")),
+        "{refused:?}"
+    );
+    let before = session.report()?.faults[0].injected;
+    wait_until(PATIENCE, || {
+        session
+            .report()
+            .is_ok_and(|now| now.faults[0].injected > before)
+    })?;
+    session.replace(plan(":interface=nothing*")?)?;
+    // What is on its way, and then more.
+    for _ in 0..100 {
+        arrives()?;
+    }
+    let report = session.end()?;
+    ensure!(report.faults[0].matched == 0, "{report:?}");
     Ok(())
 }
 

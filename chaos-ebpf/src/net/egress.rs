@@ -6,31 +6,44 @@
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use chaos_common::{mark as marks, ops};
+use chaos_common::{control, dims, mark as marks, ops};
 use chaos_ebpf::gate;
+use chaos_ebpf::maps::control as slot;
 use chaos_ebpf::tell::By;
 
 use crate::craft::{self, TC_ACT_UNSPEC};
 use crate::packet::{self, Direction};
-use crate::{mark, socket};
+use crate::{interface, mark, socket};
 
 #[classifier]
 pub(crate) fn murphy_egress(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     let seen = mark::of(skb);
-    if seen & marks::LOSS != 0 {
+    // It comes by again: back from an ifb, or on the interface below another one, of which some rules speak.
+    let again = seen & marks::LOSS != 0;
+    let back = seen & marks::AWAY != 0;
+    if again && (back || slot(control::DIMS) & dims::INTERFACE == 0) {
         return TC_ACT_UNSPEC;
     }
     let classes = socket::classes_of(skb);
     if classes == 0 {
         return TC_ACT_UNSPEC;
     }
-    // It may come by again: back from an ifb, or on the interface below this one.
-    mark::set(skb, seen | marks::LOSS);
     let injection = gate::pass(
         ops::EGRESS,
         |_| classes,
-        |dimensions| packet::accept(skb, dimensions, Direction::Egress),
+        |dimensions| {
+            let mut here = interface::accept(skb, dimensions);
+            if again {
+                here &= interface::accept_once_more(skb, dimensions, Direction::Egress);
+            }
+            here &= gate::named_by(dimensions, ops::EGRESS);
+            if here == 0 {
+                return 0;
+            }
+            mark::set(skb, seen | marks::LOSS);
+            here & packet::accept_headers(skb, dimensions, Direction::Egress)
+        },
         By::Unknown,
         || packet::detail(skb),
     );

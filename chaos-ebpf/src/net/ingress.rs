@@ -12,7 +12,7 @@ use chaos_ebpf::gate;
 use chaos_ebpf::tell::By;
 
 use crate::packet::{self, Direction};
-use crate::{mark, socket};
+use crate::{interface, mark, socket};
 
 const PROCEED: i32 = 1;
 const DROP: i32 = 0;
@@ -28,7 +28,8 @@ pub(crate) fn murphy_ingress(ctx: SkBuffContext) -> i32 {
         |dimensions| {
             let accepted = packet::accept(skb, dimensions, Direction::Ingress);
             if asked {
-                accepted & !gate::named_by(dimensions, ops::EGRESS)
+                let here = interface::accept_once_more(skb, dimensions, Direction::Ingress);
+                accepted & (here | !gate::named_by(dimensions, ops::EGRESS))
             } else {
                 accepted
             }

@@ -10,6 +10,7 @@ mod dns;
 mod egress;
 mod http;
 mod ingress;
+mod interface;
 mod mark;
 mod message;
 mod netem;

@@ -14,13 +14,13 @@
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use chaos_common::{control, mark as marks, ops};
+use chaos_common::{control, dims, mark as marks, ops};
 use chaos_ebpf::gate;
 use chaos_ebpf::maps::control as slot;
 use chaos_ebpf::tell::By;
 
 use crate::packet::{self, Direction};
-use crate::{mark, owner, socket};
+use crate::{interface, mark, owner, socket};
 
 /// The next filter.
 const NO_MATCH: i32 = 0;
@@ -68,20 +68,22 @@ fn leaving(skb: *mut __sk_buff, mine: u32) -> u32 {
         mark::set(skb, seen & !marks::AWAY);
         return mine;
     }
-    if seen & marks::NETEM != 0 {
+    let dimensions = slot(control::DIMS);
+    let again = seen & marks::NETEM != 0;
+    if again && dimensions & dims::INTERFACE == 0 {
         return NOBODY;
     }
     let classes = socket::classes_of(skb);
     if classes == 0 {
         return NOBODY;
     }
-    let dimensions = slot(control::DIMS);
-    if gate::murphy_rules(dimensions, classes) & gate::named_by(dimensions, ops::EGRESS_NETEM) == 0
-    {
+    let rules =
+        gate::murphy_rules(dimensions, classes) & gate::named_by(dimensions, ops::EGRESS_NETEM);
+    if rules == 0 || rules & interface::accept(skb, dimensions) == 0 {
         return NOBODY;
     }
     mark::set(skb, seen | marks::NETEM);
-    let rule = murphy_hold(skb, classes, LEAVES);
+    let rule = murphy_hold(skb, classes, if again { LEAVES | AGAIN } else { LEAVES });
     if rule != 0 {
         mark::set(skb, seen | marks::NETEM | marks::AWAY);
     }
@@ -92,26 +94,33 @@ fn leaving(skb: *mut __sk_buff, mine: u32) -> u32 {
 #[inline(always)]
 fn arriving(skb: *mut __sk_buff, _: u32) -> u32 {
     let seen = mark::of(skb);
+    let dimensions = slot(control::DIMS);
+    let mut way = 0;
     if seen & marks::ARRIVED != 0 {
-        return NOBODY;
+        if dimensions & dims::INTERFACE == 0 {
+            return NOBODY;
+        }
+        way |= AGAIN;
     }
     // Over the loopback interface: rules for both directions were asked when it left.
-    let way = if seen & marks::NETEM != 0 {
-        ASKED
-    } else {
-        ARRIVES
-    };
+    if seen & marks::NETEM != 0 {
+        way |= ASKED;
+    }
     let classes = owner::murphy_owner(skb);
+    let named = gate::named_by(dimensions, ops::INGRESS_NETEM);
+    if classes == 0 || named & interface::accept(skb, dimensions) == 0 {
+        return NOBODY;
+    }
     mark::set(skb, seen | marks::ARRIVED);
     murphy_hold(skb, classes, way) as u32
 }
 
-/// What [`murphy_hold`] is told of a packet: it leaves,
-const LEAVES: u64 = 0;
-/// it arrives,
-const ARRIVES: u64 = 1;
-/// or it arrives, and the rules for both directions were asked when it left.
-const ASKED: u64 = 2;
+/// What [`murphy_hold`] is told of a packet: it leaves, and else it arrives;
+const LEAVES: u64 = 1;
+/// rules were asked about it in this direction, at another interface;
+const AGAIN: u64 = 2;
+/// it arrives, and the rules for both directions were asked when it left.
+const ASKED: u64 = 4;
 
 /// Asks the rules; the number, counted from 1, of the one that hits, or [`NOBODY`].
 ///
@@ -119,7 +128,7 @@ const ASKED: u64 = 2;
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn murphy_hold(skb: *mut __sk_buff, classes: u64, way: u64) -> u64 {
-    let (operation, direction) = if way == LEAVES {
+    let (operation, direction) = if way & LEAVES != 0 {
         (ops::EGRESS_NETEM, Direction::Egress)
     } else {
         (ops::INGRESS_NETEM, Direction::Ingress)
@@ -128,12 +137,18 @@ extern "C" fn murphy_hold(skb: *mut __sk_buff, classes: u64, way: u64) -> u64 {
         operation,
         |_| classes,
         |dimensions| {
-            let accepted = packet::accept(skb, dimensions, direction);
-            if way == ASKED {
-                accepted & !gate::named_by(dimensions, ops::EGRESS_NETEM)
-            } else {
-                accepted
+            let mut accepted = packet::accept(skb, dimensions, direction);
+            if accepted == 0 || way & (AGAIN | ASKED) == 0 {
+                return accepted;
             }
+            let here = interface::accept_once_more(skb, dimensions, direction);
+            if way & AGAIN != 0 {
+                accepted &= here;
+            }
+            if way & ASKED != 0 {
+                accepted &= here | !gate::named_by(dimensions, ops::EGRESS_NETEM);
+            }
+            accepted
         },
         By::Unknown,
         || packet::detail(skb),

@@ -20,6 +20,19 @@ const CURRENT_NETNS: u64 = u64::MAX;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn murphy_owner(skb: *mut __sk_buff) -> u64 {
+    known(skb, socket::classes)
+}
+
+/// The cookie of the network namespace of that socket.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn murphy_network(skb: *mut __sk_buff) -> u64 {
+    known(skb, socket::network)
+}
+
+/// What is known of the socket that a packet will arrive at; 0 if there is none.
+#[inline(always)]
+fn known(skb: *mut __sk_buff, what: impl FnOnce(*mut bpf_sock) -> u64) -> u64 {
     let Some((ends, tcp)) = packet::ends(skb) else {
         return 0;
     };
@@ -27,10 +40,10 @@ pub(crate) extern "C" fn murphy_owner(skb: *mut __sk_buff) -> u64 {
     if socket.is_null() {
         return 0;
     }
-    let classes = socket::classes(socket);
+    let known = what(socket);
     // SAFETY: a socket that the look-up gave, tested for null.
     unsafe { bpf_sk_release(socket.cast()) };
-    classes
+    known
 }
 
 #[inline(always)]

@@ -11,6 +11,8 @@ use chaos_ebpf::gate;
 use chaos_ebpf::maps::{accept_local4, accept_local6, accept_remote4, accept_remote6};
 use chaos_ebpf::tell::Detail;
 
+use crate::interface;
+
 pub(crate) const ETH_P_IP: u16 = 0x0800;
 pub(crate) const ETH_P_IPV6: u16 = 0x86dd;
 pub(crate) const TCP: u8 = 6;
@@ -35,17 +37,27 @@ pub(crate) enum Direction {
     Ingress,
 }
 
-/// Rules that accept a packet. What cannot be read is accepted by no rule that
+/// Rules that accept a packet where it is. What cannot be read is accepted by no rule that
 /// asks for it.
 #[inline(always)]
 pub(crate) fn accept(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
+    let here = interface::accept(skb, dimensions);
+    if here == 0 {
+        return 0;
+    }
+    here & accept_headers(skb, dimensions, direction)
+}
+
+/// Rules that accept what is in a packet, wherever it is.
+#[inline(always)]
+pub(crate) fn accept_headers(skb: *mut __sk_buff, dimensions: u64, direction: Direction) -> u64 {
     if dimensions & dims::PACKET == 0 {
         return u64::MAX;
     }
     murphy_accept(skb, dimensions, u64::from(direction == Direction::Egress))
 }
 
-/// The part of [`accept`] that looks into the packet.
+/// The part of [`accept_headers`] that looks into the packet.
 ///
 /// A global function, which the verifier looks at once, whatever led there; and with a stack
 /// of its own: 512 bytes is all there is for what is called in a row.

@@ -1,10 +1,10 @@
 //! Who owns a socket, so that a packet can be tied to a process.
 //!
-//! A socket's storage holds the classes of its owner. It is written when
+//! A socket's storage holds the classes of its owner, and which network namespace it is in. It is written when
 //! a target creates the socket or connects it, inherited by accepted sockets,
 //! and filled by user space for sockets that existed before.
 //!
-//! Kernel interface: `cgroup/sock_create` (4.10; socket storage in it 5.11).
+//! Kernel interface: `cgroup/sock_create` (4.10; socket storage in it 5.11); `bpf_get_netns_cookie` (5.7).
 
 use core::ffi::c_void;
 use core::ptr;
@@ -13,16 +13,17 @@ use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock,
 };
-use aya_ebpf::helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_fullsock, bpf_sk_storage_get};
 use aya_ebpf::macros::{btf_map, cgroup_sock};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use chaos_common::control;
+use chaos_common::target::Socket;
 use chaos_ebpf::maps::control as slot;
 use chaos_ebpf::target;
 
 const PROCEED: i32 = 1;
 
-/// Socket → classes of its owner.
+/// Socket → what is known of it.
 #[btf_map]
 static SOCKETS: SocketStorage = SocketStorage::new();
 
@@ -34,7 +35,7 @@ static SOCKETS: SocketStorage = SocketStorage::new();
 struct SocketStorage {
     r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
     key: *const i32,
-    value: *const u64,
+    value: *const Socket,
     max_entries: *const [i32; 0],
     map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
 }
@@ -54,7 +55,7 @@ impl SocketStorage {
     }
 
     #[inline(always)]
-    fn get(&self, socket: *mut bpf_sock, flags: u32) -> Option<*mut u64> {
+    fn get(&self, socket: *mut bpf_sock, flags: u32) -> Option<*mut Socket> {
         // SAFETY: the verifier checks that `socket` is one; it may be null only
         // where the caller has tested it.
         let value = unsafe {
@@ -73,7 +74,7 @@ impl SocketStorage {
 pub(crate) fn murphy_socket(ctx: SockContext) -> i32 {
     let classes = target::of_task_in_cgroup(slot(control::DIMS));
     if classes != 0 {
-        own(ctx.sock, classes);
+        own(ctx.sock, ctx.sock.cast(), classes);
     }
     PROCEED
 }
@@ -88,15 +89,20 @@ pub(crate) fn own_by_task(ctx: &SockAddrContext) {
     // SAFETY: the context is valid for the program's whole run.
     let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
     if !socket.is_null() {
-        own(socket, classes);
+        own(socket, ctx.sock_addr.cast(), classes);
     }
 }
 
+/// `context` is the program's, of whatever kind.
 #[inline(always)]
-fn own(socket: *mut bpf_sock, classes: u64) {
+fn own(socket: *mut bpf_sock, context: *mut c_void, classes: u64) {
     if let Some(value) = SOCKETS.get(socket, BPF_SK_STORAGE_GET_F_CREATE) {
-        // SAFETY: live storage of this socket; the store is one u64.
-        unsafe { value.write_volatile(classes) }
+        // SAFETY: the helper takes the context of programs of both kinds; live storage of this socket, the stores are
+        // u64s. Whoever sees the classes sees the namespace: it is written first, and never another.
+        unsafe {
+            (&raw mut (*value).network).write_volatile(bpf_get_netns_cookie(context));
+            (&raw mut (*value).classes).write_volatile(classes);
+        }
     }
 }
 
@@ -104,17 +110,33 @@ fn own(socket: *mut bpf_sock, classes: u64) {
 /// the kernel's own, TIME_WAIT, some resets — have none.
 #[inline(always)]
 pub(crate) fn classes_of(skb: *mut __sk_buff) -> u64 {
-    // SAFETY: the context is valid for the program's whole run.
-    let socket = unsafe { (*skb).__bindgen_anon_2.sk };
-    if socket.is_null() {
-        return 0;
-    }
-    // SAFETY: tested for null.
-    let socket = unsafe { bpf_sk_fullsock(socket) };
+    let socket = of(skb);
     if socket.is_null() {
         return 0;
     }
     classes(socket)
+}
+
+/// The cookie of the network namespace that the owned socket of a packet is in; 0 where the packet comes without one.
+#[inline(always)]
+pub(crate) fn network_of(skb: *mut __sk_buff) -> u64 {
+    let socket = of(skb);
+    if socket.is_null() {
+        return 0;
+    }
+    network(socket)
+}
+
+/// The full socket that a packet comes with, or null.
+#[inline(always)]
+fn of(skb: *mut __sk_buff) -> *mut bpf_sock {
+    // SAFETY: the context is valid for the program's whole run.
+    let socket = unsafe { (*skb).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return socket;
+    }
+    // SAFETY: tested for null.
+    unsafe { bpf_sk_fullsock(socket) }
 }
 
 /// Classes of the owner of a socket, which is a full one.
@@ -123,5 +145,18 @@ pub(crate) fn classes(socket: *mut bpf_sock) -> u64 {
     SOCKETS
         .get(socket, 0)
         // SAFETY: live storage of this socket.
-        .map_or(0, |value| unsafe { value.read_volatile() })
+        .map_or(0, |value| unsafe {
+            (&raw const (*value).classes).read_volatile()
+        })
+}
+
+/// The cookie of the network namespace of a full socket that has an owner.
+#[inline(always)]
+pub(crate) fn network(socket: *mut bpf_sock) -> u64 {
+    SOCKETS
+        .get(socket, 0)
+        // SAFETY: as above.
+        .map_or(0, |value| unsafe {
+            (&raw const (*value).network).read_volatile()
+        })
 }

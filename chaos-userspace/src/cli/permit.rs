@@ -43,7 +43,7 @@ pub(super) fn ask(
     let mut audit = Audit::open(places)?;
     // Looking at every process takes its time; nobody would look at the result.
     let survey = if policies.files().next().is_some() || args.dry_run || !audit.is_empty() {
-        Survey::of(plan.running())?
+        Survey::of(plan)?
     } else {
         Survey::default()
     };

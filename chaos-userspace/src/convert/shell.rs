@@ -227,6 +227,27 @@ impl Reader<'_> {
         if let Some(address) = value(&own) {
             own_end += &format!(":src={}", spelt(address));
         }
+        // iptables lets `-o` stand with OUTPUT only, and `-i` with INPUT.
+        let (flags, goes) = match direction {
+            "egress" => (["-o", "--out-interface"], "leave"),
+            _ => (["-i", "--in-interface"], "arrive"),
+        };
+        let mut interface = String::new();
+        if let Some(name) = value(&flags) {
+            let at = args.iter().position(|word| flags.contains(&word.as_str()));
+            let but = at.and_then(|at| args.get(at.checked_sub(1)?));
+            if but.is_some_and(|word| word == "!") {
+                differences.push(format!(
+                    "packets that {goes} by `{name}` are hit as well: `interface` names those that are hit, and knows no `!`"
+                ));
+            } else {
+                // A `+` at the end is whatever goes on.
+                interface = match name.strip_suffix('+') {
+                    Some(begin) => format!(":interface={begin}*"),
+                    None => format!(":interface={name}"),
+                };
+            }
+        }
         let refused = value(&["-j", "--jump"]) == Some("REJECT");
         if self.comment.to_ascii_lowercase().contains("refused") && !refused {
             self.mistake(
@@ -242,10 +263,16 @@ impl Reader<'_> {
                     .to_owned(),
             );
         }
+        if refused && !interface.is_empty() {
+            differences.push(
+                "by which interface its packets will leave is not known when a socket connects: that is left out"
+                    .to_owned(),
+            );
+        }
         let fault = match refused {
             true => format!("connect:error=ECONNREFUSED{filter}"),
             false => format!(
-                "{direction}:loss=100%{filter}{own_end}{}",
+                "{direction}:loss=100%{filter}{own_end}{}{interface}",
                 proto
                     .map(|proto| format!(":proto={proto}"))
                     .unwrap_or_default()

@@ -301,11 +301,31 @@ fn a_firewall_rule_never_hits_more_than_it_said() {
             "-s 10.0.0.7 --sport 5 -d 10.0.0.1 -j REJECT",
             "connect:error=ECONNREFUSED:dst=10.0.0.1",
         ),
+        (
+            "-o eth0 -p udp -j DROP",
+            "egress:loss=100%:proto=udp:interface=eth0",
+        ),
+        (
+            "-o veth+ -d 10.0.0.1 -j DROP",
+            "egress:loss=100%:dst=10.0.0.1:interface=veth*",
+        ),
+        ("-o eth0 -j REJECT", "connect:error=ECONNREFUSED"),
+        ("! -o lo -j DROP", "egress:loss=100%"),
     ] {
         let done = convert(&format!("iptables -A OUTPUT {rule}"), None).unwrap();
         assert_eq!(faults(&done), [fault], "{rule}");
         assert!(done.faults[0].refused().is_empty(), "{rule}");
     }
+    for (rule, difference) in [
+        ("-o eth0 -j REJECT", "is not known when a socket connects"),
+        ("! -o lo -j DROP", "leave by `lo` are hit as well"),
+    ] {
+        let done = convert(&format!("iptables -A OUTPUT {rule}"), None).unwrap();
+        let mut said = done.faults[0].differences.iter();
+        assert!(said.any(|said| said.contains(difference)), "{rule}");
+    }
+    let done = convert("iptables -I INPUT -i wg0 -j DROP", None).unwrap();
+    assert_eq!(faults(&done), ["ingress:loss=100%:interface=wg0"]);
     // What filters cannot say is not dropped from them.
     let done = convert("iptables -A OUTPUT -d 10.0.0.1/255.0.255.0 -j DROP", None).unwrap();
     assert_eq!(done.faults[0].refused().len(), 1, "{:?}", faults(&done));

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::tables::TableError;
-use crate::faults::{HostName, TableFile};
+use crate::faults::{HostName, InterfaceGlob, TableFile};
 use crate::kernel::KernelError;
 use crate::plan::PlanError;
 use crate::seccomp::SeccompError;
@@ -93,6 +93,24 @@ pub enum EngineError {
         /// Why not.
         source: TableError,
     },
+    /// An interface that is not there.
+    #[error("no interface is called `{name}` where the targets of `{fault}` are: there is {there}")]
+    NoInterface {
+        /// The name.
+        name: InterfaceGlob,
+        /// The fault that speaks of it.
+        fault: String,
+        /// Those that are there.
+        there: String,
+    },
+    /// Names that stand for more than there is room for.
+    #[error("the faults name {count} network interfaces, and there is room for {most}")]
+    TooManyInterfaces {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// Process ids here are not those that kernel programs see.
     #[error("--pid does not work inside a container's pid namespace yet")]
     PidNamespace,
@@ -152,6 +170,13 @@ impl EngineError {
             Self::NoTable { .. } => {
                 "whole numbers between blanks, 8192 for one jitter, as iproute2's maketable writes them; `#` begins a \
                  comment; murphy reads the file itself, where and as whom it runs"
+            }
+            Self::NoInterface { .. } => {
+                "interfaces are those of the targets' network namespaces (ip link; nsenter -t PID -n ip link); one that \
+                 is yet to come can be named by a pattern: interface=tun*"
+            }
+            Self::TooManyInterfaces { .. } => {
+                "leave `interface` out to hit packets on all of them, or name fewer"
             }
             Self::PidNamespace => {
                 "run murphy in the host's pid namespace (docker run --pid=host), or start the \

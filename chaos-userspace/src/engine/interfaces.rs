@@ -1,5 +1,6 @@
 //! The network interfaces that packets of a target can leave by.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -9,6 +10,10 @@ use std::path::{Path, PathBuf};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::EngineError;
+use crate::kernel::links;
+use crate::plan::{Link, Network, Plan};
 
 /// Asks what kind of namespace a descriptor stands for (`linux/nsfs.h`).
 const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
@@ -37,6 +42,52 @@ pub(super) fn up() -> io::Result<Vec<Interface>> {
         }
     }
     Ok(interfaces)
+}
+
+/// All interfaces of a network namespace, without those that injectors made.
+pub(super) fn of(netns: Option<&Netns>) -> Result<Network, EngineError> {
+    let mut network = inside(netns, links::network)
+        .and_then(|network| network)
+        .map_err(EngineError::io("listing network interfaces"))?;
+    let others = |link: &Link| !link.name.starts_with(super::netem::PREFIX);
+    network.links.retain(others);
+    Ok(network)
+}
+
+/// A plan that knows the interfaces which its faults name, if any does, in the network namespaces of its targets.
+///
+/// # Errors
+///
+/// One that is nowhere, or more than there is room for.
+pub(super) fn locate<'n>(
+    plan: Plan,
+    namespaces: impl IntoIterator<Item = Option<&'n Netns>>,
+) -> Result<Plan, EngineError> {
+    if !plan.names_interfaces() {
+        return Ok(plan);
+    }
+    let networks = namespaces
+        .into_iter()
+        .map(of)
+        .collect::<Result<Vec<_>, _>>()?;
+    // Where there are no targets left there is nothing to look at.
+    if let Some((name, fault)) = plan.nowhere(&networks).filter(|_| !networks.is_empty()) {
+        let links = networks.iter().flat_map(|network| &network.links);
+        let there: BTreeSet<_> = links.map(|link| link.name.as_str()).collect();
+        return Err(EngineError::NoInterface {
+            name: name.clone(),
+            fault: fault.to_string(),
+            there: there.into_iter().collect::<Vec<_>>().join(", "),
+        });
+    }
+    let plan = plan.located(&networks);
+    match plan.masks.interfaces.len() {
+        0..=Plan::MOST_INTERFACES => Ok(plan),
+        count => Err(EngineError::TooManyInterfaces {
+            count,
+            most: Plan::MOST_INTERFACES,
+        }),
+    }
 }
 
 /// Does something inside a network namespace, by a thread of its own.

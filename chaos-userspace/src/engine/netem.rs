@@ -1,5 +1,5 @@
 //! The ways round through netem that a session's packets take: in each network namespace an ifb for each fault and direction,
-//! and filters on every interface that is up.
+//! and filters on every interface that is up and that some fault speaks of.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -67,6 +67,9 @@ impl Detours {
                 continue;
             }
             for interface in &interfaces {
+                if !session.plan().looks_at(hook, &interface.name) {
+                    continue;
+                }
                 let place = (identity(netns), interface.index, side);
                 if self.entered.insert(place) {
                     self.filter(session, hook, side, netns, interface)?;

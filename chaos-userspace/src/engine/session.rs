@@ -1,5 +1,6 @@
 //! One injection from its beginning to its end.
 
+mod interfaces;
 mod names;
 mod replace;
 
@@ -15,7 +16,7 @@ use chaos_common::event::Event;
 use super::cgroup::RunCgroup;
 use super::connections;
 use super::guardian::Guardian;
-use super::interfaces::{self, Interface, Netns};
+use super::interfaces::{Interface, Netns, inside, locate, up};
 use super::netem::{self, Detours};
 use super::report::{FaultReport, Report};
 use super::targets::{self, Class, Targets};
@@ -114,6 +115,7 @@ impl Session {
             return Ok(session);
         }
         privileges::check(&plan)?;
+        let plan = locate(plan, [None])?;
         let entry = if plan.hooks.contains(&Hook::Entry) {
             Some(
                 entry_point(program).map_err(|source| EngineError::EntryPoint {
@@ -176,6 +178,7 @@ impl Session {
         let targets = Targets::resolve(classes, cgroup2)?;
         let netns = Self::namespaces(&targets, &[])?;
         let connections = connections::ready(&plan)?;
+        let plan = locate(plan, netns.iter().map(Option::as_ref))?;
         let mut session = Self::load(plan, settings, claim)?;
         let attached = session.attach(&root, None, &netns);
         session.netns = netns;
@@ -208,7 +211,7 @@ impl Session {
 
     /// The network namespaces of targets, without those known; where who comes later may
     /// be anywhere, this process's own is one of them.
-    fn namespaces(
+    pub(super) fn namespaces(
         targets: &Targets,
         known: &[Option<Netns>],
     ) -> Result<Vec<Option<Netns>>, EngineError> {
@@ -249,22 +252,31 @@ impl Session {
         if let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) {
             targets.follow(kernel, sockets)?;
         }
-        if self.netns.is_empty() || !self.plan.hooks.iter().any(|hook| hook.is_of_interfaces()) {
+        let covers = self.plan.hooks.iter().any(|hook| hook.is_of_interfaces());
+        if self.netns.is_empty() || !covers && !self.plan.names_interfaces() {
             return Ok(());
         }
-        for netns in self.new_namespaces()? {
+        let new = self.new_namespaces()?;
+        // Before the first packet of a new interface is looked at.
+        self.relocate(&new)?;
+        for netns in new {
             // Its undo names it by our descriptor, so it is kept whatever comes.
             let covered = self.cover(netns.as_ref());
             self.netns.push(netns);
             covered?;
         }
+        self.cover_known();
+        Ok(())
+    }
+
+    /// Covers the interfaces that have come up in the network namespaces that are known.
+    fn cover_known(&mut self) {
         let known = std::mem::take(&mut self.netns);
         for netns in &known {
             // What goes away while it is looked at is no loss.
             let _ = self.cover(netns.as_ref());
         }
         self.netns = known;
-        Ok(())
     }
 
     /// The network namespaces in which there are targets by now.
@@ -384,7 +396,8 @@ impl Session {
         Ok(())
     }
 
-    /// Attaches what belongs to interfaces to every one that is up in a network namespace, and was not before.
+    /// Attaches what belongs to interfaces to every one that is up in a network namespace, and was not before. Where all
+    /// faults name interfaces, others are let be.
     fn cover(&mut self, netns: Option<&Netns>) -> Result<(), EngineError> {
         self.detour(|detours, session| detours.cover(session, netns))?;
         let hooks: Vec<_> = self.plan.hooks.iter().copied().collect();
@@ -405,23 +418,23 @@ impl Session {
         done
     }
 
-    /// Attaches a classifier to every interface that is up.
+    /// Attaches a classifier to every interface that is up, and of which some fault speaks.
     fn attach_classifier(&mut self, hook: Hook, netns: Option<&Netns>) -> Result<(), EngineError> {
         // Below the priorities that the kernel hands out itself (from 49152 down),
         // and unlike that of another injector.
         let priority = (std::process::id() % 49_000 + 1) as u16;
-        let interfaces = interfaces::inside(netns, interfaces::up)
+        let interfaces = inside(netns, up)
             .and_then(|list| list)
             .map_err(EngineError::io("listing network interfaces"))?;
         for Interface { name, index } in interfaces {
             let covered = (hook, netns.map(|netns| netns.identity().to_owned()), index);
-            if self.classified.contains(&covered) {
+            if self.classified.contains(&covered) || !self.plan.looks_at(hook, &name) {
                 continue;
             }
             self.classified.insert(covered);
             let place = Place::Interface { name: &name };
             let kernel = self.kernel()?;
-            let by_link = interfaces::inside(netns, || kernel.attach(hook, place))
+            let by_link = inside(netns, || kernel.attach(hook, place))
                 .map_err(EngineError::io("entering a network namespace"))?;
             match by_link {
                 Ok(()) => continue,
@@ -429,7 +442,7 @@ impl Session {
                 Err(_) => {}
             }
             // No tcx here: a filter of clsact, which no descriptor owns.
-            let made_clsact = !interfaces::inside(netns, || clsact::is_there(index))
+            let made_clsact = !inside(netns, || clsact::is_there(index))
                 .and_then(|there| there)
                 .map_err(EngineError::io("asking for the clsact qdisc"))?;
             for &(_, place) in hook.programs() {
@@ -443,7 +456,7 @@ impl Session {
                 })?;
             }
             let kernel = self.kernel()?;
-            interfaces::inside(netns, || {
+            inside(netns, || {
                 clsact::ensure(index)
                     .map_err(KernelError::io(format!("adding clsact to {name}")))?;
                 kernel.attach(

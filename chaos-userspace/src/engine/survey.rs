@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::session::Session;
 use super::targets::{Class, Targets, cgroup_of, container_of};
 use super::{EngineError, interfaces, processes};
 use crate::kernel::host::Cgroup2;
-use crate::plan::Target;
+use crate::plan::Plan;
 
 /// The processes that a target means at the moment, among all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -54,21 +55,26 @@ impl fmt::Display for Process {
 }
 
 impl Survey {
-    /// Looks at the machine, for the classes of a plan.
+    /// Looks at the machine, for a plan.
     ///
     /// # Errors
     ///
-    /// A target means nothing, or what is never hit.
-    pub fn of(classes: &[Target]) -> Result<Self, EngineError> {
+    /// A target means nothing, or what is never hit; an interface that a fault names is not there.
+    pub fn of(plan: &Plan) -> Result<Self, EngineError> {
         let all = processes::all();
-        let classes = Class::of(classes);
+        let classes = Class::of(plan.running());
         let hit = if classes.is_empty() {
+            interfaces::locate(plan.clone(), [None])?;
             Vec::new()
         } else {
             let cgroup2 = Cgroup2::find()
                 .map_err(EngineError::io("looking for the cgroup2 hierarchy"))?
                 .ok_or(EngineError::Kernel(crate::kernel::KernelError::NoCgroup2))?;
             let targets = Targets::resolve(classes, cgroup2)?;
+            if plan.names_interfaces() {
+                let netns = Session::namespaces(&targets, &[])?;
+                interfaces::locate(plan.clone(), netns.iter().map(Option::as_ref))?;
+            }
             targets.members().map(|pid| process(pid, &all)).collect()
         };
         let users = |stat: &&processes::Stat| stat.flags & chaos_common::target::KERNEL_THREAD == 0;

@@ -64,6 +64,7 @@ pub(super) fn wrong_key(key: Key, op: &str) -> String {
         Key::Effect(_) | Key::Filter(FilterKey::Sport | FilterKey::Src | FilterKey::Proto) => {
             "packets: egress, ingress or net"
         }
+        Key::Filter(FilterKey::Interface) => "packets: egress, ingress, net, dns or http",
         Key::Filter(FilterKey::Port | FilterKey::Dst) => {
             "a call with a socket address: connect, bind, sendto, or egress/ingress/net"
         }
@@ -131,6 +132,12 @@ impl Fault {
             return Err(Mismatch::Value {
                 key: Key::Trigger(TriggerKey::After),
                 problem: "not together with `reset=all`, which resets what exists when faults are armed; `reset` without `=all` takes it",
+            });
+        }
+        if self.effect == Effect::Wire(Wire::ResetAll) && !self.filter.interface.is_empty() {
+            return Err(Mismatch::Value {
+                key: Key::Filter(FilterKey::Interface),
+                problem: "not together with `reset=all`: a connection that nobody speaks on is on no interface; `reset` without `=all` takes it",
             });
         }
         let mut url_paths = self.url_paths().iter();
@@ -231,6 +238,7 @@ impl super::model::Filter {
             (FilterKey::Dst, self.dst.is_empty()),
             (FilterKey::Src, self.src.is_empty()),
             (FilterKey::Proto, self.proto.is_empty()),
+            (FilterKey::Interface, self.interface.is_empty()),
             (FilterKey::On, self.on.is_empty()),
             (FilterKey::Fd, self.fd.is_empty()),
             (FilterKey::Path, self.path.is_empty()),

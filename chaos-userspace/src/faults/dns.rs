@@ -21,6 +21,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         FilterKey::Dst,
         FilterKey::Src,
         FilterKey::Proto,
+        FilterKey::Interface,
     ],
     summary: "DNS queries of the target are answered with an error or a wrong address, or are lost",
     metric: "DNS queries",

@@ -18,6 +18,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         FilterKey::Dst,
         FilterKey::Src,
         FilterKey::Proto,
+        FilterKey::Interface,
     ],
     summary: "packets that the target sends are lost, late, doubled, damaged or slow without it being told, reset their connection, or are answered with an ICMP error",
     metric: "packets sent",

@@ -19,6 +19,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         FilterKey::Sport,
         FilterKey::Dst,
         FilterKey::Src,
+        FilterKey::Interface,
     ],
     summary: "responses by HTTP/1 in clear, to the target or from it, get another status",
     metric: "HTTP responses",

@@ -18,6 +18,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         FilterKey::Dst,
         FilterKey::Src,
         FilterKey::Proto,
+        FilterKey::Interface,
     ],
     summary: "packets on their way to the target are lost, late, doubled, damaged or slow",
     metric: "packets received",

@@ -13,6 +13,7 @@ use syscalls::Sysno;
 use super::call::{Count, Glob};
 use super::check::Mismatch;
 use super::effect::CallEffect;
+use super::interface::InterfaceGlob;
 use super::name::NameGlob;
 use super::netem::Netem;
 use super::remote::{HostName, Remote};
@@ -212,6 +213,9 @@ pub struct Filter {
     /// IP protocols; packets only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub proto: Vec<Proto>,
+    /// Network interfaces that packets leave or arrive by; packets only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interface: Vec<InterfaceGlob>,
     /// What the file behind the descriptor, or the file being opened, is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<FdKind>,

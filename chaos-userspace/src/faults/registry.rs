@@ -158,6 +158,8 @@ pub enum FilterKey {
     Src,
     /// `proto=NAME|N,…`
     Proto,
+    /// `interface=GLOB,…`
+    Interface,
     /// `on=KIND,…`
     On,
     /// `fd=N,…`
@@ -254,7 +256,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which an expression is printed.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 57] = [
         Self::Effect(EffectKey::Error),
         Self::Effect(EffectKey::Loss),
         Self::Effect(EffectKey::Blackhole),
@@ -287,6 +289,7 @@ impl Key {
         Self::Filter(FilterKey::Dst),
         Self::Filter(FilterKey::Src),
         Self::Filter(FilterKey::Proto),
+        Self::Filter(FilterKey::Interface),
         Self::Filter(FilterKey::On),
         Self::Filter(FilterKey::Fd),
         Self::Filter(FilterKey::Path),
@@ -348,6 +351,7 @@ impl Key {
             Self::Filter(FilterKey::Dst) => "dst",
             Self::Filter(FilterKey::Src) => "src",
             Self::Filter(FilterKey::Proto) => "proto",
+            Self::Filter(FilterKey::Interface) => "interface",
             Self::Filter(FilterKey::On) => "on",
             Self::Filter(FilterKey::Fd) => "fd",
             Self::Filter(FilterKey::Path) => "path",

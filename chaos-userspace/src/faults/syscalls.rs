@@ -50,6 +50,7 @@ pub(super) fn has(call: Sysno, key: FilterKey) -> bool {
         FilterKey::Port | FilterKey::Dst => any(&[Argument::Address]),
         FilterKey::Sport
         | FilterKey::Src
+        | FilterKey::Interface
         | FilterKey::Proto
         | FilterKey::Name
         | FilterKey::Connlimit => false,

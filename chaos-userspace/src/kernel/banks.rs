@@ -5,10 +5,11 @@ use std::path::Path;
 
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use chaos_common::answer::Answer;
 use chaos_common::connlimit::Open;
 use chaos_common::counters::Counters;
+use chaos_common::interface::{Interface, Naming};
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target, url};
 
@@ -49,6 +50,7 @@ pub(super) struct Banks {
     remote6: Trie<17>,
     local4: Trie<5>,
     local6: Trie<17>,
+    interfaces: Option<HashMap<MapData, Interface, Naming>>,
     names: Trie<{ name::SIZE }>,
     url_paths: Trie<{ url::KEY }>,
     answers: Option<Array<MapData, [u8; 16]>>,
@@ -73,6 +75,7 @@ impl Banks {
             remote6: None,
             local4: None,
             local6: None,
+            interfaces: None,
             names: None,
             url_paths: None,
             answers: None,
@@ -96,6 +99,9 @@ impl Banks {
         self.remote6 = trie("REMOTE6").map(TryInto::try_into).transpose()?;
         self.local4 = trie("LOCAL4").map(TryInto::try_into).transpose()?;
         self.local6 = trie("LOCAL6").map(TryInto::try_into).transpose()?;
+        self.interfaces = open("INTERFACES")
+            .map(|map| Map::HashMap(map).try_into())
+            .transpose()?;
         self.names = trie("NAMES").map(TryInto::try_into).transpose()?;
         self.url_paths = trie("URL_PATHS").map(TryInto::try_into).transpose()?;
         self.calls = open("CALLS")
@@ -165,6 +171,14 @@ impl Banks {
             }
         }
         control.set(control::of_bank(control::ANY_PATH, bank), masks.any_path, 0)?;
+        let any_interface = control::of_bank(control::ANY_INTERFACE, bank);
+        control.set(any_interface, masks.any_interface, 0)?;
+        named(
+            &mut self.interfaces,
+            bank,
+            &old.interfaces,
+            &masks.interfaces,
+        )?;
         let connlimits = control::of_bank(control::CONNLIMITS, bank);
         control.set(connlimits, masks.connlimits, 0)?;
         // The same in both banks, since it is the same in every plan.
@@ -195,6 +209,39 @@ impl Banks {
         self.held[bank as usize] = masks.clone();
         Ok(())
     }
+
+    /// Writes which interfaces the rules of a bank name from now on.
+    pub(super) fn locate(
+        &mut self,
+        bank: u32,
+        interfaces: &BTreeMap<Interface, Naming>,
+    ) -> Result<(), MapError> {
+        let held = &mut self.held[bank as usize].interfaces;
+        named(&mut self.interfaces, bank, held, interfaces)?;
+        held.clone_from(interfaces);
+        Ok(())
+    }
+}
+
+/// Writes what differs between two tables of interfaces. Who stays is never missing in between.
+fn named(
+    map: &mut Option<HashMap<MapData, Interface, Naming>>,
+    bank: u32,
+    old: &BTreeMap<Interface, Naming>,
+    new: &BTreeMap<Interface, Naming>,
+) -> Result<(), MapError> {
+    let Some(map) = map else { return Ok(()) };
+    let key = |interface: &Interface| Interface { bank, ..*interface };
+    // First, so that there is room for the others.
+    for interface in old.keys().filter(|known| !new.contains_key(known)) {
+        map.remove(&key(interface))?;
+    }
+    for (interface, naming) in new {
+        if old.get(interface) != Some(naming) {
+            map.insert(key(interface), naming, 0)?;
+        }
+    }
+    Ok(())
 }
 
 /// What has to be written so that one table becomes another: 0 where nothing is to be.

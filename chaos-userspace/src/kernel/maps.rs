@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use chaos_common::counters::Counters;
+use chaos_common::interface::{Interface, Naming};
 use chaos_common::rule::RuleState;
 use chaos_common::target::{COMM, FileId, Named, Process};
 use chaos_common::{bank, control, dims, observe, ops};
@@ -38,6 +39,7 @@ pub(super) const SHARED: [&str; 31] = [
     "REMOTE6",
     "LOCAL4",
     "LOCAL6",
+    "INTERFACES",
     "PROTOS",
     "FD_KINDS",
     "EVENTS",
@@ -298,6 +300,14 @@ impl Maps {
         replace(&mut self.exes, &names.exes)?;
         // Last: who is spared is known by now.
         self.set(control::ALL_MASK, names.all)
+    }
+
+    /// Says which interfaces the rules in force name from now on.
+    pub(super) fn locate(
+        &mut self,
+        interfaces: &BTreeMap<Interface, Naming>,
+    ) -> Result<(), MapError> {
+        self.banks.locate(self.bank, interfaces)
     }
 
     /// Names a thread group.

@@ -13,6 +13,7 @@ pub mod connections;
 mod error;
 mod events;
 pub mod host;
+pub mod links;
 mod loader;
 mod maps;
 mod missed;
@@ -38,6 +39,7 @@ use aya::programs::{
     LinkOrder, Lsm, ProgramError, RawTracePoint, TcAttachType, UProbe,
 };
 use chaos_common::counters::Counters;
+use chaos_common::interface::{Interface, Naming};
 use chaos_common::rule::RuleState;
 use chaos_common::target::{Named, Process};
 use chaos_common::{control, dims, lsm};
@@ -394,6 +396,11 @@ impl Kernel {
     /// Says whom the rules are for, beside thread groups.
     pub fn name(&mut self, names: &Names) -> Result<(), KernelError> {
         Ok(self.maps.name(names)?)
+    }
+
+    /// Says which interfaces the rules in force name from now on: see [`Plan::located`].
+    pub fn locate(&mut self, interfaces: &BTreeMap<Interface, Naming>) -> Result<(), KernelError> {
+        Ok(self.maps.locate(interfaces)?)
     }
 
     /// Names a thread group; `Hook::Follow` does the same for its children.

@@ -1,4 +1,4 @@
-//! Requests to the kernel's rtnetlink, one socket each: what `clsact` and `netem` send, and the answers as far as they concern us.
+//! Requests to the kernel's rtnetlink, one socket each: what `clsact`, `netem` and `links` send, and the answers as far as they concern us.
 
 use std::io;
 
@@ -44,8 +44,16 @@ pub(super) fn options(bytes: Vec<u8>) -> TcAttribute {
     TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, bytes))
 }
 
-/// Sends one request and collects what is answered, up to the acknowledgement or the end of the dump.
+/// Sends one request and collects what is answered about qdiscs and filters.
 pub(super) fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<Answer>> {
+    ask_for(request, flags)
+}
+
+/// Sends one request and collects what is answered, up to the acknowledgement or the end of the dump.
+pub(super) fn ask_for<A>(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<A>>
+where
+    A: NetlinkDeserializable<Error = DecodeError>,
+{
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -67,7 +75,7 @@ pub(super) fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<An
         }
         let mut rest = received.as_slice();
         while !rest.is_empty() {
-            let message = NetlinkMessage::<Answer>::deserialize(rest).map_err(invalid)?;
+            let message = NetlinkMessage::<A>::deserialize(rest).map_err(invalid)?;
             match message.payload {
                 NetlinkPayload::InnerMessage(answer) => answers.push(answer),
                 NetlinkPayload::Error(error) => match error.code {
@@ -135,7 +143,7 @@ impl NetlinkDeserializable for Answer {
 }
 
 /// The value of the first attribute of that kind.
-fn find(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
+pub(super) fn find(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
     NlasIterator::new(attributes)
         .filter_map(Result::ok)
         .find(|attribute| attribute.kind() == kind)

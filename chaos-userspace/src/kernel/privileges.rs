@@ -69,7 +69,7 @@ fn kept(plan: &Plan) -> CapsHashSet {
         kept.extend([C::CAP_NET_ADMIN, C::CAP_NET_RAW]);
     }
     let on_interfaces = plan.hooks.iter().any(|hook| hook.is_of_interfaces());
-    if on_interfaces || !matches!(plan.target, Target::Command) {
+    if on_interfaces || plan.names_interfaces() || !matches!(plan.target, Target::Command) {
         kept.push(C::CAP_SYS_ADMIN);
     }
     kept.into_iter().collect()

@@ -5,20 +5,21 @@ use std::os::fd::OwnedFd;
 
 use aya::Ebpf;
 use aya::maps::{MapError, SkStorage};
+use chaos_common::target::Socket;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use super::KernelError;
+use super::{KernelError, links};
 
-/// Marks the internet sockets of a process as owned by a target of `rules`;
+/// Marks the internet sockets of a process as owned by a target of these classes;
 /// gives how many there were.
 ///
 /// Each descriptor is borrowed (`pidfd_getfd`, 5.6; needs `CAP_SYS_PTRACE`) for as
 /// long as the storage is written. It works in any network namespace.
-pub(super) fn own(object: &mut Ebpf, tgid: u32, rules: u64) -> Result<usize, KernelError> {
+pub(super) fn own(object: &mut Ebpf, tgid: u32, classes: u64) -> Result<usize, KernelError> {
     let Some(map) = object.map_mut("SOCKETS") else {
         return Ok(0);
     };
-    let mut storage: SkStorage<_, u64> = map.try_into()?;
+    let mut storage: SkStorage<_, Socket> = map.try_into()?;
     let Some(pid) = i32::try_from(tgid).ok().and_then(Pid::from_raw) else {
         return Ok(0);
     };
@@ -30,7 +31,11 @@ pub(super) fn own(object: &mut Ebpf, tgid: u32, rules: u64) -> Result<usize, Ker
         let Ok(socket) = borrow(&process, number) else {
             continue;
         };
-        match storage.insert(&socket, rules, 0) {
+        let Ok(network) = links::cookie(&socket) else {
+            continue;
+        };
+        let known = Socket { classes, network };
+        match storage.insert(&socket, known, 0) {
             Ok(()) => owned += 1,
             Err(MapError::SyscallError(_)) => {}
             Err(error) => return Err(error.into()),

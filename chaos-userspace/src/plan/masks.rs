@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use chaos_common::dims;
+use chaos_common::interface::{Interface, Naming};
 
 use super::lsm::call_entry;
 use super::names::Names;
@@ -58,6 +59,10 @@ pub struct Masks {
     pub protocols: Dense,
     /// File type (`i_mode >> 12`) → rules that accept it.
     pub fd_kinds: Dense,
+    /// Interface, of no bank → rules that name it; see [`super::interfaces`].
+    pub interfaces: BTreeMap<Interface, Naming>,
+    /// Rules that do not care about the interface.
+    pub any_interface: u64,
     /// IPv4 prefix → rules that accept an address whose longest prefix it is.
     pub remote4: BTreeMap<Prefix<4>, u64>,
     /// IPv6 prefix → rules that accept an address whose longest prefix it is.
@@ -136,6 +141,12 @@ impl Masks {
         masks.connlimits = those(limited);
         if masks.connlimits != 0 {
             masks.dimensions |= dims::CONNLIMIT;
+        }
+        let anywhere = faults.iter().map(|fault| fault.filter.interface.is_empty());
+        let anywhere = those(anywhere);
+        if anywhere != masks.rules {
+            masks.dimensions |= dims::INTERFACE;
+            masks.any_interface = anywhere;
         }
         masks.remotes(faults, names);
         masks.locals(faults);

@@ -4,6 +4,7 @@
 mod backend;
 mod drawn;
 mod hook;
+mod interfaces;
 mod lsm;
 mod masks;
 mod names;
@@ -27,6 +28,7 @@ use syscalls::Sysno;
 pub use crate::faults::{EXEMPT, Namespace, Selector, Who};
 pub use backend::{Backend, Choice, Machine};
 pub use hook::Hook;
+pub use interfaces::{Link, Network};
 pub use masks::{Dense, Masks, Prefix};
 pub(crate) use masks::{file_types, kind_of_type};
 pub use names::Names;

@@ -237,16 +237,18 @@ impl Policy {
         }
         for forbidden in &rules.forbid_interfaces {
             let named: BTreeSet<&String> = asked.survey.interfaces.iter().collect();
+            let meant = &fault.filter.interface;
             let is = |name: &&&String| {
                 glob::Pattern::new(forbidden.get_ref()).is_ok_and(|glob| glob.matches(name))
+                    && (meant.is_empty() || meant.iter().any(|glob| glob.matches(name)))
             };
             if let Some(interface) = named.iter().find(is) {
                 refusals.push(Refusal {
                     rule: self.said(forbidden),
                     asked: format!("{fault} would be attached to {interface}"),
                     remedy:
-                        "packets are hit on every interface that is up; ask for a fault on a call, \
-                             such as connect"
+                        "packets are hit on every interface that is up, unless interface= names some: name \
+                             others, or ask for a fault on a call, such as connect"
                             .to_owned(),
                 });
             }

@@ -141,6 +141,7 @@ impl Asked {
             port,
             sport: _,
             src: _,
+            interface: _,
             dst,
             proto: _,
             name: _,

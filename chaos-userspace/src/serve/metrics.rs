@@ -17,6 +17,8 @@ pub(super) struct Metrics {
     suppressed: IntCounterVec,
     expired: IntCounterVec,
     failed: IntCounterVec,
+    observed: IntCounterVec,
+    altered: IntCounterVec,
     /// Injections that began.
     pub(super) started: IntCounter,
     refused: IntCounterVec,
@@ -32,6 +34,9 @@ pub(super) struct Counted {
     suppressed: [u64; 6],
     expired: u64,
     failed: u64,
+    /// `None` where nobody observes: then there is no series.
+    observed: Option<u64>,
+    altered: Option<u64>,
 }
 
 /// The values of the label `reason` of `murphy_suppressed_total`.
@@ -63,6 +68,8 @@ impl From<&FaultReport> for Counted {
             ],
             expired: report.expired,
             failed: report.failed,
+            observed: report.observed,
+            altered: report.altered,
         }
     }
 }
@@ -101,6 +108,16 @@ impl Metrics {
             failed: counter(
                 "failed_total",
                 "Matches that the kernel program could not carry out.",
+                &of_fault,
+            )?,
+            observed: counter(
+                "observed_total",
+                "Injections that came back to their caller with the result that was injected.",
+                &of_fault,
+            )?,
+            altered: counter(
+                "altered_total",
+                "Injections that came back to their caller with another result.",
                 &of_fault,
             )?,
             refused: counter(
@@ -154,6 +171,16 @@ impl Metrics {
             counter
                 .with_label_values(&of)
                 .inc_by(now.saturating_sub(before));
+        }
+        for (counter, before, now) in [
+            (&self.observed, before.observed, now.observed),
+            (&self.altered, before.altered, now.altered),
+        ] {
+            if let Some(now) = now {
+                counter
+                    .with_label_values(&of)
+                    .inc_by(now.saturating_sub(before.unwrap_or_default()));
+            }
         }
         for (at, reason) in SUPPRESSED.into_iter().enumerate() {
             let new = now.suppressed[at].saturating_sub(before.suppressed[at]);
@@ -215,6 +242,8 @@ mod tests {
             suppressed: [1; 6],
             expired: 1,
             failed: 1,
+            observed: Some(1),
+            altered: Some(1),
         };
         metrics.count(&fault, Counted::default(), now);
         metrics.count(&fault, now, now);
@@ -236,5 +265,25 @@ mod tests {
             page.contains(r#"murphy_injections_total{effect="error",fault="read_write"} 2"#),
             "{page}"
         );
+        assert!(
+            page.contains(r#"murphy_observed_total{effect="error",fault="read_write"} 1"#),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn what_nobody_observes_has_no_series() {
+        let metrics = Metrics::new().unwrap();
+        let fault: Fault = "write:error=EIO".parse().unwrap();
+        let now = Counted {
+            injected: 2,
+            ..Counted::default()
+        };
+        metrics.count(&fault, Counted::default(), now);
+        let page = String::from_utf8(metrics.page(1).unwrap()).unwrap();
+        assert!(page.contains("murphy_injections_total"), "{page}");
+        for absent in ["observed", "altered"] {
+            assert!(!page.contains(absent), "{page}");
+        }
     }
 }

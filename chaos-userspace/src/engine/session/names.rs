@@ -98,6 +98,13 @@ impl Session {
         }
     }
 
+    /// Notes what is to be said, once.
+    pub(super) fn warn(&mut self, warning: String) {
+        if !self.hosts.warnings.contains(&warning) {
+            self.hosts.warnings.push(warning);
+        }
+    }
+
     /// What there is to be said since this was asked last, a line each; [`Session::report`] has all of it.
     pub fn take_warnings(&mut self) -> Vec<String> {
         let warnings = self.hosts.warnings.get(self.hosts.taken..);

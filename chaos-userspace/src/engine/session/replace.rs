@@ -5,7 +5,7 @@ use std::fs::File;
 use chaos_common::control;
 
 use super::super::connections;
-use super::super::interfaces::Netns;
+use super::super::interfaces::{Netns, locate};
 use super::super::names::check;
 use super::super::resolve;
 use super::super::targets::{self, Class};
@@ -71,6 +71,9 @@ impl Session {
         } else {
             self.retarget(&plan, &hooks)?;
         }
+        let new = self.new_namespaces()?;
+        let namespaces = self.netns.iter().chain(&new);
+        plan = locate(plan, namespaces.map(Option::as_ref))?;
         self.kernel()?.replace(&plan, &fresh)?;
         let old = std::mem::replace(&mut self.plan, plan);
         self.plan.hooks.extend(old.hooks);
@@ -78,6 +81,8 @@ impl Session {
         let leaving = old.rules.into_iter().filter(|rule| !stays(rule.wire.slot));
         self.leaving = leaving.collect();
         self.hosts.begin();
+        // Interfaces that no rule spoke of before.
+        self.cover_known();
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use super::mistake::Mistake;
 use super::number::whole;
 use super::print::network;
 use crate::faults::call::{Count, Glob, Signal};
+use crate::faults::interface::InterfaceGlob;
 use crate::faults::remote::{HostName, Remote};
 use crate::faults::values::{Errno, FdKind, Net, Proto};
 
@@ -110,6 +111,14 @@ pub(super) fn proto(text: &str) -> Result<Proto, Mistake> {
     Proto::by_name(text)
         .or_else(number)
         .ok_or_else(|| Mistake::UnknownProto(text.to_owned()))
+}
+
+/// The name of an interface, or a pattern of such.
+pub(super) fn interface(text: &str) -> Result<InterfaceGlob, Mistake> {
+    InterfaceGlob::new(text).map_err(|reason| Mistake::NotInterface {
+        text: text.to_owned(),
+        reason,
+    })
 }
 
 /// A kind of file.

@@ -251,6 +251,14 @@ pub enum Mistake {
         /// What is allowed.
         reason: OutOfRange,
     },
+    /// Not a name that an interface can have.
+    #[error("`{}` cannot be an interface: {reason}", visible(text))]
+    NotInterface {
+        /// What was typed.
+        text: String,
+        /// What is allowed.
+        reason: OutOfRange,
+    },
     /// The words have no shape; every string has one, so this is not seen.
     #[error("this cannot be read")]
     Shapeless,
@@ -354,6 +362,9 @@ impl Mistake {
                 did_you_mean(&name.to_uppercase(), names, "NXDOMAIN, SERVFAIL, REFUSED, or a number from 0 to 15")
             }
             Self::NotStatus(_) => format!("it can be {}", Status::ALLOWED),
+            Self::NotInterface { .. } | Self::EmptyValue(Key::Filter(FilterKey::Interface)) => {
+                "eth0, wlp3s0, or a pattern such as veth*; `ip link` lists them".to_owned()
+            }
             Self::NotName { .. } => {
                 "db.example.com is that name; *.example.com every name below; *example.com every name that ends so".to_owned()
             }

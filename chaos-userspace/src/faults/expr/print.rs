@@ -88,6 +88,8 @@ impl Display for Filter {
         values(f, "dst", &self.dst)?;
         values(f, "src", &self.src)?;
         values(f, "proto", &self.proto)?;
+        let interfaces = self.interface.iter().map(|name| escaped(name.as_str()));
+        values(f, "interface", &interfaces.collect::<Vec<_>>())?;
         values(f, "on", &self.on)?;
         values(f, "fd", &self.fd)?;
         values(f, "path", &self.path)?;

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::filter::{count, errno, fd, is_group, kind, net, path, ports, proto, remote, signal};
+use super::filter::{
+    count, errno, fd, interface, is_group, kind, net, path, ports, proto, remote, signal,
+};
 use super::mistake::{Mistake, takes_all};
 use super::netem;
 use super::number::{
@@ -25,7 +27,7 @@ use crate::faults::wire::Wire;
 pub(super) type Misplaced = (Range<usize>, Mistake);
 
 /// Keys of the design that later versions take. Named so that they are told apart from typing mistakes.
-const LATER_KEYS: [&str; 4] = ["iface", "syscall", "poke_enter", "poke_exit"];
+const LATER_KEYS: [&str; 3] = ["syscall", "poke_enter", "poke_exit"];
 
 /// The fault that these words mean.
 pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
@@ -304,6 +306,7 @@ impl Parts {
             FilterKey::Dst => self.filter.dst = many(key, argument, remote)?,
             FilterKey::Src => self.filter.src = many(key, argument, net)?,
             FilterKey::Proto => self.filter.proto = many(key, argument, proto)?,
+            FilterKey::Interface => self.filter.interface = many(key, argument, interface)?,
             FilterKey::On => self.filter.on = many(key, argument, kind)?,
             FilterKey::Fd => self.filter.fd = many(key, argument, fd)?,
             FilterKey::Path => self.filter.path = many(key, argument, path)?,

@@ -17,8 +17,8 @@ use crate::faults::registry::FaultKind;
 use crate::faults::who::{Aim, Selector};
 use crate::faults::{
     CallEffect, Count, Effect, EffectKey, Errno, FAULTS, Fault, FdKind, Filter, FilterKey, Glob,
-    HostName, Key, NameGlob, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Rcode, Remote,
-    Signal, Status, Trigger, Unreachable, When, Wire, syscalls,
+    HostName, InterfaceGlob, Key, NameGlob, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit,
+    Rcode, Remote, Signal, Status, Trigger, Unreachable, When, Wire, syscalls,
 };
 
 fn ppm() -> impl Strategy<Value = Ppm> {
@@ -111,7 +111,10 @@ fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
         values(port(), fits(FilterKey::Sport)),
         values(remote(), fits(FilterKey::Dst)),
         values(net(), fits(FilterKey::Src)),
-        values(any::<u8>().prop_map(Proto), fits(FilterKey::Proto)),
+        (
+            values(any::<u8>().prop_map(Proto), fits(FilterKey::Proto)),
+            values(interface(), fits(FilterKey::Interface)),
+        ),
         values(select(FdKind::ALL.to_vec()), fits(FilterKey::On)),
         values(0..=i32::MAX.cast_unsigned(), fits(FilterKey::Fd)),
         values(
@@ -126,12 +129,13 @@ fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
             .prop_map(move |limit| limit.filter(|_| fits(FilterKey::Connlimit))),
     )
         .prop_map(
-            |(port, sport, dst, src, proto, on, fd, path, name, connlimit)| Filter {
+            |(port, sport, dst, src, (proto, interface), on, fd, path, name, connlimit)| Filter {
                 port,
                 sport,
                 dst,
                 src,
                 proto,
+                interface,
                 on,
                 fd,
                 path,
@@ -139,6 +143,10 @@ fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
                 connlimit,
             },
         )
+}
+
+fn interface() -> impl Strategy<Value = InterfaceGlob> {
+    r"[a-z0-9.*?\\\[\]_é-]{1,12}".prop_filter_map("a name", |text| InterfaceGlob::new(&text).ok())
 }
 
 fn name() -> impl Strategy<Value = NameGlob> {
@@ -430,6 +438,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         })
         .prop_map(|mut fault| {
             if fault.effect == Effect::Wire(Wire::ResetAll) {
+                fault.filter.interface.clear();
                 fault.trigger.after = None;
             }
             if fault.ops.iter().all(|op| op.is_syscall()) && fault.trigger.seed.is_some() {

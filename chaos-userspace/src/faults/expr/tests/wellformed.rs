@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 
 use crate::faults::{
-    CallEffect, Count, Effect, Errno, FAULTS, Fault, FdKind, Filter, Glob, HostName, Nanos, Net,
-    Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Remote, Signal, Trigger, When,
+    CallEffect, Count, Effect, Errno, FAULTS, Fault, FdKind, Filter, Glob, HostName, InterfaceGlob,
+    Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit, Remote, Signal, Trigger, When,
 };
 
 fn fault(ops: &[Op], effect: Effect, filter: Filter, trigger: Trigger) -> Fault {
@@ -242,6 +242,19 @@ fn table() -> Vec<(&'static str, Fault)> {
                     sport: vec![1..=65535],
                     proto: vec![Proto::TCP, Proto::UDP, Proto(132)],
                     ..port(6379, 6379)
+                },
+            ),
+        ),
+        (
+            "net:loss=5%:interface=eth0,veth*,wl[a-z]?,lo",
+            loss(
+                &BOTH,
+                50_000,
+                Filter {
+                    interface: ["eth0", "veth*", "wl[a-z]?", "lo"]
+                        .map(|name| InterfaceGlob::new(name).expect("a name"))
+                        .to_vec(),
+                    ..any()
                 },
             ),
         ),

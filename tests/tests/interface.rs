@@ -246,7 +246,7 @@ fn one() -> Outcome {
         let every = "egress:loss=1ppm:seed=1:proto=udp";
         let (seen, report) = hit(&[fault, every], &ways)?;
         ensure!(seen == format!("{back:?}"), "{fault}: {seen}");
-        let lost = back.iter().map(|back| N - back).sum();
+        let lost: u64 = back.iter().map(|back| N - back).sum();
         for counter in ["matched", "injected"] {
             ensure!(count(&report, 0, counter) == lost, "{fault}: {report}");
         }

@@ -117,7 +117,7 @@ fn both(addresses: &[String]) -> Outcome {
                 }
             }
             // At least one way works, so as long as nothing has come there is more to come.
-            Err(_) if back.iter().any(|count| *count == N) => quiet += 1,
+            Err(_) if back.contains(&N) => quiet += 1,
             Err(_) => {}
         }
     }

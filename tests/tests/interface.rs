@@ -234,11 +234,8 @@ fn one() -> Outcome {
     let ways = [NEAR, FAR];
     untouched(&ways)?;
     for (fault, back) in [
-        ("egress:loss=100%:interface=va", [0, N]),
-        ("egress:loss=100%:interface=v[bc]", [N, 0]),
-        ("egress:blackhole:interface=lo,va", [0, N]),
+        ("net:blackhole:interface=lo,v[ab]", [0, N]),
         ("ingress:loss=100%:interface=vc", [N, 0]),
-        ("net:loss=100%:interface=vc", [N, 0]),
         ("net:loss=100%:interface=va:dst=10.9.1.2", [N, N]),
     ] {
         // The second names none: it is asked about what the first lets be.

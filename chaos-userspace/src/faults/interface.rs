@@ -89,7 +89,7 @@ mod tests {
             ("eth*", "eth0.5", true),
             ("eth*", "veth0", false),
             ("eth[0-3]", "eth2", true),
-            ("eth[!0]", "eth1", false),
+            ("eth[!0]", "eth1", true),
             ("wlp?s0", "wlp3s0", true),
             ("*", "lo", true),
             ("br-1a2b", "br-1a2b", true),

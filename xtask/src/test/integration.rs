@@ -67,7 +67,7 @@ const SCOPE: [(&[&str], &[&str]); 7] = [
     // Beside the newest, which has the most to do.
     (&["trixie"], &["lifecycle", "targets"]),
     // Classifiers as those of `egress`, which all have: with links as in the newest, or without as in the oldest.
-    (&["bookworm", "sid"], &["dns", "http", "netem"]),
+    (&["bookworm", "sid"], &["dns", "http", "interface", "netem"]),
     // By seccomp, of which the oldest has all that is used.
     (&["sid", "bullseye"], &["names", "syscall"]),
     // What it is refused with is the same on every other kernel.

@@ -19,7 +19,7 @@ use super::banks::Banks;
 use crate::plan::Plan;
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 31] = [
+pub(super) const SHARED: [&str; 32] = [
     "CONTROL",
     "OPS",
     "RULES",

@@ -23,6 +23,8 @@ pub enum Need {
     Tracefs,
     /// `sch_netem`, `ifb` and `act_mirred`.
     Netem,
+    /// VLAN devices (`8021q`).
+    Vlan,
     /// `/dev/fuse`.
     Fuse,
     /// `bpf_override_return`: a kernel built with function error injection.
@@ -76,19 +78,15 @@ impl Need {
                 )
             }
             Self::Netem => {
-                // In a network namespace of their own, which takes everything with it.
                 let script = "tc qdisc add dev lo root netem delay 1ms && ip link add murphyprobe type ifb && \
                               tc qdisc add dev lo clsact && tc filter add dev lo egress matchall \
                               action mirred egress redirect dev murphyprobe";
-                let out = Command::new("unshare")
-                    .args(["-n", "sh", "-c", script])
-                    .output();
-                let out = out.map_err(|e| format!("unshare: {e}"))?;
-                let said = String::from_utf8_lossy(&out.stderr);
-                has(
-                    out.status.success(),
-                    &format!("no netem, ifb or mirred: {}", said.trim()),
-                )
+                in_own_network(script).map_err(|said| format!("no netem, ifb or mirred: {said}"))
+            }
+            Self::Vlan => {
+                let script = "ip link add murphyone type veth peer name murphytwo && \
+                              ip link add link murphyone name murphyone.5 type vlan id 5";
+                in_own_network(script).map_err(|said| format!("no VLANs: {said}"))
             }
             Self::Fuse => has(Path::new("/dev/fuse").exists(), "no /dev/fuse"),
             Self::ErrorInjection => has(
@@ -132,6 +130,16 @@ pub fn chaos_toolkit() -> Option<std::path::PathBuf> {
         .or_else(|| variable("XDG_CACHE_HOME", "murphy"))
         .or_else(|| variable("HOME", ".cache/murphy"))
         .filter(|path| path.join("bin/chaos").is_file())
+}
+
+/// Runs a script in a network namespace of its own, which takes everything with it; what it said if it failed.
+fn in_own_network(script: &str) -> Result<(), String> {
+    let out = Command::new("unshare")
+        .args(["-n", "sh", "-c", script])
+        .output();
+    let out = out.map_err(|e| format!("unshare: {e}"))?;
+    let said = String::from_utf8_lossy(&out.stderr);
+    has(out.status.success(), said.trim())
 }
 
 fn has(condition: bool, reason: &str) -> Result<(), String> {

@@ -277,19 +277,29 @@ impl Suite {
             payload: &payload,
         };
         let collector = Arc::new(Mutex::new(Collector::new(&kernel.name)));
-        let on_event = Arc::clone(&collector);
-        let streams = Streams {
-            // What tests print stands in their failures.
-            stdout: Box::new(sink()),
-            stderr: Box::new(sink()),
-            events: Box::new(move |line| {
-                on_event
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .line(line);
-            }),
+        let streams = || {
+            let on_event = Arc::clone(&collector);
+            Streams {
+                // What tests print stands in their failures.
+                stdout: Box::new(sink()),
+                stderr: Box::new(sink()),
+                events: Box::new(move |line| {
+                    on_event
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .line(line);
+                }),
+            }
         };
-        let outcome = qemu::boot(&machine, kernel, &job, streams, None)?;
+        let mut outcome = qemu::boot(&machine, kernel, &job, streams(), None)?;
+        // An emulator that died before the first test (an assertion of QEMU's own, seen once) says nothing of murphy.
+        if let End::Runner(text) = &outcome.end
+            && outcome.phases.command.is_zero()
+        {
+            eprintln!("   again    {} did not come up: {text}", kernel.name);
+            vm::keep_console(cache, kernel, &outcome)?;
+            outcome = qemu::boot(&machine, kernel, &job, streams(), None)?;
+        }
         let why = match &outcome.end {
             End::Exit(_) => "the test program ended early".to_owned(),
             End::Panic(text) => format!("the kernel died: {}\n{text}", console::headline(text)),

@@ -1,6 +1,9 @@
 //! What became of each match. Every match ends in exactly one counter, so
 //! *matched* is their sum and needs no counter of its own. What the caller saw is counted beside that.
 
+use crate::decide::Verdict;
+use crate::event::verdict;
+
 /// Counters of one rule on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,21 @@ pub struct Counters {
 const _: () = assert!(size_of::<Counters>() == 88);
 
 impl Counters {
+    /// Where a decision is counted, and what it is called in events, one of [`crate::event::verdict`].
+    #[inline(always)]
+    pub const fn of(&mut self, decided: Verdict) -> (&mut u64, u32) {
+        match decided {
+            Verdict::Inject => (&mut self.injected, verdict::INJECTED),
+            Verdict::Probability => (&mut self.probability, verdict::PROBABILITY),
+            Verdict::When => (&mut self.when, verdict::WHEN),
+            Verdict::Times => (&mut self.times, verdict::TIMES),
+            Verdict::After => (&mut self.after, verdict::AFTER),
+            Verdict::Pulse => (&mut self.pulse, verdict::PULSE),
+            Verdict::RateLimit => (&mut self.rate_limit, verdict::RATE_LIMIT),
+            Verdict::Expired => (&mut self.expired, verdict::EXPIRED),
+        }
+    }
+
     /// Matches that were left alone by a trigger.
     #[must_use]
     pub const fn suppressed(&self) -> u64 {

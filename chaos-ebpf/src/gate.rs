@@ -279,14 +279,7 @@ pub extern "C" fn murphy_ask(number: u32, in_lease: u64, elapsed: u64) -> u64 {
     // only ever changed atomically.
     let n = unsafe { atomic::fetch_add(&raw mut (*state).matches, 1) } + 1;
     let (counter, became) = match decide_one(rule, state, n, elapsed) {
-        Some(Verdict::Inject) => (&mut counters.injected, verdict::INJECTED),
-        Some(Verdict::Probability) => (&mut counters.probability, verdict::PROBABILITY),
-        Some(Verdict::When) => (&mut counters.when, verdict::WHEN),
-        Some(Verdict::Times) => (&mut counters.times, verdict::TIMES),
-        Some(Verdict::After) => (&mut counters.after, verdict::AFTER),
-        Some(Verdict::Pulse) => (&mut counters.pulse, verdict::PULSE),
-        Some(Verdict::RateLimit) => (&mut counters.rate_limit, verdict::RATE_LIMIT),
-        Some(Verdict::Expired) => (&mut counters.expired, verdict::EXPIRED),
+        Some(decided) => counters.of(decided),
         None => (&mut counters.failed, verdict::FAILED),
     };
     *counter += 1;

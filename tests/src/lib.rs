@@ -31,6 +31,7 @@ pub mod leftovers;
 mod need;
 pub mod net;
 pub mod nginx;
+pub mod peer;
 pub mod postgres;
 mod process;
 pub mod redis;

@@ -12,7 +12,11 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tests::{
-    Case, ChildGuard, Outcome, case, murphy, needs, program, report::count, victim::self_path,
+    Case, Outcome, case, murphy, needs,
+    peer::{Peer, shell},
+    program,
+    report::count,
+    victim::self_path,
     wait_until,
 };
 
@@ -149,61 +153,27 @@ fn serve() -> Outcome {
     Ok(())
 }
 
-fn shell(script: &str) -> Outcome {
-    let done = program("sh").args(["-ec", script]).run()?;
-    ensure!(done.code == Some(0), "{done}");
-    Ok(())
-}
-
-/// The host at the other end of the cables.
-struct Host(ChildGuard);
-
-impl Host {
-    /// Ours are `va` (10.9.0.1) and `vc` (10.9.1.1), which has the number that the other host's `near` has.
-    fn connected() -> anyhow::Result<Self> {
-        let host = Self(program("unshare").args(["-n", "sleep", "300"]).spawn()?);
-        let pid = host.0.pid();
-        let own = fs::read_link("/proc/self/ns/net")?;
-        wait_until(PATIENCE, || {
-            fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|other| other != own)
-        })?;
-        shell(&format!(
-            "ip link set lo up
-             ip link add va index 71 type veth peer name near index 72 netns {pid}
-             ip link add vc index 72 type veth peer name far index 71 netns {pid}
-             ip addr add 10.9.0.1/24 dev va
-             ip addr add 10.9.1.1/24 dev vc
-             ip link set va up
-             ip link set vc up"
-        ))?;
-        host.shell(
-            "ip link set lo up
-             ip addr add 10.9.0.2/24 dev near
-             ip addr add 10.9.1.2/24 dev far
-             ip link set near up
-             ip link set far up",
-        )?;
-        Ok(host)
-    }
-
-    fn enter(&self) -> tests::Program {
-        let pid = self.0.pid().to_string();
-        program("nsenter").args(["-n", "-t", &pid])
-    }
-
-    fn shell(&self, script: &str) -> Outcome {
-        let done = self.enter().args(["sh", "-ec", script]).run()?;
-        ensure!(done.code == Some(0), "{done}");
-        Ok(())
-    }
-
-    fn serve(&self) -> anyhow::Result<ChildGuard> {
-        let server = self.enter().args([self_path()]).args(["serve"]).spawn()?;
-        wait_until(PATIENCE, || {
-            server.stdout().is_ok_and(|said| said.contains("ready"))
-        })?;
-        Ok(server)
-    }
+/// Ours are `va` (10.9.0.1) and `vc` (10.9.1.1), which has the number that the other host's `near` has.
+fn connected() -> anyhow::Result<Peer> {
+    let host = Peer::start()?;
+    let pid = host.pid();
+    shell(&format!(
+        "ip link set lo up
+         ip link add va index 71 type veth peer name near index 72 netns {pid}
+         ip link add vc index 72 type veth peer name far index 71 netns {pid}
+         ip addr add 10.9.0.1/24 dev va
+         ip addr add 10.9.1.1/24 dev vc
+         ip link set va up
+         ip link set vc up"
+    ))?;
+    host.shell(
+        "ip link set lo up
+         ip addr add 10.9.0.2/24 dev near
+         ip addr add 10.9.1.2/24 dev far
+         ip link set near up
+         ip link set far up",
+    )?;
+    Ok(host)
 }
 
 /// `murphy run FAULTS -- both TO`: what came back, and what was counted.
@@ -233,8 +203,8 @@ fn untouched(to: &[&str]) -> Outcome {
 }
 
 fn one() -> Outcome {
-    let host = Host::connected()?;
-    let _server = host.serve()?;
+    let host = connected()?;
+    let _server = host.serve(&[])?;
     let ways = [NEAR, FAR];
     untouched(&ways)?;
     for (fault, back) in [
@@ -268,7 +238,7 @@ fn one() -> Outcome {
 /// A packet of the VLAN crosses its device and the one below. A fault that names the lower one is asked there, one that names both
 /// is asked once, whatever other faults were asked about.
 fn layers() -> Outcome {
-    let host = Host::connected()?;
+    let host = connected()?;
     // The other end takes the addresses of the cables, so that the server is the same.
     shell(
         "ip link add link va name va.5 type vlan id 5
@@ -282,7 +252,7 @@ fn layers() -> Outcome {
          ip addr add 10.9.0.2/24 dev near.5
          ip link set near.5 up",
     )?;
-    let _server = host.serve()?;
+    let _server = host.serve(&[])?;
     let ways = [NEAR, FAR];
     let never = "loss=1ppm:seed=1:proto=udp";
     let faults = [
@@ -308,8 +278,8 @@ fn layers() -> Outcome {
 
 /// Held packets come back to the interface that they left by, and are not asked about again.
 fn later() -> Outcome {
-    let host = Host::connected()?;
-    let _server = host.serve()?;
+    let host = connected()?;
+    let _server = host.serve(&[])?;
     let folder = tempfile::tempdir()?;
     let (go, output) = (folder.path().join("go"), folder.path().join("report.json"));
     shell("ip link set vc down")?;
@@ -361,8 +331,8 @@ fn later() -> Outcome {
 
 /// Targets in two namespaces; `near` there has the number that `vc` has here.
 fn elsewhere() -> Outcome {
-    let host = Host::connected()?;
-    let _server = host.serve()?;
+    let host = connected()?;
+    let _server = host.serve(&[])?;
     let folder = tempfile::tempdir()?;
     let go = folder.path().join("go");
     let script = format!(
@@ -418,7 +388,7 @@ fn elsewhere() -> Outcome {
 }
 
 fn refused() -> Outcome {
-    let _host = Host::connected()?;
+    let _host = connected()?;
     for way in [&["run"][..], &["run", "--dry-run"]] {
         let done = murphy(way.iter().copied())
             .args(["-e", "egress:loss=1%:interface=va,nowhere0"])

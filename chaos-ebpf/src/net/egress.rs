@@ -33,13 +33,15 @@ pub(crate) fn murphy_egress(ctx: TcContext) -> i32 {
         ops::EGRESS,
         |_| classes,
         |dimensions| {
-            let mut here = interface::accept(skb, dimensions);
-            if again {
-                here &= interface::accept_once_more(skb, dimensions, Direction::Egress);
-            }
-            here &= gate::named_by(dimensions, ops::EGRESS);
-            if here == 0 {
-                return 0;
+            let mut here = u64::MAX;
+            if dimensions & dims::INTERFACE != 0 {
+                here = gate::named_by(dimensions, ops::EGRESS) & interface::accept(skb, dimensions);
+                if again {
+                    here &= interface::accept_once_more(skb, dimensions, Direction::Egress);
+                }
+                if here == 0 {
+                    return 0;
+                }
             }
             mark::set(skb, seen | marks::LOSS);
             here & packet::accept_headers(skb, dimensions, Direction::Egress)

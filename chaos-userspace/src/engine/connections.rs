@@ -67,8 +67,7 @@ pub(super) fn reset(
                 continue;
             }
             let Begun { counters, state } = begun.entry(rule.wire.slot).or_default();
-            let became = became(rule, state, || kernel.end(connection).is_ok());
-            *counter(counters, became) += 1;
+            let became = ask(rule, counters, state, || kernel.end(connection).is_ok());
             let heard = match listen {
                 Listen::Nothing => false,
                 Listen::Injections => became == verdict::INJECTED,
@@ -131,37 +130,23 @@ fn accepts(fault: &Fault, connection: &Connection, names: &Names) -> bool {
         && (filter.proto.is_empty() || filter.proto.contains(&Proto::TCP))
 }
 
-/// Decides about one connection, and does what was decided: one of [`verdict`].
-fn became(rule: &Planned, state: &mut RuleState, end: impl FnOnce() -> bool) -> u32 {
+/// Decides about one connection, does what was decided, and counts it: one of [`verdict`].
+fn ask(
+    rule: &Planned,
+    counters: &mut Counters,
+    state: &mut RuleState,
+    end: impl FnOnce() -> bool,
+) -> u32 {
     state.matches += 1;
     let (decided, next) = decide(&rule.wire, state.state, state.matches, 0);
     state.state = next;
-    match decided {
-        Verdict::Inject if end() => verdict::INJECTED,
+    let (counter, became) = match decided {
         // It was over before, or its namespace lets nobody in.
-        Verdict::Inject => verdict::FAILED,
-        Verdict::Probability => verdict::PROBABILITY,
-        Verdict::When => verdict::WHEN,
-        Verdict::Times => verdict::TIMES,
-        Verdict::After => verdict::AFTER,
-        Verdict::Pulse => verdict::PULSE,
-        Verdict::RateLimit => verdict::RATE_LIMIT,
-        Verdict::Expired => verdict::EXPIRED,
-    }
-}
-
-fn counter(counters: &mut Counters, became: u32) -> &mut u64 {
-    match became {
-        verdict::INJECTED => &mut counters.injected,
-        verdict::PROBABILITY => &mut counters.probability,
-        verdict::WHEN => &mut counters.when,
-        verdict::TIMES => &mut counters.times,
-        verdict::AFTER => &mut counters.after,
-        verdict::PULSE => &mut counters.pulse,
-        verdict::RATE_LIMIT => &mut counters.rate_limit,
-        verdict::EXPIRED => &mut counters.expired,
-        _ => &mut counters.failed,
-    }
+        Verdict::Inject if !end() => (&mut counters.failed, verdict::FAILED),
+        decided => counters.of(decided),
+    };
+    *counter += 1;
+    became
 }
 
 fn event(rule: &Planned, owned: &Owned, became: u32, n: u64) -> Event {
@@ -246,9 +231,12 @@ mod tests {
     #[test]
     fn triggers_decide_and_what_cannot_be_ended_has_failed() {
         let rule = rule("egress:reset=all:times=2:when=2+");
-        let mut state = RuleState::default();
-        let mut became = |ends: bool| became(&rule, &mut state, || ends);
-        let all = [became(true), became(false), became(true), became(true)];
+        let Begun {
+            mut counters,
+            mut state,
+        } = Begun::default();
+        let mut ask = |ends: bool| ask(&rule, &mut counters, &mut state, || ends);
+        let all = [ask(true), ask(false), ask(true), ask(true)];
         assert_eq!(
             all,
             [
@@ -259,5 +247,7 @@ mod tests {
             ]
         );
         assert_eq!((state.matches, state.state), (4, 2));
+        let counted = (counters.when, counters.failed, counters.injected);
+        assert_eq!((counted, counters.times), ((1, 1, 1), 1));
     }
 }

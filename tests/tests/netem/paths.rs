@@ -10,7 +10,12 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use tests::{
-    ChildGuard, Outcome, murphy, net::Echo, program, report::count, victim::self_path, wait_until,
+    Outcome, murphy,
+    net::Echo,
+    peer::{Peer, shell},
+    program,
+    report::count,
+    wait_until,
 };
 
 use crate::{
@@ -58,70 +63,31 @@ pub(crate) fn serve(args: &[String]) -> Outcome {
     Ok(())
 }
 
-fn shell(script: &str) -> Outcome {
-    let done = program("sh").args(["-ec", script]).run()?;
-    ensure!(done.code == Some(0), "{done}");
-    Ok(())
-}
-
-/// Another host, at the other end of a cable.
-struct Host(ChildGuard);
-
-impl Host {
-    /// One with the addresses 10.9.0.2 and `fd09::2`; ours are 10.9.0.1 and `fd09::1` on `va`, which has two queues.
-    fn connected() -> anyhow::Result<Self> {
-        let host = Self(program("unshare").args(["-n", "sleep", "300"]).spawn()?);
-        let pid = host.0.pid();
-        let own = fs::read_link("/proc/self/ns/net")?;
-        wait_until(PATIENCE, || {
-            fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|other| other != own)
-        })?;
-        shell(&format!(
-            "ip link set lo up
-             ip link add va numtxqueues 2 numrxqueues 2 type veth peer name vb netns {pid}
-             ip addr add 10.9.0.1/24 dev va
-             ip addr add fd09::1/64 dev va nodad
-             ip link set va up"
-        ))?;
-        host.shell(
-            "ip link set lo up
-             ip addr add 10.9.0.2/24 dev vb
-             ip addr add fd09::2/64 dev vb nodad
-             ip link set vb up",
-        )?;
-        Ok(host)
-    }
-
-    fn enter(&self) -> tests::Program {
-        let pid = self.0.pid().to_string();
-        program("nsenter").args(["-n", "-t", &pid])
-    }
-
-    fn shell(&self, script: &str) -> Outcome {
-        let done = self.enter().args(["sh", "-ec", script]).run()?;
-        ensure!(done.code == Some(0), "{done}");
-        Ok(())
-    }
-
-    /// A server there that sends back what it gets.
-    fn serve(&self, address: &str) -> anyhow::Result<ChildGuard> {
-        let server = self
-            .enter()
-            .args([self_path()])
-            .args(["serve", address])
-            .spawn()?;
-        wait_until(PATIENCE, || {
-            server.stdout().is_ok_and(|said| said.contains("ready"))
-        })?;
-        Ok(server)
-    }
+/// One with the addresses 10.9.0.2 and `fd09::2`; ours are 10.9.0.1 and `fd09::1` on `va`, which has two queues.
+fn connected() -> anyhow::Result<Peer> {
+    let host = Peer::start()?;
+    let pid = host.pid();
+    shell(&format!(
+        "ip link set lo up
+         ip link add va numtxqueues 2 numrxqueues 2 type veth peer name vb netns {pid}
+         ip addr add 10.9.0.1/24 dev va
+         ip addr add fd09::1/64 dev va nodad
+         ip link set va up"
+    ))?;
+    host.shell(
+        "ip link set lo up
+         ip addr add 10.9.0.2/24 dev vb
+         ip addr add fd09::2/64 dev vb nodad
+         ip link set vb up",
+    )?;
+    Ok(host)
 }
 
 fn hosts() -> Outcome {
-    let host = Host::connected()?;
+    let host = connected()?;
     shell("tc qdisc replace dev va root handle 9: mq && tc qdisc replace dev va parent 9:1 fq")?;
     let qdiscs = tc(&["qdisc", "show", "dev", "va"])?;
-    let _server = host.serve(&format!("10.9.0.2:{PORT}"))?;
+    let _server = host.serve(&[&format!("10.9.0.2:{PORT}")])?;
     let to = format!("10.9.0.2:{PORT}");
     let late = travel(&["net:delay=50ms"], &["tcp", &to, "5"])?;
     ensure!(
@@ -140,7 +106,7 @@ fn hosts() -> Outcome {
 
 /// The target is in another network namespace than murphy, as those in containers are.
 fn container() -> Outcome {
-    let host = Host::connected()?;
+    let host = connected()?;
     let echo = Echo::at("10.9.0.1:0")?;
     let victim = host
         .enter()
@@ -172,9 +138,9 @@ fn container() -> Outcome {
 
 /// The command goes to another network namespace by itself.
 fn away() -> Outcome {
-    let host = Host::connected()?;
+    let host = connected()?;
     let echo = Echo::at("10.9.0.1:0")?;
-    let pid = host.0.pid().to_string();
+    let pid = host.pid().to_string();
     let run = murphy(["run", "-q", "-e", "egress:delay=200ms:proto=udp", "--"])
         .args(["nsenter", "-n", "-t", &pid])
         .args(traveller(&["udp", &echo.address.to_string(), "500", "20"]))
@@ -191,10 +157,10 @@ fn away() -> Outcome {
 }
 
 fn later() -> Outcome {
-    let host = Host::connected()?;
+    let host = connected()?;
     let folder = tempfile::tempdir()?;
     let go = folder.path().join("go");
-    let _server = host.serve(&format!("0.0.0.0:{PORT}"))?;
+    let _server = host.serve(&[&format!("0.0.0.0:{PORT}")])?;
     let script = format!(
         "while ! [ -e {} ]; do sleep 0.05; done; exec \"$@\"",
         go.display()
@@ -210,7 +176,7 @@ fn later() -> Outcome {
             .is_ok_and(|shown| shown.stdout.contains("murphy"))
     };
     wait_until(PATIENCE, || filters("va"))?;
-    let pid = host.0.pid();
+    let pid = host.pid();
     shell(&format!(
         "ip link add vc type veth peer name vd netns {pid}
          ip addr add 10.9.1.1/24 dev vc
@@ -228,7 +194,7 @@ fn later() -> Outcome {
 
 /// A packet crosses the VLAN's device and the one below.
 fn vlan() -> Outcome {
-    let host = Host::connected()?;
+    let host = connected()?;
     let made = program("sh")
         .args([
             "-ec",
@@ -245,7 +211,7 @@ fn vlan() -> Outcome {
          ip addr add 10.9.5.2/24 dev vb.5
          ip link set vb.5 up",
     )?;
-    let _server = host.serve(&format!("10.9.5.2:{PORT}"))?;
+    let _server = host.serve(&[&format!("10.9.5.2:{PORT}")])?;
     let to = format!("10.9.5.2:{PORT}");
     for fault in [
         "egress:delay=100ms:proto=udp",
@@ -266,8 +232,8 @@ fn vlan() -> Outcome {
 
 /// A port is in the first fragment, and behind whatever headers come before it.
 fn headers() -> Outcome {
-    let host = Host::connected()?;
-    let _server = host.serve(&format!("[::]:{PORT}"))?;
+    let host = connected()?;
+    let _server = host.serve(&[&format!("[::]:{PORT}")])?;
     let (four, six) = (format!("10.9.0.2:{PORT}"), format!("[fd09::2]:{PORT}"));
     for (to, kind, filter, matched) in [
         (&four, "large", "port=7000", 5),

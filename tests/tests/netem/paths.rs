@@ -15,6 +15,7 @@ use tests::{
     peer::{Peer, shell},
     program,
     report::count,
+    victim::self_path,
     wait_until,
 };
 

@@ -39,6 +39,11 @@ fn main() -> ExitCode {
         case("for=: the kernel ends a fault by itself", net(), deadline),
         case("two murphies at once do not see each other", net(), two),
         case("SIGKILL at any moment leaves nothing", net(), any_moment),
+        case(
+            "SIGKILL while the record is written leaves no part of it",
+            net(),
+            killed_writing,
+        ),
     ])
 }
 
@@ -205,6 +210,25 @@ fn any_moment() -> Outcome {
         drop(murphy);
         reachable(address)?;
     }
+    Ok(())
+}
+
+/// A moment that chance seldom meets: the first record is written, and has not got its name.
+fn killed_writing() -> Outcome {
+    let murphy_itself = tests::murphy_path();
+    let inner = [
+        murphy_itself.as_os_str(),
+        "run".as_ref(),
+        "-e".as_ref(),
+        "connect:error=ECONNREFUSED".as_ref(),
+        "--".as_ref(),
+        "true".as_ref(),
+    ];
+    let done = murphy(["run", "-q", "--backend", "seccomp"])
+        .args(["-e", "/^rename:error=EIO:signal=SIGKILL:times=1", "--"])
+        .args(inner)
+        .run()?;
+    ensure!(done.code == Some(128 + libc::SIGKILL), "{done}");
     Ok(())
 }
 

@@ -181,7 +181,8 @@ impl StateDir {
     /// Writes a record so that it is there wholly or not at all, and survives a loss of power
     /// where the file system does.
     pub(super) fn write(&self, record: &Record) -> Result<(), StateError> {
-        let (new, to) = (self.temporary(&record.id), self.record(&record.id));
+        let new = self.temporary(&record.id, &record.owner);
+        let to = self.record(&record.id);
         let write = || {
             let _ = fs::remove_file(&new);
             let mut file = OpenOptions::new()
@@ -204,23 +205,21 @@ impl StateDir {
         })
     }
 
-    /// Removes all files of an id if the record is this process's.
+    /// Removes all files of an id that are this process's: also what it was writing when it was killed.
     pub(crate) fn remove_of(&self, id: &str, owner: &Owner) -> io::Result<bool> {
+        let unfinished = remove_file(&self.temporary(id, owner))?;
         match self.read(id) {
-            Some(record) if record.owner == *owner => self.remove(id),
-            _ => Ok(false),
+            Some(record) if record.owner == *owner => self.remove(&record),
+            _ => Ok(unfinished),
         }
     }
 
-    /// Removes all files of an id, the record last.
-    pub(super) fn remove(&self, id: &str) -> io::Result<bool> {
+    /// Removes all files of a record, itself last.
+    pub(super) fn remove(&self, record: &Record) -> io::Result<bool> {
+        let Record { id, owner, .. } = record;
         let mut removed = false;
-        for path in [self.socket(id), self.temporary(id), self.record(id)] {
-            match fs::remove_file(path) {
-                Ok(()) => removed = true,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        for path in [self.socket(id), self.temporary(id, owner), self.record(id)] {
+            removed |= remove_file(&path)?;
         }
         Ok(removed)
     }
@@ -239,8 +238,20 @@ impl StateDir {
         self.within(&format!("{id}.json"))
     }
 
-    fn temporary(&self, id: &str) -> PathBuf {
-        self.within(&format!(".{id}.tmp"))
+    /// What becomes the record. It says whose it is: its writer may be killed before there is a record
+    /// that does.
+    fn temporary(&self, id: &str, owner: &Owner) -> PathBuf {
+        let Owner { pid, start, .. } = owner;
+        self.within(&format!(".{id}.{pid}-{start}.tmp"))
+    }
+
+    /// The id that a file belongs to which is no record, but comes or goes with one.
+    pub(super) fn id_of(name: &str) -> Option<&str> {
+        let temporary = || {
+            let inner = name.strip_prefix('.')?.strip_suffix(".tmp")?;
+            Some(inner.rsplit_once('.')?.0)
+        };
+        name.strip_suffix(".sock").or_else(temporary)
     }
 
     /// Where an injector listens. Short enough for a socket's address, however long the folder's path.
@@ -251,6 +262,15 @@ impl StateDir {
     /// A file in the folder that was opened and checked, whatever its path names by now.
     pub(super) fn within(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.handle.as_raw_fd()))
+    }
+}
+
+/// Whether there was one.
+fn remove_file(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -277,4 +297,32 @@ fn of_users() -> Vec<PathBuf> {
         .flatten()
         .map(|entry| entry.path().join("murphy"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_died_leaves_nothing() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let dir = StateDir::open(folder.path())?;
+        let (id, this) = ("a.b", Owner::this());
+        let other = Owner {
+            start: this.start + 1,
+            ..this.clone()
+        };
+        for owner in [&this, &other] {
+            fs::write(dir.temporary(id, owner), "{")?;
+        }
+        assert!(dir.remove_of(id, &this)?);
+        assert!(!dir.remove_of(id, &this)?);
+        // Of another injector, which writes it now.
+        let names = dir.names();
+        assert_eq!(names.len(), 1, "{names:?}");
+        assert_eq!(StateDir::id_of(&names[0]), Some(id));
+        assert!(dir.remove_of(id, &other)?);
+        assert!(dir.names().is_empty());
+        Ok(())
+    }
 }

@@ -90,7 +90,7 @@ fn one(dir: &StateDir, record: &Record, dry: bool) -> Recovered {
     }
     if !dry
         && recovered.failed.is_empty()
-        && let Err(error) = dir.remove(&record.id)
+        && let Err(error) = dir.remove(record)
     {
         recovered.failed.push(format!("its record: {error}"));
     }
@@ -111,10 +111,7 @@ fn await_guardian(record: &Record) {
 /// under the lock.
 fn strays(dir: &StateDir, records: &[Record]) {
     for name in dir.names() {
-        let id = name
-            .strip_suffix(".sock")
-            .or_else(|| name.strip_prefix('.')?.strip_suffix(".tmp"));
-        if let Some(id) = id
+        if let Some(id) = StateDir::id_of(&name)
             && !records.iter().any(|record| record.id == id)
             && dir.read(id).is_none()
         {

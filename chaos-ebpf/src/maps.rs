@@ -123,6 +123,10 @@ pub static OPEN: Array<Open> = Array::with_max_entries(bank::BANKS * MAX_RULES, 
 #[map]
 pub static ANSWERS: Array<[u8; 16]> = Array::with_max_entries(MAX_RULES, 0);
 
+/// Slot of a rule → by how many ns its packets are late, if that is all it does.
+#[map]
+pub static DELAYS: Array<u64> = Array::with_max_entries(bank::BANKS * MAX_RULES, 0);
+
 /// Slot of a rule → what it makes of a call that is answered in the kernel's place.
 #[map]
 pub static OVERRIDES: Array<Answer> = Array::with_max_entries(bank::BANKS * MAX_RULES, 0);

@@ -8,6 +8,8 @@ mod table;
 mod travel;
 #[path = "netem/victims.rs"]
 mod victims;
+#[path = "netem/without.rs"]
+mod without;
 
 use std::{collections::BTreeSet, env, process::ExitCode};
 
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     let net = || needs![Root, Cgroup2, Atomics, Netem, Tool("tc"), Tool("ip")];
     let done = match args.next().as_deref() {
         Some("trips") => trips(&args.collect::<Vec<_>>()),
+        Some("burst") => without::burst(&args.collect::<Vec<_>>()),
         Some("serve") => paths::serve(&args.collect::<Vec<_>>()),
         Some("in-netns") => match args.next().as_deref() {
             Some("others") => others(),
@@ -48,6 +51,17 @@ fn main() -> ExitCode {
                 alone("an interface that comes up later", "later"),
                 alone("a packet over VLANs is hit once", "vlan"),
                 alone("fragments, and what is behind IPv6 headers", "headers"),
+                bare("a plain delay without netem, by fq", without::late),
+                bare(
+                    "without netem, fq loses nothing of a burst",
+                    without::bursts,
+                ),
+                bare(
+                    "without netem, the time of arrival is true",
+                    without::time_stamps,
+                ),
+                bare("without netem, the rest is refused", without::refused),
+                bare("without netem, SIGKILL leaves nothing", without::killed),
                 case("ping is late on its way out", net(), victims::ping),
                 case(
                     "redis-cli, and redis-server",
@@ -94,6 +108,15 @@ fn alone(title: &str, name: &'static str) -> Case {
             ensure!(done.code == Some(0), "{done}");
             Ok(())
         },
+    )
+}
+
+/// A case on a kernel whose netem is taken out.
+fn bare(title: &str, body: fn() -> Outcome) -> Case {
+    case(
+        title,
+        needs![Root, Cgroup2, Atomics, Netem, Tool("tc"), Tool("rmmod")],
+        move || without::without(body),
     )
 }
 
@@ -284,15 +307,18 @@ fn killed() -> Outcome {
     ])
     .args(traveller(&["udp", &address, "300", "10"]))
     .spawn()?;
+    killed_late(&murphy, 3)
+}
+
+/// Ends one whose command is late by 100 ms each way, and has so many ifbs.
+fn killed_late(murphy: &ChildGuard, ifbs: usize) -> Outcome {
     let times = |murphy: &ChildGuard| times(&murphy.stdout().unwrap_or_default());
-    wait_until(PATIENCE, || {
-        times(&murphy).iter().any(|time| *time >= 200.0)
-    })?;
-    ensure!(ours().len() == 3, "{:?}", ours());
+    wait_until(PATIENCE, || times(murphy).iter().any(|time| *time >= 200.0))?;
+    ensure!(ours().len() == ifbs, "{:?}", ours());
     murphy.signal(libc::SIGKILL)?;
     wait_until(PATIENCE, || ours().is_empty()).context("an ifb is left")?;
     wait_until(PATIENCE, || {
-        times(&murphy).last().is_some_and(|time| *time < 100.0)
+        times(murphy).last().is_some_and(|time| *time < 100.0)
     })
     .context("late after the end")?;
     Ok(())

@@ -7,6 +7,7 @@ mod connect;
 mod connlimit;
 mod craft;
 mod dns;
+mod edt;
 mod egress;
 mod http;
 mod ingress;

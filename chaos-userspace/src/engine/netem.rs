@@ -12,7 +12,8 @@ use super::session::Session;
 use super::undo::Undo;
 use crate::faults::{Effect, Netem, Op};
 use crate::kernel::clsact::{self, Side};
-use crate::kernel::{KernelError, netem};
+use crate::kernel::netem::{self, Queue};
+use crate::kernel::{KernelError, Missing};
 use crate::plan::Hook;
 
 /// How the names of our ifbs begin.
@@ -25,6 +26,9 @@ const FIRST_PRIORITY: u16 = 0xC001;
 /// How long what waits in front of `rate` may take to leave when the fault is over, in ms.
 const QUEUE_MS: u64 = 10_000;
 
+/// What is said where netem is missing and nothing more than delays are asked for.
+const NO_NETEM: &str = "this kernel has no netem (CONFIG_NET_SCH_NETEM): packets are held by fq, on an ifb of murphy's";
+
 /// What there is of it.
 #[derive(Default)]
 pub(super) struct Detours {
@@ -33,6 +37,8 @@ pub(super) struct Detours {
     namespaces: BTreeSet<Option<PathBuf>>,
     /// Sides of interfaces that have our filters.
     entered: BTreeSet<(Option<PathBuf>, u32, Side)>,
+    /// Whether the program is loaded that says when packets may depart.
+    stamping: bool,
 }
 
 struct Ifb {
@@ -81,25 +87,75 @@ impl Detours {
 
     /// Makes the ifbs of a network namespace, for all faults of the plan that need one.
     fn make(&mut self, session: &mut Session, netns: Option<&Netns>) -> Result<(), EngineError> {
-        for (rule, side, netem, seed) in wanted(session) {
-            let table = table(session, &netem);
+        for wanted in wanted(session) {
             let name = name()?;
             session.journal(Undo::Ifb {
                 netns: netns.map(Netns::path),
                 name: name.clone(),
-                wait_ms: wait_ms(&netem),
+                wait_ms: wait_ms(&wanted.netem),
             })?;
-            let index =
-                interfaces::inside(netns, || netem::make(&name, &netem, table.as_deref(), seed))
-                    .map_err(EngineError::io("entering a network namespace"))??;
+            let index = match self.make_netem(session, netns, &name, &wanted) {
+                Err(EngineError::Kernel(KernelError::NoNetem(Missing::Netem)))
+                    if wanted.netem.only_delay().is_some() =>
+                {
+                    self.make_fq(session, netns, &name, &wanted)?
+                }
+                made => made?,
+            };
             self.ifbs.push(Ifb {
                 netns: identity(netns),
-                side,
-                rule,
+                side: wanted.side,
+                rule: wanted.rule,
                 index,
             });
         }
         Ok(())
+    }
+
+    fn make_netem(
+        &self,
+        session: &Session,
+        netns: Option<&Netns>,
+        name: &str,
+        wanted: &Wanted,
+    ) -> Result<u32, EngineError> {
+        let table = table(session, &wanted.netem);
+        let queue = Queue::Netem {
+            netem: &wanted.netem,
+            table: table.as_deref(),
+            seed: wanted.seed,
+        };
+        let made = interfaces::inside(netns, || netem::make(name, queue))
+            .map_err(EngineError::io("entering a network namespace"))??;
+        Ok(made)
+    }
+
+    /// What can be had without netem: packets are late by the time that a program stamps on them.
+    fn make_fq(
+        &mut self,
+        session: &mut Session,
+        netns: Option<&Netns>,
+        name: &str,
+        wanted: &Wanted,
+    ) -> Result<u32, EngineError> {
+        session.warn(NO_NETEM.to_owned());
+        let kernel = session.kernel()?;
+        if !std::mem::replace(&mut self.stamping, true) {
+            kernel.load_programs(Hook::Edt)?;
+        }
+        let program = kernel.descriptor(Hook::Edt, netem::EDT)?;
+        let queue = Queue::Fq {
+            limit: wanted.netem.limit(),
+        };
+        let made = interfaces::inside(netns, || {
+            // There already, without a queue.
+            netem::remove(name).map_err(KernelError::io("removing an ifb"))?;
+            let index = netem::make(name, queue)?;
+            netem::stamp(index, program, wanted.slot + 1)?;
+            Ok::<_, KernelError>(index)
+        })
+        .map_err(EngineError::io("entering a network namespace"))??;
+        Ok(made)
     }
 
     fn filter(
@@ -164,8 +220,18 @@ impl Detours {
     }
 }
 
-/// What the plan wants held: rule, side, how, seed.
-fn wanted(session: &Session) -> Vec<(u32, Side, Netem, u64)> {
+/// What the plan wants held.
+struct Wanted {
+    /// The fault's place in the plan.
+    rule: u32,
+    /// Where kernel programs find what the fault is.
+    slot: u32,
+    side: Side,
+    netem: Netem,
+    seed: u64,
+}
+
+fn wanted(session: &Session) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for (rule, planned) in (0..).zip(&session.plan().rules) {
         let Effect::Netem(netem) = &planned.fault.effect else {
@@ -177,7 +243,13 @@ fn wanted(session: &Session) -> Vec<(u32, Side, Netem, u64)> {
                 Op::Ingress => Side::Ingress,
                 _ => continue,
             };
-            wanted.push((rule, side, netem.as_ref().clone(), planned.wire.seed));
+            wanted.push(Wanted {
+                rule,
+                slot: planned.wire.slot,
+                side,
+                netem: netem.as_ref().clone(),
+                seed: planned.wire.seed,
+            });
         }
     }
     wanted

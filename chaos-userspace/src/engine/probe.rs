@@ -22,7 +22,7 @@ use super::{EngineError, boot_ns};
 use crate::faults::{Family, Nanos, Netem};
 use crate::kernel::clsact::{self, Side};
 use crate::kernel::host;
-use crate::kernel::netem as kernel_netem;
+use crate::kernel::netem::{self as kernel_netem, EDT, Queue};
 use crate::kernel::probe::{self, Need};
 use crate::kernel::{Kernel, KernelError, Listen, Place as At, entry_point};
 use crate::plan::{Hook, Options, Plan, Target};
@@ -271,24 +271,39 @@ fn attach(
             netns.clone()?;
             attach_classifier(kernel, report)
         }
-        Hook::EgressNetem | Hook::IngressNetem => {
+        Hook::EgressNetem | Hook::IngressNetem | Hook::Edt => {
             netns.clone()?;
-            attach_netem(kernel, hook).map_err(words)
+            attach_detour(kernel, hook).map_err(words)
         }
     }
 }
 
 /// A whole way round, which goes with the namespace.
-fn attach_netem(kernel: &mut Kernel, hook: Hook) -> Result<(), KernelError> {
+fn attach_detour(kernel: &mut Kernel, hook: Hook) -> Result<(), KernelError> {
     let (rule, side) = match hook {
         Hook::IngressNetem => (1, Side::Ingress),
+        // No rule's: it sends nothing there.
+        Hook::Edt => (2, Side::Egress),
         _ => (0, Side::Egress),
     };
     let netem = Netem {
         delay: Some(Nanos(1_000_000)),
         ..Netem::default()
     };
-    let to = kernel_netem::make(&format!("probe{rule}"), &netem, None, 0)?;
+    let queue = match hook {
+        Hook::Edt => Queue::Fq {
+            limit: netem.limit(),
+        },
+        _ => Queue::Netem {
+            netem: &netem,
+            table: None,
+            seed: 0,
+        },
+    };
+    let to = kernel_netem::make(&format!("probe{rule}"), queue)?;
+    if hook == Hook::Edt {
+        kernel_netem::stamp(to, kernel.descriptor(hook, EDT)?, rule + 1)?;
+    }
     let index = if_nametoindex(netns::LOOPBACK)
         .map_err(|error| KernelError::io("looking for the loopback interface")(error.into()))?;
     clsact::ensure(index).map_err(KernelError::io("adding a clsact qdisc"))?;
@@ -296,7 +311,7 @@ fn attach_netem(kernel: &mut Kernel, hook: Hook) -> Result<(), KernelError> {
         kernel_netem::redirect(&kernel_netem::Filter {
             ifindex: index,
             side,
-            priority: PRIORITY + 1,
+            priority: PRIORITY + 1 + u16::from(hook == Hook::Edt),
             handle: 1,
             program: kernel.descriptor(hook, name)?,
             name,

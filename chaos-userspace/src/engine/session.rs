@@ -390,7 +390,9 @@ impl Session {
                 | Hook::Reset
                 | Hook::Unreachable
                 | Hook::EgressNetem
-                | Hook::IngressNetem => {}
+                | Hook::IngressNetem
+                // On our own ifbs.
+                | Hook::Edt => {}
             }
         }
         Ok(())

@@ -272,6 +272,13 @@ impl Netem {
         self.keys().eq([EffectKey::Loss]).then_some(loss.p)
     }
 
+    /// The delay, if that is all and it is the same for each packet.
+    pub fn only_delay(&self) -> Option<Nanos> {
+        let all = [EffectKey::Delay, EffectKey::Limit];
+        self.delay
+            .filter(|_| self.keys().all(|key| all.contains(&key)))
+    }
+
     /// The first key whose value does not go with the others, and why.
     pub(super) fn problem(&self) -> Option<(EffectKey, &'static str)> {
         let said = |value: Option<Nanos>| value.is_some_and(|value| value.0 > 0);

@@ -54,6 +54,7 @@ pub(super) struct Banks {
     names: Trie<{ name::SIZE }>,
     url_paths: Trie<{ url::KEY }>,
     answers: Option<Array<MapData, [u8; 16]>>,
+    delays: Option<Array<MapData, u64>>,
     overrides: Option<Array<MapData, Answer>>,
     /// What each bank holds.
     held: [Masks; bank::BANKS as usize],
@@ -79,6 +80,7 @@ impl Banks {
             names: None,
             url_paths: None,
             answers: None,
+            delays: None,
             overrides: None,
             held: Default::default(),
         };
@@ -111,6 +113,9 @@ impl Banks {
             .map(|map| Map::Array(map).try_into())
             .transpose()?;
         self.answers = open("ANSWERS")
+            .map(|map| Map::Array(map).try_into())
+            .transpose()?;
+        self.delays = open("DELAYS")
             .map(|map| Map::Array(map).try_into())
             .transpose()?;
         self.overrides = open("OVERRIDES")
@@ -199,6 +204,12 @@ impl Banks {
                 && let Some(address) = wire.address()
             {
                 answers.set(rule.wire.slot, address, 0)?;
+            }
+            if let Some(delays) = &mut self.delays
+                && let Effect::Netem(netem) = &rule.fault.effect
+                && let Some(delay) = netem.only_delay()
+            {
+                delays.set(rule.wire.slot, delay.0, 0)?;
             }
             if let Some(overrides) = &mut self.overrides
                 && rule.backend == Backend::Override

@@ -99,6 +99,8 @@ pub enum Missing {
     Ifb,
     /// The qdisc.
     Netem,
+    /// Nor that which could hold packets in its place.
+    Fq,
     /// The action that redirects, or the classifier it hangs on.
     Mirred,
 }
@@ -109,6 +111,7 @@ impl Missing {
         match self {
             Self::Ifb => "ifb devices",
             Self::Netem => "netem qdisc",
+            Self::Fq => "netem qdisc, and no fq qdisc that could take its place",
             Self::Mirred => "bpf filters with the mirred action",
         }
     }
@@ -118,6 +121,7 @@ impl Missing {
         match self {
             Self::Ifb => "CONFIG_IFB",
             Self::Netem => "CONFIG_NET_SCH_NETEM",
+            Self::Fq => "CONFIG_NET_SCH_NETEM or CONFIG_NET_SCH_FQ",
             Self::Mirred => "CONFIG_NET_CLS_BPF and CONFIG_NET_ACT_MIRRED",
         }
     }
@@ -192,7 +196,8 @@ impl KernelError {
             }
             Self::NoNetem(_) => {
                 "use a kernel with that option (Debian, Ubuntu and Fedora have it as a module, in a container the host has to \
-                 load it: modprobe ifb sch_netem act_mirred cls_bpf); `loss=` alone works without"
+                 load it: modprobe -a ifb sch_netem act_mirred cls_bpf); `loss=` alone works without, and `delay=` alone with sch_fq \
+                 in place of sch_netem"
             }
             Self::NoDestroy(_) => {
                 "use a kernel with that option (Debian, Ubuntu and Fedora have it; in a container the host has to load the module: \

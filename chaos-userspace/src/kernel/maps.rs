@@ -19,7 +19,7 @@ use super::banks::Banks;
 use crate::plan::Plan;
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 32] = [
+pub(super) const SHARED: [&str; 33] = [
     "CONTROL",
     "OPS",
     "RULES",
@@ -45,6 +45,7 @@ pub(super) const SHARED: [&str; 32] = [
     "EVENTS",
     "NAMES",
     "ANSWERS",
+    "DELAYS",
     "OVERRIDES",
     "OPEN",
     "CALLS",

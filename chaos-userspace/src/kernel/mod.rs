@@ -50,7 +50,7 @@ use bpffs::Bpffs;
 use maps::Maps;
 use paths::Folders;
 
-pub use error::KernelError;
+pub use error::{KernelError, Missing};
 pub use events::{Events, Listen};
 pub use maps::Names;
 pub use missed::Missed;

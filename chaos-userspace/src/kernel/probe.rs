@@ -145,6 +145,15 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
                 Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
             ),
         ],
+        Hook::Edt => &[
+            ("clsact", "4.5", None),
+            ("ifb, fq, mirred", "4.5", None),
+            (
+                "bpf_skb_set_tstamp",
+                "5.18",
+                Some((SchedClassifier, BpfHelper::BPF_FUNC_skb_set_tstamp)),
+            ),
+        ],
         Hook::Lsm(_) => &[
             ("BPF LSM", "5.7", None),
             GATE,

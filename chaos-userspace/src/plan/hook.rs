@@ -25,6 +25,8 @@ pub enum Hook {
     EgressNetem,
     /// The same on the ingress side.
     IngressNetem,
+    /// A filter on the egress side of an ifb that has `fq` for want of netem: when packets may depart.
+    Edt,
     /// tc egress, for DNS queries.
     Dns,
     /// tc egress and ingress, for responses by HTTP.
@@ -54,7 +56,7 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook that is none of the families of [`Place`] and [`Begin`], and on no system call's function.
-    pub(crate) const SINGLE: [Self; 15] = [
+    pub(crate) const SINGLE: [Self; 16] = [
         Self::Connect,
         Self::Socket,
         Self::Release,
@@ -62,6 +64,7 @@ impl Hook {
         Self::Ingress,
         Self::EgressNetem,
         Self::IngressNetem,
+        Self::Edt,
         Self::Dns,
         Self::Http,
         Self::Reset,
@@ -98,6 +101,7 @@ impl Hook {
             | Self::Ingress
             | Self::EgressNetem
             | Self::IngressNetem
+            | Self::Edt
             | Self::Dns
             | Self::Http
             | Self::Reset
@@ -122,6 +126,7 @@ impl Hook {
             Self::Ingress => &[("murphy_ingress", "cgroup_skb/ingress")],
             Self::EgressNetem => &[("murphy_hold_out", "tc egress + netem")],
             Self::IngressNetem => &[("murphy_hold_in", "tc ingress + netem")],
+            Self::Edt => &[("murphy_edt", "tc egress of an ifb + fq")],
             Self::Dns => &[("murphy_dns", "tc egress")],
             Self::Http => &[
                 ("murphy_http_out", "tc egress"),

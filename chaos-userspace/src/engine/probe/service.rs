@@ -41,6 +41,9 @@ impl Service {
         if !refused(Backend::Bpf) {
             hooks.extend(own(fault).flatten());
         }
+        if is_only_late(fault) {
+            hooks.insert(Hook::Edt);
+        }
         // Where LSM programs may be refused, they are the next best.
         let unsure = |hook: &Hook| hook.family() == Family::Lsm;
         if !refused(Backend::Override) && (refused(Backend::Bpf) || hooks.iter().any(unsure)) {
@@ -111,7 +114,12 @@ impl Service {
             let hooks: Vec<&[Hook]> = hooks.iter().map(<[Hook; 1]>::as_slice).collect();
             Self::by_programs(findings, words, &fault.ops, &hooks)
         });
+        let late = is_only_late(fault).then(|| {
+            let hooks: &[Hook] = &[Hook::Edt, Hook::Socket, Hook::Connect];
+            Self::by_programs(findings, fault.to_string(), &fault.ops, &[hooks])
+        });
         service
+            .or(late)
             .or(overriding)
             .or_supervised(findings, refusal(Backend::Seccomp).is_none())
     }
@@ -254,6 +262,7 @@ fn backend(report: &HookReport) -> String {
         Hook::EgressNetem | Hook::IngressNetem => {
             format!("{} by mirred and ifb", report.places.join(", "))
         }
+        Hook::Edt => "tc, and fq on an ifb by mirred".to_owned(),
         Hook::Lsm(_) => {
             format!("BPF {}", report.places.join(", "))
         }
@@ -297,7 +306,7 @@ fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: 
     let otherwise = match report.hook {
         Hook::Egress => Some("tc qdisc add … netem, which hits everybody".to_owned()),
         Hook::EgressNetem | Hook::IngressNetem => Some(
-            "modprobe -a ifb sch_netem act_mirred cls_bpf; or loss= alone, which needs none of them".to_owned(),
+            "modprobe -a ifb sch_netem act_mirred cls_bpf; or loss= alone, which needs none of them; or delay= alone, with sch_fq in place of sch_netem".to_owned(),
         ),
         Hook::Ingress => Some("iptables -m statistic … -j DROP, which hits everybody".to_owned()),
         _ => strace,
@@ -307,6 +316,11 @@ fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: 
         None => kernel,
     }
 }
+/// Whether a fault makes packets late and does nothing else to them: what works without netem, too.
+fn is_only_late(fault: &Fault) -> bool {
+    matches!(&fault.effect, Effect::Netem(netem) if netem.only_delay().is_some())
+}
+
 /// Why connections that exist cannot be ended here, where a fault asks for that and it can be tried.
 fn unended(findings: &Findings, fault: &Fault) -> Option<String> {
     let tried = are_meant(fault) && findings.machine.privileged();

@@ -99,7 +99,7 @@ impl Session {
     }
 
     /// Notes what is to be said, once.
-    pub(super) fn warn(&mut self, warning: String) {
+    pub(in crate::engine) fn warn(&mut self, warning: String) {
         if !self.hosts.warnings.contains(&warning) {
             self.hosts.warnings.push(warning);
         }

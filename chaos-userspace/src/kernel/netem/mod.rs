@@ -1,11 +1,13 @@
 //! The way round through netem: an ifb with a netem qdisc, and the filter that sends packets there.
 //!
 //! An ifb (`drivers/net/ifb.c`) is an interface that gives back what it gets, to where it came from. Its root qdisc is netem,
-//! so that the interfaces whose packets go there keep theirs. The filter is a `cls_bpf` one without direct action; what its
+//! so that the interfaces whose packets go there keep theirs; where a kernel has none, and packets are to be late and nothing
+//! else, fq. The filter is a `cls_bpf` one without direct action; what its
 //! program picks has the `mirred` action done to it, a redirect to the ifb.
 //!
 //! Everything here acts in the calling thread's network namespace, like [`super::clsact`].
 
+mod fq;
 mod options;
 mod table;
 
@@ -21,7 +23,7 @@ use netlink_packet_route::tc::TcHandle;
 use nix::net::if_::if_nametoindex;
 
 use super::attributes::Attributes;
-use super::clsact::{FILTER, Side, info};
+use super::clsact::{self, FILTER, Side, info};
 use super::error::{KernelError, Missing};
 use super::netlink::{ask, message, options as with_options};
 use crate::faults::Netem;
@@ -42,21 +44,63 @@ const REDIRECT: u32 = 1;
 /// `TC_ACT_STOLEN`
 const STOLEN: u32 = 4;
 
+const NETEM: &str = "netem";
+const FQ: &str = "fq";
+
 /// The major number of the root qdisc's handle, what tc takes for the first.
 const ROOT: TcHandle = TcHandle { major: 1, minor: 0 };
 
-/// Makes an ifb with that netem, and gives its number. Delays vary as the table says, without one evenly. The seed is for
-/// kernels since 6.6.
+/// The program that tells fq when packets may depart.
+pub const EDT: &str = "murphy_edt";
+
+/// What holds packets.
+#[derive(Clone, Copy, Debug)]
+pub enum Queue<'a> {
+    /// The kernel's netem.
+    Netem {
+        /// Its parameters.
+        netem: &'a Netem,
+        /// How delays vary; without one evenly.
+        table: Option<&'a [i16]>,
+        /// For kernels since 6.6.
+        seed: u64,
+    },
+    /// fq, for packets that [`stamp`] has seen.
+    Fq {
+        /// How many packets it holds at most.
+        limit: u32,
+    },
+}
+
+impl Queue<'_> {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Netem { .. } => NETEM,
+            Self::Fq { .. } => FQ,
+        }
+    }
+
+    const fn missing(&self) -> Missing {
+        match self {
+            Self::Netem { .. } => Missing::Netem,
+            Self::Fq { .. } => Missing::Fq,
+        }
+    }
+
+    fn options(&self) -> Vec<u8> {
+        match *self {
+            Self::Netem { netem, table, seed } => options::encode(netem, table, seed),
+            Self::Fq { limit } => fq::encode(limit),
+        }
+    }
+}
+
+/// Makes an ifb with that queue, and gives its number.
 ///
 /// # Errors
 ///
 /// [`KernelError::NoNetem`] if this kernel lacks what it takes. The ifb may be there all the same.
-pub fn make(
-    name: &str,
-    netem: &Netem,
-    table: Option<&[i16]>,
-    seed: u64,
-) -> Result<u32, KernelError> {
+pub fn make(name: &str, queue: Queue<'_>) -> Result<u32, KernelError> {
     load_module();
     let mut link = LinkMessage::default();
     link.attributes = vec![
@@ -71,14 +115,13 @@ pub fn make(
     let doing = |doing: &str| KernelError::io(format!("{doing} {name}"));
     let index = if_nametoindex(name).map_err(|error| doing("looking for")(error.into()))?;
 
-    let mut qdisc = message(index, ROOT, TcHandle::ROOT, "netem").map_err(doing("naming"))?;
-    let parameters = options::encode(netem, table, seed);
-    qdisc.attributes.push(with_options(parameters));
+    let mut qdisc = message(index, ROOT, TcHandle::ROOT, queue.kind()).map_err(doing("naming"))?;
+    qdisc.attributes.push(with_options(queue.options()));
     ask(
         RouteNetlinkMessage::NewQueueDiscipline(qdisc),
         NLM_F_CREATE | NLM_F_EXCL,
     )
-    .map_err(|error| missing(error, Missing::Netem))?;
+    .map_err(|error| missing(error, queue.missing()))?;
 
     let mut up = LinkMessage::default();
     up.header.index = index;
@@ -124,11 +167,37 @@ pub fn redirect(filter: &Filter<'_>) -> Result<(), KernelError> {
     action.nest(ACT_OPTIONS, &parameters);
     let mut actions = Attributes::default();
     actions.nest(1, &action);
+    add(filter, Some(&actions))
+}
+
+/// Has a program see each packet that comes to an ifb, before the packet is held: the one that says until when.
+///
+/// # Errors
+///
+/// [`KernelError::NoNetem`] if this kernel lacks what it takes.
+pub fn stamp(ifindex: u32, program: BorrowedFd<'_>, class: u32) -> Result<(), KernelError> {
+    clsact::ensure(ifindex).map_err(KernelError::io("adding clsact to an ifb"))?;
+    let filter = Filter {
+        ifindex,
+        side: Side::Egress,
+        priority: 1,
+        handle: 1,
+        program,
+        name: EDT,
+        class,
+        to: 0,
+    };
+    add(&filter, None)
+}
+
+fn add(filter: &Filter<'_>, actions: Option<&Attributes>) -> Result<(), KernelError> {
     let mut options = Attributes::default();
     options.put_words(BPF_FD, &[filter.program.as_raw_fd().cast_unsigned()]);
     options.put_text(BPF_NAME, filter.name);
     options.put_words(BPF_CLASSID, &[filter.class]);
-    options.nest(BPF_ACT, &actions);
+    if let Some(actions) = actions {
+        options.nest(BPF_ACT, actions);
+    }
 
     let wrong = KernelError::io("describing a filter");
     let request = message(
@@ -166,7 +235,9 @@ pub fn held(name: &str) -> io::Result<Option<u32>> {
     Ok(Some(
         answers
             .into_iter()
-            .find(|answer| answer.header.index == wanted && answer.kind == "netem")
+            .find(|answer| {
+                answer.header.index == wanted && [NETEM, FQ].contains(&answer.kind.as_str())
+            })
             .and_then(|answer| answer.queued)
             .unwrap_or(0),
     ))

@@ -118,6 +118,16 @@ fn counters(story: &Story, found: &mut Vec<Insight>) {
                 "the operations went through; --trace shows which",
             ));
         }
+        if let Some(altered) = fault.altered.filter(|altered| *altered > 0) {
+            found.push(insight(
+                "bad",
+                format!(
+                    "of {} operations that {name} hit, {altered} came back to their callers with another result",
+                    fault.injected
+                ),
+                "somebody else's program, or a filter of seccomp, answers these calls, too",
+            ));
+        }
     }
 }
 

@@ -101,14 +101,22 @@ fn one(text: &mut String, story: &Story) {
         line!(text);
     }
     if !story.faults.is_empty() {
+        let observed = story.is_observed();
+        let more = |words: &'static str| if observed { words } else { "" };
         line!(
             text,
-            "## What the kernel counted\n\n| Fault | Matched | Injected | Suppressed | Expired | Failed |\n|---|--:|--:|--:|--:|--:|"
+            "## What the kernel counted\n\n| Fault | Matched | Injected |{} Suppressed | Expired | Failed |\n|---|--:|--:|{}--:|--:|--:|",
+            more(" Observed | Altered |"),
+            more("--:|--:|")
         );
         for fault in &story.faults {
+            let seen = match (fault.observed, fault.altered) {
+                (Some(observed), altered) => format!(" {observed} | {} |", altered.unwrap_or(0)),
+                (None, _) => more(" – | – |").to_owned(),
+            };
             line!(
                 text,
-                "| `{}` | {} | {} | {} | {} | {} |",
+                "| `{}` | {} | {} |{seen} {} | {} | {} |",
                 plain(&fault.fault),
                 fault.matched,
                 fault.injected,

@@ -21,6 +21,7 @@ struct Told<'a> {
     latency: Vec<Plot>,
     figures_told: Vec<(&'static str, String)>,
     experiment: &'a str,
+    observed: bool,
 }
 
 #[derive(Serialize)]
@@ -79,5 +80,6 @@ fn tell(story: &Story) -> Told<'_> {
         latency: plotted.map(plot).collect(),
         figures_told: figure_rows(story),
         experiment: &story.experiment,
+        observed: story.is_observed(),
     }
 }

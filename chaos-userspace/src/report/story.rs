@@ -101,6 +101,10 @@ pub struct Counted {
     pub expired: u64,
     /// Those that it could not hit.
     pub failed: u64,
+    /// Of those injected: calls that came back to their callers with that result. Absent if nobody observed.
+    pub observed: Option<u64>,
+    /// Of those injected: calls that came back with another result. Absent as `observed` is.
+    pub altered: Option<u64>,
 }
 
 /// A part of the score.
@@ -178,6 +182,11 @@ pub struct Story {
 }
 
 impl Story {
+    /// Whether what callers saw was counted, of one fault at least.
+    pub(super) fn is_observed(&self) -> bool {
+        self.faults.iter().any(|fault| fault.observed.is_some())
+    }
+
     /// Reads a journal.
     pub fn of(journal: &Journal) -> Self {
         let text = |key: &str| {
@@ -443,6 +452,8 @@ fn search(value: &Value, found: &mut Vec<Counted>) {
                     suppressed: number("suppressed").unwrap_or(0),
                     expired: number("expired").unwrap_or(0),
                     failed: number("failed").unwrap_or(0),
+                    observed: number("observed"),
+                    altered: number("altered"),
                 };
                 match found.iter_mut().find(|other| other.fault == counted.fault) {
                     Some(other) => *other = counted,

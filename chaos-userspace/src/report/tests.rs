@@ -237,6 +237,28 @@ fn journals_of_any_shape_are_borne() {
 }
 
 #[test]
+fn what_callers_saw_is_shown_where_it_was_counted() {
+    let mut observed = journal(true);
+    let plain = render(&[story(&observed)], Format::Md).unwrap();
+    assert!(plain.contains("| Injected | Suppressed |"), "{plain}");
+    let text = observed.to_string().replace(
+        r#"\"injected\":20"#,
+        r#"\"injected\":20,\"observed\":18,\"altered\":2"#,
+    );
+    observed = serde_json::from_str(&text).unwrap();
+    let told = story(&observed);
+    assert_eq!(
+        (told.faults[0].observed, told.faults[0].altered),
+        (Some(18), Some(2))
+    );
+    assert!(finds(&told, "2 came back to their callers"));
+    let markdown = render(std::slice::from_ref(&told), Format::Md).unwrap();
+    assert!(markdown.contains("| 20 | 18 | 2 | 80 |"), "{markdown}");
+    let page = render(&[told], Format::Html).unwrap();
+    assert!(page.contains("<th class=\"n\">Observed</th>"));
+}
+
+#[test]
 fn the_page_stands_alone_and_shows_names_as_text() {
     let page = render(&[story(&journal(true))], Format::Html).unwrap();
     assert!(page.contains("Redis &lt;refuses&gt;") && !page.contains("<refuses>"));

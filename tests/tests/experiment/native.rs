@@ -79,7 +79,7 @@ pub(crate) fn fault() -> Outcome {
         "method": [
             {"type": "action", "name": "refuse", "provider": {
                 "type": "murphy", "faults": ["connect:error=ECONNREFUSED:port=${port}"],
-                "target": {"exe": prober}, "for": "60s"}},
+                "target": {"exe": prober}, "for": "60s", "observe": true}},
             connects("neighbour", &victim::self_path())
         ],
         "rollbacks": [connects("again", &prober)]
@@ -109,7 +109,11 @@ pub(crate) fn fault() -> Outcome {
         "it does not work again: {journal:#}"
     );
     let fault = &journal["murphy"]["faults"][0];
-    ensure!(fault["report"]["faults"][0]["injected"] == 1, "{journal:#}");
+    let counted = &fault["report"]["faults"][0];
+    ensure!(
+        counted["injected"] == 1 && counted["observed"] == 1 && counted["altered"] == 0,
+        "{journal:#}"
+    );
     ensure!(
         journal["run"][0]["output"]["report"] == fault["report"],
         "{journal:#}"

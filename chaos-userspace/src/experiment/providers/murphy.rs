@@ -175,6 +175,9 @@ pub(in crate::experiment) fn inject(provider: &Map<String, Value>) -> Vec<String
     {
         words.push("--all".to_owned());
     }
+    if provider.get("observe") == Some(&Value::Bool(true)) {
+        words.push("--observe".to_owned());
+    }
     words
 }
 
@@ -302,6 +305,14 @@ pub(super) fn check(provider: &Map<String, Value>, field: &str, problems: &mut V
                 TARGETS.join(", ")
             ),
         ),
+    }
+    if let Some(said) = provider.get("observe")
+        && !said.is_boolean()
+    {
+        wrong(
+            "observe",
+            format!("expected true, to count what callers saw, or false; not {said}"),
+        );
     }
     if let Some(said) = provider.get("for") {
         let text = time(said);

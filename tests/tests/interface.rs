@@ -12,7 +12,9 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tests::{
-    Case, Outcome, case, murphy, needs,
+    Case, Outcome, case,
+    dns::Dns,
+    murphy, needs,
     peer::{Peer, shell},
     program,
     report::count,
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
             Some("one") => one(),
             Some("layers") => layers(),
             Some("later") => later(),
+            Some("answers") => answers(),
             Some("elsewhere") => elsewhere(),
             Some("refused") => refused(),
             other => Err(anyhow::anyhow!("no case {other:?}")),
@@ -52,6 +55,21 @@ fn main() -> ExitCode {
                     || in_netns("layers"),
                 ),
                 netem("one that comes up later; others have no filter", "later"),
+                case(
+                    "queries and responses that cross it",
+                    needs![
+                        Root,
+                        Cgroup2,
+                        Atomics,
+                        Tool("ip"),
+                        Tool("nsenter"),
+                        Tool("dnsmasq"),
+                        Tool("dig"),
+                        Tool("curl"),
+                        Tool("python3")
+                    ],
+                    || in_netns("answers"),
+                ),
                 alone("the same number in another namespace", "elsewhere"),
                 alone("one that is not there is refused", "refused"),
             ]);
@@ -274,6 +292,63 @@ fn layers() -> Outcome {
     ensure!(seen == format!("{:?}", [0, N]), "{seen}");
     ensure!(count(&report, 0, "injected") == N, "{report}");
     untouched(&ways)
+}
+
+/// DNS and HTTP: of two faults for the one cable that is used, that which names the other is never asked.
+fn answers() -> Outcome {
+    let host = connected()?;
+    let pid = host.pid().to_string();
+    let there = ["nsenter", "-n", "-t", &pid].map(str::to_owned);
+    let dns = Dns::at("10.9.0.2:53".parse()?, &there)?;
+    let _http = host
+        .enter()
+        .args(["python3", "-m", "http.server", "8080", "--bind", "10.9.0.2"])
+        .spawn()?;
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("report.json");
+    let ask = |fault: &str, words: &[String]| -> anyhow::Result<(String, Value)> {
+        let done = murphy(["run", "--json", "-o"])
+            .args([&output])
+            .args(["-e", &format!("{fault}:interface=vc")])
+            .args(["-e", &format!("{fault}:interface=va")])
+            .args(["--"])
+            .args(words)
+            .run()?;
+        let text = fs::read_to_string(&output).with_context(|| done.to_string())?;
+        Ok((done.stdout.trim().to_owned(), serde_json::from_str(&text)?))
+    };
+    let curl = [
+        "curl",
+        "-s",
+        "-o",
+        "/dev/null",
+        "--max-time",
+        "20",
+        "-w",
+        "%{http_code}",
+        "http://10.9.0.2:8080/",
+    ]
+    .map(str::to_owned);
+    let get = || program(&curl[0]).args(&curl[1..]).run();
+    wait_until(PATIENCE, || get().is_ok_and(|done| done.stdout == "200"))?;
+    let mut dig = vec!["dig".to_owned()];
+    dig.extend(dns.question("example.com", "A"));
+    for (fault, words, answer) in [
+        ("dns:answer=192.0.2.99", dig.as_slice(), "192.0.2.99"),
+        ("http:status=503", curl.as_slice(), "503"),
+    ] {
+        let (seen, report) = ask(fault, words)?;
+        ensure!(seen == answer, "{fault}: {seen}");
+        ensure!(
+            count(&report, 0, "matched") == 0 && count(&report, 1, "injected") == 1,
+            "{fault}: {report}"
+        );
+    }
+    let works = dns.ask("example.com")?;
+    ensure!(works.stdout.trim() == tests::dns::A, "{works}");
+    let works = get()?;
+    ensure!(works.stdout == "200", "{works}");
+    Ok(())
 }
 
 /// Held packets come back to the interface that they left by, and are not asked about again.

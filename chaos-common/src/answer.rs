@@ -30,6 +30,67 @@ pub fn drawn(seed: u64, n: u64, count: u32) -> u32 {
     (((mix(seed ^ DRAW, n) >> 32) * u64::from(count)) >> 32) as u32
 }
 
+/// How a call is answered before it is made: what a program on the instruction before `syscall` is told of the place, by the
+/// cookie of its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Site {
+    /// The call's number, if that instruction is what sets it.
+    pub number: Option<u16>,
+    /// Else where the number is: a register, by its place in `struct pt_regs`.
+    pub register: u8,
+    /// The length of both instructions, which an answer leaps over.
+    pub length: u8,
+}
+
+/// No number.
+const NO_NUMBER: u64 = 0xffff;
+
+/// Registers that are kept for a thread in the kernel, so far as a call may have its number from one: `r15` to `rdi`.
+pub const REGISTERS: u8 = 15;
+
+impl Site {
+    /// As one number, which is never 0.
+    #[inline(always)]
+    #[must_use]
+    pub fn to_cookie(self) -> u64 {
+        let number = match self.number {
+            Some(number) => number as u64,
+            None => NO_NUMBER,
+        };
+        number | (self.register as u64) << 16 | (self.length as u64) << 24
+    }
+
+    /// From that number.
+    #[inline(always)]
+    #[must_use]
+    pub fn from_cookie(cookie: u64) -> Self {
+        let number = cookie & NO_NUMBER;
+        Self {
+            number: (number != NO_NUMBER).then_some(number as u16),
+            register: (cookie >> 16) as u8,
+            length: (cookie >> 24) as u8,
+        }
+    }
+}
+
 #[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, without padding (size asserted above).
 unsafe impl aya::Pod for Answer {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_what_its_number_says() {
+        for number in [None, Some(0), Some(74)] {
+            let site = Site {
+                number,
+                register: 10,
+                length: 7,
+            };
+            assert_eq!(Site::from_cookie(site.to_cookie()), site);
+            assert_ne!(site.to_cookie(), 0);
+        }
+    }
+}

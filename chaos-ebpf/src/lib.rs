@@ -13,6 +13,7 @@
 #![no_std]
 #![feature(asm_experimental_arch)]
 
+pub mod answer;
 pub mod atomic;
 pub mod gate;
 pub mod maps;

@@ -9,16 +9,13 @@
 //! same function as the native one, and another number: it is told by its ABI. Offsets come from the running kernel's BTF.
 
 use aya_ebpf::Global;
-use aya_ebpf::helpers::generated::{bpf_override_return, bpf_send_signal_thread};
+use aya_ebpf::helpers::generated::bpf_override_return;
 use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel};
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
-use chaos_common::answer::{VALUES, drawn};
 use chaos_common::ops;
-use chaos_ebpf::gate::{self, Injection};
-use chaos_ebpf::maps::OVERRIDES;
-use chaos_ebpf::tell::{By, Detail};
-use chaos_ebpf::{observe, target};
+use chaos_ebpf::answer::answer;
+use chaos_ebpf::observe;
 
 /// `struct pt_regs`: the number of the system call (x86_64 `orig_ax`).
 #[unsafe(no_mangle)]
@@ -35,18 +32,11 @@ pub(crate) fn murphy_override(ctx: ProbeContext) -> u32 {
     let Some(call) = native_call(&ctx) else {
         return 0;
     };
-    let injection = gate::pass(
-        ops::OVERRIDE + call,
-        target::of_task,
-        |_| u64::MAX,
-        By::Task,
-        || Detail::NONE,
-    );
-    if let Some(injection) = injection
-        && !answer(&ctx, injection)
-    {
-        gate::not_done(injection);
-    }
+    answer(call, |rule, value| {
+        observe::expect(rule, value as i32);
+        // SAFETY: the context is that of this very program.
+        unsafe { bpf_override_return(ctx.regs, value as u64) == 0 }
+    });
     0
 }
 
@@ -68,24 +58,4 @@ fn native_call(ctx: &ProbeContext) -> Option<u32> {
         let number = bpf_probe_read_kernel(number).ok()?;
         (number < u64::from(ops::SYSCALLS)).then_some(number as u32)
     }
-}
-
-/// Does what the rule says; whether it could be done.
-#[inline(always)]
-fn answer(ctx: &ProbeContext, injection: Injection) -> bool {
-    let Some(answer) = OVERRIDES.get(injection.rule) else {
-        return false;
-    };
-    // SAFETY: the helper takes any number and refuses what is no signal, and threads that end.
-    if answer.signal != 0 && unsafe { bpf_send_signal_thread(answer.signal) } != 0 {
-        return false;
-    }
-    if answer.count == 0 {
-        return true;
-    }
-    let which = drawn(injection.seed, injection.n, answer.count) as usize & (VALUES - 1);
-    let value = answer.values[which];
-    observe::expect(injection.rule, value as i32);
-    // SAFETY: the context is that of this very program.
-    unsafe { bpf_override_return(ctx.regs, value as u64) == 0 }
 }

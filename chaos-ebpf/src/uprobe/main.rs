@@ -3,6 +3,7 @@
 #![no_std]
 #![no_main]
 
+mod answer;
 mod entry;
 
 chaos_ebpf::provenance!();

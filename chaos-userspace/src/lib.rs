@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod code;
 pub mod convert;
 pub mod engine;
 pub mod experiment;

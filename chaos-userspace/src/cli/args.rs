@@ -188,6 +188,8 @@ pub enum BackendArg {
     Bpf,
     /// Probes on the functions of system calls; needs root and a kernel with error injection
     Override,
+    /// Probes in the code of processes that already run; `run` has none
+    Uprobe,
     /// A filter and a supervisor; any user, system calls only
     Seccomp,
 }
@@ -198,6 +200,7 @@ impl From<BackendArg> for Choice {
             BackendArg::Auto => Self::Auto,
             BackendArg::Bpf => Self::Only(Backend::Bpf),
             BackendArg::Override => Self::Only(Backend::Override),
+            BackendArg::Uprobe => Self::Only(Backend::Uprobe),
             BackendArg::Seccomp => Self::Only(Backend::Seccomp),
         }
     }

@@ -149,6 +149,9 @@ fn matrix(backend: Backend) -> (&'static str, String, String) {
         Backend::Override => {
             "run and inject, by root, where the kernel has error injection; every system call but few"
         }
+        Backend::Uprobe => {
+            "inject, by root, where uprobes may write registers; every system call but few"
+        }
         Backend::Seccomp => "run, by anybody; every system call",
     };
     let of = |has: &dyn Fn(Key, Op) -> bool| {

@@ -54,6 +54,16 @@ impl Machine for Here {
         Ok(())
     }
 
+    fn writes_registers(&self) -> Result<(), String> {
+        if !self.loads_programs() {
+            return Err("this kernel or user cannot".to_owned());
+        }
+        if !serves(Hook::UPROBE) {
+            return Err("this kernel's uprobes may not write registers".to_owned());
+        }
+        Ok(())
+    }
+
     fn supervises(&self) -> Result<(), String> {
         seccomp::available()
     }

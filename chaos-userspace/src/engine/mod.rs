@@ -6,6 +6,7 @@
 
 mod cgroup;
 mod clock;
+mod code;
 mod connections;
 mod descendants;
 mod error;

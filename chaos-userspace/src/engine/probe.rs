@@ -18,6 +18,7 @@ use chaos_common::{control, mark};
 use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
+use super::code::Code;
 use super::{EngineError, boot_ns};
 use crate::faults::{Family, Nanos, Netem};
 use crate::kernel::clsact::{self, Side};
@@ -210,6 +211,7 @@ const fn canary(hook: Hook) -> Option<&'static str> {
         Hook::Lsm(Place::FileOpen) => Some("openat:error=EXFULL"),
         Hook::Lsm(Place::FilePermission) => Some("read:error=EXFULL"),
         Hook::OVERRIDE => Some("fsync:error=EXFULL"),
+        Hook::UPROBE => Some("fdatasync:error=EXFULL"),
         _ => None,
     }
 }
@@ -264,8 +266,15 @@ fn attach(
             let place = At::Code {
                 file: &file,
                 offset,
+                cookie: None,
             };
             kernel.attach(hook, place).map_err(words)
+        }
+        Hook::Uprobe(call) => {
+            // The child's code is ours.
+            let calls = u16::try_from(call.id()).map_err(|error| error.to_string())?;
+            let covered = Code::default().cover(kernel, [std::process::id()], &[calls]);
+            covered.map_err(|error| error.to_string())
         }
         Hook::Egress | Hook::Dns | Hook::Http | Hook::Reset | Hook::Unreachable => {
             netns.clone()?;
@@ -404,6 +413,7 @@ fn inject_into_victim(
             Hook::Lsm(Place::FileOpen) => felt.open,
             Hook::Lsm(Place::FilePermission) => felt.read,
             Hook::Override(_) => felt.sync,
+            Hook::Uprobe(_) => felt.sync_in_code,
             _ => true,
         };
         let mut of_hook = reports.iter_mut().filter(|report| report.hook == *hook);

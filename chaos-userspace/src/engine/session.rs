@@ -1,5 +1,6 @@
 //! One injection from its beginning to its end.
 
+mod code;
 mod interfaces;
 mod names;
 mod replace;
@@ -14,6 +15,7 @@ use chaos_common::counters::Counters;
 use chaos_common::event::Event;
 
 use super::cgroup::RunCgroup;
+use super::code::Code;
 use super::connections;
 use super::guardian::Guardian;
 use super::interfaces::{Interface, Netns, inside, locate, up};
@@ -77,6 +79,8 @@ pub struct Session {
     leaving: Vec<Planned>,
     /// What came of the rules that have left.
     left: Vec<FaultReport>,
+    /// The targets' code, where calls are answered in it.
+    code: Code,
     /// Interfaces that have a classifier: which, network namespace and number.
     classified: BTreeSet<(Hook, Option<PathBuf>, u32)>,
     /// The ways through netem.
@@ -187,6 +191,7 @@ impl Session {
         let targets = session.targets.insert(targets);
         let kernel = session.kernel.as_mut().ok_or_else(not_loaded)?;
         targets.apply(kernel, sockets)?;
+        session.cover_code(&session.plan.in_code())?;
         session.renew()?;
         if let Some(connections) = connections {
             session.reset_existing(connections)?;
@@ -252,6 +257,7 @@ impl Session {
         if let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) {
             targets.follow(kernel, sockets)?;
         }
+        self.follow_code();
         let covers = self.plan.hooks.iter().any(|hook| hook.is_of_interfaces());
         if self.netns.is_empty() || !covers && !self.plan.names_interfaces() {
             return Ok(());
@@ -306,6 +312,7 @@ impl Session {
             targets: None,
             leaving: Vec::new(),
             left: Vec::new(),
+            code: Code::default(),
             classified: BTreeSet::new(),
             netem: Detours::default(),
             armed_at: 0,
@@ -380,9 +387,16 @@ impl Session {
                 }
                 Hook::Entry => {
                     if let Some((file, offset)) = entry {
-                        self.kernel()?.attach(hook, Place::Code { file, offset })?;
+                        let place = Place::Code {
+                            file,
+                            offset,
+                            cookie: None,
+                        };
+                        self.kernel()?.attach(hook, place)?;
                     }
                 }
+                // Attached where the targets' code makes such a call, once these are known.
+                Hook::Uprobe(_) => {}
                 // Attached interface by interface, below.
                 Hook::Egress
                 | Hook::Dns
@@ -563,7 +577,7 @@ impl Session {
             armed_at_ns: self.armed_at,
             armed: self.armed_at != 0,
             undone: self.undone.clone(),
-            warnings: self.hosts.warnings().to_vec(),
+            warnings: [self.hosts.warnings(), self.code.warnings()].concat(),
             seconds: match self.armed_at {
                 0 => 0.0,
                 at => boot_ns().saturating_sub(at) as f64 / 1e9,

@@ -212,7 +212,7 @@ impl Banks {
                 delays.set(rule.wire.slot, delay.0, 0)?;
             }
             if let Some(overrides) = &mut self.overrides
-                && rule.backend == Backend::Override
+                && matches!(rule.backend, Backend::Override | Backend::Uprobe)
             {
                 overrides.set(rule.wire.slot, answer(&rule.fault.effect), 0)?;
             }

@@ -155,11 +155,15 @@ impl NoDestroy {
 }
 
 /// What a kernel needs for calls that have no LSM hook, and what works without.
-const NO_OVERRIDE: &str = "calls without an LSM hook take a kernel with CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu's and Fedora's are said to have it); \
+const NO_OVERRIDE: &str = "calls without an LSM hook take a kernel with CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu's and Fedora's are said to have it), \
+    or one whose uprobes may write registers (Linux 7.2 was seen to); \
     `murphy run` needs no such kernel for a program that it starts";
 
 /// The helper that such a kernel lacks, as the verifier names it.
 const HELPER: &str = "override_return";
+
+/// What the verifier says of registers that may not be written.
+const CONTEXT: &str = "invalid bpf_context access";
 
 /// The program that answers in the kernel's place.
 const OVERRIDE: &str = "murphy_override";
@@ -207,6 +211,10 @@ impl KernelError {
                 hook: Hook::Override(_),
                 ..
             } if self.verifier_log().is_none_or(|log| log.contains(HELPER)) => NO_OVERRIDE,
+            Self::Load {
+                hook: Hook::Uprobe(_),
+                ..
+            } if self.verifier_log().is_none_or(|log| log.contains(CONTEXT)) => NO_OVERRIDE,
             Self::Attach { program, .. } if *program == OVERRIDE => {
                 "not every kernel lets this call be answered in its place: leave it out; `murphy run` needs no such kernel"
             }

@@ -33,7 +33,7 @@ use std::path::Path;
 
 use aya::Ebpf;
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle};
-use aya::programs::uprobe::UProbeScope;
+use aya::programs::uprobe::{UProbeAttachPoint, UProbeScope};
 use aya::programs::{
     CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry, KProbe,
     LinkOrder, Lsm, ProgramError, RawTracePoint, TcAttachType, UProbe,
@@ -100,6 +100,8 @@ pub enum Place<'a> {
         file: &'a Path,
         /// The instruction's offset in it.
         offset: u64,
+        /// What its program is told.
+        cookie: Option<u64>,
     },
 }
 
@@ -201,8 +203,8 @@ impl Kernel {
                 .get_mut(&hook.family())
                 .and_then(|object| object.program_mut(name))
                 .ok_or(KernelError::NoProgram(name))?;
-            // One program is on the functions of all system calls.
-            if matches!(hook, Hook::Override(_)) && program.fd().is_ok() {
+            // One program answers all system calls.
+            if matches!(hook, Hook::Override(_) | Hook::Uprobe(_)) && program.fd().is_ok() {
                 continue;
             }
             let result = match (program, &self.btf) {
@@ -247,6 +249,9 @@ impl Kernel {
                 place: match place {
                     Place::Interface { name } | Place::Filter { name, .. } => {
                         format!("{where_} of {name}")
+                    }
+                    Place::Code { file, offset, .. } => {
+                        format!("{where_} of {} at {offset:#x}", file.display())
                     }
                     _ => where_.to_owned(),
                 },
@@ -468,6 +473,10 @@ impl Offsets {
         let kprobe = plan.families().contains(&Family::Kprobe);
         let follow = plan.hooks.contains(&Hook::Follow);
         let running = tells_tasks(plan);
+        let answers = plan
+            .hooks
+            .iter()
+            .any(|hook| matches!(hook, Hook::Uprobe(_)));
         let observe = plan.observes();
         if !lsm && !kprobe && !follow && !running && !observe {
             return Ok(Self::default());
@@ -526,7 +535,11 @@ impl Offsets {
             )?;
         }
         if running {
-            for family in [Family::Lsm, Family::Net, Family::Kprobe] {
+            let uprobe = answers.then_some(Family::Uprobe);
+            for family in [Family::Lsm, Family::Net, Family::Kprobe]
+                .into_iter()
+                .chain(uprobe)
+            {
                 add(
                     family,
                     &[
@@ -657,8 +670,19 @@ fn attach(
             std::mem::forget(program.take_link(id)?);
             Ok(())
         }
-        (Program::UProbe(program), Place::Code { file, offset }) => {
-            UProbe::attach(program, offset, file, UProbeScope::AllProcesses).map(drop)
+        (
+            Program::UProbe(program),
+            Place::Code {
+                file,
+                offset,
+                cookie,
+            },
+        ) => {
+            let point = UProbeAttachPoint {
+                location: offset.into(),
+                cookie,
+            };
+            UProbe::attach(program, point, file, UProbeScope::AllProcesses).map(drop)
         }
         _ => Err(ProgramError::UnexpectedProgramType),
     }

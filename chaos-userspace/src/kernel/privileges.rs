@@ -10,14 +10,14 @@ use crate::plan::{Plan, Target};
 /// packets take `NET_ADMIN`.
 const USUAL: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN];
 
-/// What a plan takes. The sockets and namespaces of processes that already run are looked at as a debugger would.
+/// What a plan takes. The sockets, namespaces and code of processes that already run are looked at as a debugger would.
 fn needed(plan: &Plan) -> Vec<Capability> {
     let mut needed = vec![Capability::CAP_SYS_ADMIN];
     if is_network(plan) {
         needed.push(Capability::CAP_NET_ADMIN);
-        if !matches!(plan.target, Target::Command) {
-            needed.push(Capability::CAP_SYS_PTRACE);
-        }
+    }
+    if (is_network(plan) && !matches!(plan.target, Target::Command)) || !plan.in_code().is_empty() {
+        needed.push(Capability::CAP_SYS_PTRACE);
     }
     needed
 }

@@ -1,5 +1,7 @@
 //! What [`murphy doctor`](crate::engine::probe) asks the kernel directly: single features, each by trying it.
 
+use std::os::fd::{FromRawFd as _, OwnedFd};
+
 use aya::programs::{LsmAttachType, ProgramError, ProgramType};
 use aya::sys::{BpfHelper, SyscallError, is_helper_supported, is_program_supported};
 use serde::Serialize;
@@ -27,6 +29,8 @@ type Interface = (&'static str, &'static str, Option<Helper>);
 
 /// What the gate needs, and so every hook that injects (`chaos-ebpf/src/gate.rs`).
 const GATE: Interface = (ATOMICS, "5.12", None);
+/// What no helper stands for: it is tried by [`uprobes_write_registers`].
+const WRITES: &str = "uprobes that write registers";
 const ATOMICS: &str = "fetching atomics";
 
 /// The verifier's words where there are none (`check_xadd` before 5.12).
@@ -178,6 +182,20 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
                 Some((KProbe, BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id)),
             ),
         ],
+        Hook::Uprobe(_) => &[
+            (WRITES, "6.19", None),
+            (
+                "bpf_send_signal_thread",
+                "5.5",
+                Some((KProbe, BpfHelper::BPF_FUNC_send_signal_thread)),
+            ),
+            GATE,
+            (
+                "bpf_get_attach_cookie",
+                "5.15",
+                Some((KProbe, BpfHelper::BPF_FUNC_get_attach_cookie)),
+            ),
+        ],
         Hook::Exec => &[
             ("raw tracepoint", "4.17", None),
             (
@@ -208,9 +226,11 @@ pub fn needs(hook: Hook, trying: bool) -> Vec<Need> {
         .map(|&(interface, since, helper)| Need {
             interface,
             since,
-            here: helper
-                .filter(|_| trying)
-                .and_then(|(kind, helper)| is_helper_supported(kind, helper).ok()),
+            here: match helper {
+                _ if !trying => None,
+                Some((kind, helper)) => is_helper_supported(kind, helper).ok(),
+                None => (interface == WRITES).then(|| uprobes_write_registers().is_ok()),
+            },
         })
         .collect()
 }
@@ -250,6 +270,51 @@ pub fn lsm_refusal() -> Option<std::io::Error> {
         Ok(true) | Err(_) => None,
     }
 }
+
+/// Whether programs of uprobes may write the registers they interrupted: loads one that does, and attaches it nowhere.
+///
+/// # Errors
+///
+/// The kernel's. Where registers may only be read it is EACCES.
+pub fn uprobes_write_registers() -> std::io::Result<()> {
+    /// `r0 = 0; *(u64 *)(r1 + 80) = r0; exit`: the register `rax`, as in `chaos-ebpf/src/uprobe/answer.rs`.
+    static CODE: [u64; 3] = [0xb7, 0x0000_0000_0050_017b, 0x95];
+    /// The head of `union bpf_attr` for `BPF_PROG_LOAD`.
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        code: u64,
+        license: u64,
+    }
+    let load = Load {
+        kind: BPF_PROG_TYPE_KPROBE,
+        count: CODE.len() as u32,
+        code: CODE.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+    };
+    // SAFETY: the kernel reads as many bytes as it is told of a value that lives here, and what its pointers name is static.
+    let descriptor = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_LOAD,
+            &raw const load,
+            size_of::<Load>(),
+        )
+    };
+    match i32::try_from(descriptor) {
+        Ok(descriptor) if descriptor >= 0 => {
+            // SAFETY: the command returned a new descriptor that nobody else owns.
+            drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+            Ok(())
+        }
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// Of `enum bpf_cmd` and `enum bpf_prog_type` (`linux/bpf.h`).
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_TYPE_KPROBE: u32 = 2;
 
 /// Mounts a private bpffs, and lets go of it.
 ///

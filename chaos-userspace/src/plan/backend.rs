@@ -22,19 +22,22 @@ pub enum Backend {
     Bpf,
     /// Programs on the functions of system calls, which answer them in the kernel's place: [`Hook::Override`].
     Override,
+    /// Programs in the code of processes that already run, right before they make system calls: [`Hook::Uprobe`].
+    Uprobe,
     /// A filter on the command of `run` that hands its system calls to a supervisor of ours.
     Seccomp,
 }
 
 impl Backend {
     /// Every backend, the one to be preferred first.
-    pub const ALL: [Self; 3] = [Self::Bpf, Self::Override, Self::Seccomp];
+    pub const ALL: [Self; 4] = [Self::Bpf, Self::Override, Self::Uprobe, Self::Seccomp];
 
     /// The name in options and reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bpf => "bpf",
             Self::Override => "override",
+            Self::Uprobe => "uprobe",
             Self::Seccomp => "seccomp",
         }
     }
@@ -44,11 +47,11 @@ impl Backend {
         match (self, op.call()) {
             (Self::Bpf, _) if Hook::of(op).is_empty() => &[],
             (Self::Bpf, _) => op.kind().effects,
-            (Self::Override, Some(call)) if r#override::refusal(call).is_none() => {
+            (Self::Override | Self::Uprobe, Some(call)) if r#override::refusal(call).is_none() => {
                 &r#override::EFFECTS
             }
             (Self::Seccomp, Some(call)) => syscall::effects(call),
-            (Self::Override, _) | (Self::Seccomp, None) => &[],
+            (Self::Override | Self::Uprobe, _) | (Self::Seccomp, None) => &[],
         }
     }
 
@@ -56,7 +59,7 @@ impl Backend {
     pub fn filters(self, op: Op) -> &'static [FilterKey] {
         match self {
             Self::Bpf => op.kind().filters,
-            Self::Override => &[],
+            Self::Override | Self::Uprobe => &[],
             Self::Seccomp => &CALL_FILTERS,
         }
     }
@@ -65,6 +68,12 @@ impl Backend {
     pub fn refusal(self, fault: &Fault, target: &Target) -> Option<String> {
         if self == Self::Seccomp && *target != Target::Command {
             return Some("it is for the command of `murphy run` only".to_owned());
+        }
+        if self == Self::Uprobe && !cfg!(target_arch = "x86_64") {
+            return Some("it knows the code of x86_64 alone".to_owned());
+        }
+        if self == Self::Uprobe && *target == Target::Command {
+            return Some("it is for the code of processes that already run, by `murphy inject`; seccomp is for a command".to_owned());
         }
         if self == Self::Seccomp
             && let Some(key) = fault.target.spelling().keys().next()
@@ -77,8 +86,12 @@ impl Backend {
         if let Some(op) = fault.ops.iter().find(|op| self.effects(**op).is_empty()) {
             return Some(match (self, op.call().and_then(r#override::refusal)) {
                 (Self::Bpf, _) => format!("no kernel program of murphy's serves `{op}`"),
-                (Self::Override, Some(reason)) => format!("not for `{op}`: {reason}"),
-                (Self::Override | Self::Seccomp, _) => format!("`{op}` is no system call"),
+                (Self::Override | Self::Uprobe, Some(reason)) => {
+                    format!("not for `{op}`: {reason}")
+                }
+                (Self::Override | Self::Uprobe | Self::Seccomp, _) => {
+                    format!("`{op}` is no system call")
+                }
             });
         }
         for key in fault.effect.keys() {
@@ -95,7 +108,7 @@ impl Backend {
         }
         match self {
             Self::Bpf => by_bpf(fault),
-            Self::Override => by_override(fault),
+            Self::Override | Self::Uprobe => by_override(fault),
             Self::Seccomp => by_seccomp(fault),
         }
     }
@@ -112,6 +125,13 @@ pub trait Machine {
     ///
     /// Why not.
     fn overrides(&self, hooks: &BTreeSet<Hook>) -> Result<(), String>;
+
+    /// Whether system calls can be answered in their callers' code.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    fn writes_registers(&self) -> Result<(), String>;
 
     /// Whether a command can be supervised.
     ///
@@ -181,6 +201,13 @@ impl Choice {
                     match only {
                         true => Ok(()),
                         false => machine.overrides(&hooks.map(Hook::Override).collect()),
+                    }
+                }
+                (Backend::Uprobe, Some(machine)) => {
+                    rather.get_or_insert(backend);
+                    match self == Self::Only(backend) {
+                        true => Ok(()),
+                        false => machine.writes_registers(),
                     }
                 }
                 (Backend::Seccomp, Some(machine)) => machine.supervises(),
@@ -343,13 +370,17 @@ mod tests {
                 Some("16 errors at most"),
             ),
         ] {
-            let got = refusal(Backend::Override, text);
-            let agrees = match (&got, expected) {
-                (None, None) => true,
-                (Some(got), Some(expected)) => got.contains(expected),
-                _ => false,
-            };
-            assert!(agrees, "{text}: {got:?}");
+            let fault: Fault = text.parse().unwrap();
+            let running = Target::Running(super::super::Who::default());
+            for backend in [Backend::Override, Backend::Uprobe] {
+                let got = backend.refusal(&fault, &running);
+                let agrees = match (&got, expected) {
+                    (None, None) => true,
+                    (Some(got), Some(expected)) => got.contains(expected),
+                    _ => false,
+                };
+                assert!(agrees, "{backend}: {text}: {got:?}");
+            }
         }
     }
 
@@ -357,6 +388,7 @@ mod tests {
     struct Has {
         bpf: bool,
         overrides: bool,
+        uprobes: bool,
     }
 
     impl Machine for Has {
@@ -366,6 +398,12 @@ mod tests {
 
         fn overrides(&self, _: &BTreeSet<Hook>) -> Result<(), String> {
             self.overrides
+                .then_some(())
+                .ok_or_else(|| "not here".to_owned())
+        }
+
+        fn writes_registers(&self) -> Result<(), String> {
+            self.uprobes
                 .then_some(())
                 .ok_or_else(|| "not here".to_owned())
         }
@@ -380,7 +418,11 @@ mod tests {
         let running = Target::Running(super::super::Who::default());
         let chosen = |text: &str, choice: Choice, target: &Target, bpf, overrides| {
             let fault: Fault = text.parse().unwrap();
-            let machine = Has { bpf, overrides };
+            let machine = Has {
+                bpf,
+                overrides,
+                uprobes: false,
+            };
             choice.of(&fault, target, &Options::default(), Some(&machine))
         };
         for (text, target, bpf, overrides, expected) in [
@@ -428,6 +470,47 @@ mod tests {
             let got = chosen(text, Choice::Auto, target, bpf, overrides);
             assert_eq!(got, Ok(expected), "{text} {bpf} {overrides}");
         }
+        let machine = |bpf, overrides| Has {
+            bpf,
+            overrides,
+            uprobes: true,
+        };
+        for (text, target, machine, expected) in [
+            (
+                "fsync:error=EIO",
+                &running,
+                machine(true, false),
+                Backend::Uprobe,
+            ),
+            (
+                "fsync:error=EIO",
+                &running,
+                machine(true, true),
+                Backend::Override,
+            ),
+            (
+                "write:error=EIO",
+                &running,
+                machine(true, false),
+                Backend::Bpf,
+            ),
+            (
+                "write:retval=1",
+                &running,
+                machine(true, false),
+                Backend::Uprobe,
+            ),
+            (
+                "fsync:error=EIO",
+                &Target::Command,
+                machine(true, false),
+                Backend::Seccomp,
+            ),
+        ] {
+            let fault: Fault = text.parse().unwrap();
+            let got = Choice::Auto.of(&fault, target, &Options::default(), Some(&machine));
+            assert_eq!(got, Ok(expected), "{text}");
+        }
         let only = Choice::Only(Backend::Override);
         let got = chosen("write:error=EIO", only, &Target::Command, true, false);
         assert_eq!(got, Ok(Backend::Override));
@@ -446,5 +529,8 @@ mod tests {
         assert!(Backend::Seccomp.refusal(&fault, &target).is_some());
         assert_eq!(Backend::Bpf.refusal(&fault, &target), None);
         assert_eq!(Backend::Override.refusal(&fault, &target), None);
+        assert_eq!(Backend::Uprobe.refusal(&fault, &target), None);
+        let refused = Backend::Uprobe.refusal(&fault, &Target::Command);
+        assert!(refused.is_some_and(|why| why.contains("murphy inject")));
     }
 }

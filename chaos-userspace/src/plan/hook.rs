@@ -49,13 +49,16 @@ pub enum Hook {
     /// A kprobe on the function of a system call, which is answered in the kernel's place.
     #[serde(untagged, serialize_with = "name_of_call")]
     Override(Sysno),
+    /// A uprobe before each `syscall` instruction of the targets that may make a call, which is answered there.
+    #[serde(untagged, serialize_with = "name_of_code")]
+    Uprobe(Sysno),
     /// fentry on a system call whose LSM hook may be called several times.
     #[serde(untagged, serialize_with = "name_of_begin")]
     Begin(Begin),
 }
 
 impl Hook {
-    /// Every hook that is none of the families of [`Place`] and [`Begin`], and on no system call's function.
+    /// Every hook that is none of the families of [`Place`] and [`Begin`], and of no system call.
     pub(crate) const SINGLE: [Self; 16] = [
         Self::Connect,
         Self::Socket,
@@ -78,11 +81,16 @@ impl Hook {
     /// The one on a system call's function that stands for its like.
     pub(crate) const OVERRIDE: Self = Self::Override(Sysno::fsync);
 
-    /// Every hook; of those on system calls' functions one.
+    /// The one before `syscall` instructions that stands for its like.
+    pub(crate) const UPROBE: Self = Self::Uprobe(Sysno::fdatasync);
+
+    /// Every hook; of those of system calls one each.
     pub fn all() -> impl Iterator<Item = Self> {
         let places = Place::ALL.iter().copied().map(Self::Lsm);
         let begins = Begin::ALL.iter().copied().map(Self::Begin);
-        let singles = Self::SINGLE.into_iter().chain([Self::OVERRIDE]);
+        let singles = Self::SINGLE
+            .into_iter()
+            .chain([Self::OVERRIDE, Self::UPROBE]);
         singles.chain(places).chain(begins)
     }
 
@@ -109,7 +117,7 @@ impl Hook {
             Self::Lsm(_) | Self::Begin(_) => Family::Lsm,
             Self::Override(_) => Family::Kprobe,
             Self::Exec | Self::Follow | Self::Observe => Family::Trace,
-            Self::Entry => Family::Uprobe,
+            Self::Entry | Self::Uprobe(_) => Family::Uprobe,
         }
     }
 
@@ -137,6 +145,7 @@ impl Hook {
             Self::Lsm(place) => place.programs(),
             Self::Begin(begin) => begin.programs(),
             Self::Override(_) => &[("murphy_override", "kprobe on system calls")],
+            Self::Uprobe(_) => &[("murphy_answer", "uprobe before system calls")],
             Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
             Self::Follow => &[
                 ("murphy_fork", "raw_tracepoint/sched_process_fork"),
@@ -201,6 +210,10 @@ fn name_of_place<S: Serializer>(place: &Place, serializer: S) -> Result<S::Ok, S
 
 fn name_of_call<S: Serializer>(call: &Sysno, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("override {}", call.name()))
+}
+
+fn name_of_code<S: Serializer>(call: &Sysno, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("uprobe {}", call.name()))
 }
 
 fn name_of_begin<S: Serializer>(begin: &Begin, serializer: S) -> Result<S::Ok, S::Error> {

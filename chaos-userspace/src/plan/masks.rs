@@ -108,7 +108,7 @@ impl Masks {
             for op in &fault.ops {
                 let index = match (backend, op.call()) {
                     (Backend::Bpf, _) => operation(*op, &fault.effect),
-                    (Backend::Override, Some(call)) => overridden(call),
+                    (Backend::Override | Backend::Uprobe, Some(call)) => overridden(call),
                     _ => continue,
                 };
                 *masks.ops.entry(index).or_default() |= 1 << rule;

@@ -133,6 +133,9 @@ impl Planned {
         if self.backend == Backend::Seccomp {
             return Some("is carried out by seccomp, whose supervisor answers the caller itself");
         }
+        if self.backend == Backend::Uprobe {
+            return Some("is answered in the caller's own code, before there is a call to look at");
+        }
         if self.fault.ops.iter().any(|op| !op.is_syscall()) {
             return Some("hits packets, which come back to no caller");
         }
@@ -198,6 +201,10 @@ impl Plan {
                 Backend::Override => {
                     let calls = fault.ops.iter().filter_map(|op| op.call());
                     calls.map(Hook::Override).collect()
+                }
+                Backend::Uprobe => {
+                    let calls = fault.ops.iter().filter_map(|op| op.call());
+                    calls.map(Hook::Uprobe).collect()
                 }
                 Backend::Seccomp => Vec::new(),
             }
@@ -346,7 +353,18 @@ impl Plan {
 
     /// Whether kernel programs carry out some fault.
     pub fn uses_programs(&self) -> bool {
-        self.uses(Backend::Bpf) || self.uses(Backend::Override)
+        [Backend::Bpf, Backend::Override, Backend::Uprobe]
+            .into_iter()
+            .any(|backend| self.uses(backend))
+    }
+
+    /// The calls that are answered in their callers' code, by number.
+    pub fn in_code(&self) -> Vec<u16> {
+        let number = |hook: &Hook| match hook {
+            Hook::Uprobe(call) => u16::try_from(call.id()).ok(),
+            _ => None,
+        };
+        self.hooks.iter().filter_map(number).collect()
     }
 
     /// The families of hooks whose objects have to be loaded.
@@ -479,7 +497,7 @@ fn wire(fault: &Fault, backend: Backend, options: &Options, number: u64) -> Rule
         p: _,
     } = fault.trigger;
     let (effect, value) = match &fault.effect {
-        _ if backend == Backend::Override => (EFFECT_OVERRIDE, 0),
+        _ if matches!(backend, Backend::Override | Backend::Uprobe) => (EFFECT_OVERRIDE, 0),
         Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
         Effect::Loss(_) => (EFFECT_LOSS, 0),
         Effect::Wire(wire) => wire.rule(),

@@ -1,6 +1,7 @@
 //! Which system calls can be answered in the kernel's place, and how.
 //!
-//! The kernel does a call by a function of its own, on whose entry a program sits (`chaos-ebpf/src/kprobe/override.rs`).
+//! The kernel does a call by a function of its own, on whose entry a program sits (`chaos-ebpf/src/kprobe/override.rs`). A program in
+//! the caller's code gives the same answers to the same calls (`chaos-ebpf/src/uprobe/answer.rs`), so that a fault means the same by both.
 
 use chaos_common::answer::{Answer, VALUES};
 use syscalls::Sysno;

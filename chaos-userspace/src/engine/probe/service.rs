@@ -9,7 +9,7 @@ use crate::engine::connections::are_meant;
 use crate::faults::registry::NET_OPS;
 use crate::faults::{Effect, FAULTS, Family, Fault, Op};
 use crate::kernel::connections;
-use crate::plan::{Backend, Hook, Target};
+use crate::plan::{Backend, Hook, Target, Who};
 
 /// What this machine can do about a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -48,7 +48,9 @@ impl Service {
         let unsure = |hook: &Hook| hook.family() == Family::Lsm;
         if !refused(Backend::Override) && (refused(Backend::Bpf) || hooks.iter().any(unsure)) {
             let calls = fault.ops.iter().filter_map(|op| op.call());
-            hooks.extend(calls.map(Hook::Override));
+            for call in calls {
+                hooks.extend([Hook::Override(call), Hook::Uprobe(call)]);
+            }
         }
         hooks
     }
@@ -60,7 +62,7 @@ impl Service {
             .flat_map(|&op| Hook::of(op))
             .copied()
             .chain(Hook::SINGLE)
-            .chain([Hook::OVERRIDE])
+            .chain([Hook::OVERRIDE, Hook::UPROBE])
             .collect()
     }
 
@@ -82,6 +84,9 @@ impl Service {
                 .or(by_override
                     .then(|| Self::by_programs(findings, stem(), row.ops, &[&[stands_for]])))
                 .or_supervised(findings, calls)
+                .or_in_code(by_override.then(|| {
+                    Self::by_programs(findings, String::new(), row.ops, &[&[Hook::UPROBE]])
+                }))
         });
         // No row of its own: what it does to packets of the two directions is.
         let whatever = Effect::Netem(Box::default());
@@ -118,10 +123,17 @@ impl Service {
             let hooks: &[Hook] = &[Hook::Edt, Hook::Socket, Hook::Connect];
             Self::by_programs(findings, fault.to_string(), &fault.ops, &[hooks])
         });
+        let running = Target::Running(Who::default());
+        let in_code = Backend::Uprobe.refusal(fault, &running).is_none().then(|| {
+            let hooks: Vec<_> = calls().map(|call| [Hook::Uprobe(call)]).collect();
+            let hooks: Vec<&[Hook]> = hooks.iter().map(<[Hook; 1]>::as_slice).collect();
+            Self::by_programs(findings, String::new(), &fault.ops, &hooks)
+        });
         service
             .or(late)
             .or(overriding)
             .or_supervised(findings, refusal(Backend::Seccomp).is_none())
+            .or_in_code(in_code)
     }
 
     /// By what comes next, if this does not serve the fault and that does.
@@ -169,6 +181,32 @@ impl Service {
         self.backend = Some("seccomp user notification".to_owned());
         self.commands = vec!["run"];
         self.inject_lacks = std::mem::take(&mut self.missing);
+        self.r#try = None;
+        self
+    }
+
+    /// In the code of running processes, if nothing else serves it there: what `inject` lacks otherwise.
+    fn or_in_code(mut self, by: Option<Self>) -> Self {
+        let Some(by) = by.filter(|_| !self.commands.contains(&"inject")) else {
+            return self;
+        };
+        if !by.served || !by.commands.contains(&"inject") {
+            let lacks = match self.served {
+                true => &mut self.inject_lacks,
+                false => &mut self.missing,
+            };
+            lacks.extend(by.missing);
+            lacks.dedup();
+            return self;
+        }
+        self.backend = match (self.backend, by.backend) {
+            (Some(run), Some(inject)) => Some(format!("{run}; for inject {inject}")),
+            (run, inject) => run.or(inject),
+        };
+        self.served = true;
+        self.commands.push("inject");
+        self.missing.clear();
+        self.inject_lacks.clear();
         self.r#try = None;
         self
     }
@@ -259,6 +297,7 @@ fn backend(report: &HookReport) -> String {
         }
         hook if hook.is_classifier() => "tc classifier by clsact filter".to_owned(),
         Hook::Override(_) => "kprobe + bpf_override_return".to_owned(),
+        Hook::Uprobe(_) => "uprobe before `syscall`".to_owned(),
         Hook::EgressNetem | Hook::IngressNetem => {
             format!("{} by mirred and ifb", report.places.join(", "))
         }

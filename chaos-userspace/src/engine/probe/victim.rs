@@ -20,6 +20,7 @@ const CONNECT: u8 = 1;
 const OPEN: u8 = 2;
 const READ: u8 = 4;
 const SYNC: u8 = 8;
+const SYNC_IN_CODE: u8 = 16;
 /// It could not be put into its cgroup.
 const ASTRAY: u8 = 64;
 
@@ -30,6 +31,7 @@ pub(super) struct Felt {
     pub(super) open: bool,
     pub(super) read: bool,
     pub(super) sync: bool,
+    pub(super) sync_in_code: bool,
 }
 
 /// Forks a victim that sends itself packets, connects, opens, reads and syncs.
@@ -55,6 +57,7 @@ pub(super) fn forked(procs: &File) -> io::Result<Felt> {
                     open: felt & OPEN != 0,
                     read: felt & READ != 0,
                     sync: felt & SYNC != 0,
+                    sync_in_code: felt & SYNC_IN_CODE != 0,
                 })
             }
             status => Err(io::Error::other(format!(
@@ -102,6 +105,8 @@ fn suffer(procs: i32, null: i32) -> u8 {
         feel(read, READ);
         let synced = libc::syscall(libc::SYS_fsync, null);
         feel(synced, SYNC);
+        let synced = libc::syscall(libc::SYS_fdatasync, null);
+        feel(synced, SYNC_IN_CODE);
     }
     felt
 }

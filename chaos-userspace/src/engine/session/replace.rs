@@ -70,6 +70,7 @@ impl Session {
             targets::name(&Class::of(&plan.classes), &cgroup2()?, self.kernel()?)?;
         } else {
             self.retarget(&plan, &hooks)?;
+            self.cover_code(&plan.in_code())?;
         }
         let new = self.new_namespaces()?;
         let namespaces = self.netns.iter().chain(&new);

@@ -1,0 +1,219 @@
+//! The code that targets have mapped: decoded once a file, and probed where it makes the calls of some rules.
+//!
+//! Probes belong to files. Whoever maps one later has them from the beginning; files that nobody had mapped are found by looking again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
+
+use syscalls::Sysno;
+
+use super::EngineError;
+use crate::code::{self, Calls};
+use crate::kernel::{Kernel, KernelError, Place};
+use crate::plan::Hook;
+
+/// How often the targets' mappings are looked at.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Device and inode, as `/proc/PID/maps` spells them.
+type FileId = (String, u64);
+
+/// A file that a process has mapped to execute it.
+#[derive(Debug, PartialEq, Eq)]
+struct Mapped {
+    id: FileId,
+    /// Of its first mapping, as `/proc/PID/map_files` names it.
+    range: String,
+    name: String,
+}
+
+/// The code of targets.
+#[derive(Default)]
+pub(super) struct Code {
+    files: BTreeMap<FileId, Calls>,
+    probed: BTreeSet<(FileId, u64)>,
+    looked: Option<Instant>,
+    warnings: Vec<String>,
+}
+
+impl Code {
+    /// Whether it is time to look at the targets again.
+    pub(super) fn is_due(&self) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() >= EVERY)
+    }
+
+    /// What there is to be said of calls that are not answered.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Probes the code of processes where it makes some calls, and was not probed before.
+    ///
+    /// # Errors
+    ///
+    /// Some code could be neither read nor probed. What could be is.
+    pub(super) fn cover(
+        &mut self,
+        kernel: &mut Kernel,
+        pids: impl IntoIterator<Item = u32>,
+        calls: &[u16],
+    ) -> Result<(), EngineError> {
+        let mut seen = BTreeSet::new();
+        let mut result = Ok(());
+        for pid in pids {
+            // One that has ended has no code.
+            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+            for mapped in mapped(&maps) {
+                if !seen.insert(mapped.id.clone()) {
+                    continue;
+                }
+                let covered = self.cover_file(kernel, pid, &mapped, calls);
+                if covered.is_err() && super::processes::runs(pid) {
+                    result = result.and(covered);
+                }
+            }
+        }
+        self.looked = Some(Instant::now());
+        result
+    }
+
+    fn cover_file(
+        &mut self,
+        kernel: &mut Kernel,
+        pid: u32,
+        mapped: &Mapped,
+        calls: &[u16],
+    ) -> Result<(), EngineError> {
+        let known = self.files.get(&mapped.id);
+        let is_new = |(id, offset): (&FileId, u64)| !self.probed.contains(&(id.clone(), offset));
+        let wants = |known: &Calls| {
+            let mut places = known.making(calls);
+            places.any(|place| is_new((&mapped.id, place.offset)))
+        };
+        if known.is_some_and(|known| !wants(known)) {
+            return Ok(());
+        }
+        // The very file that is mapped, whatever has its name by now.
+        let file = File::open(format!("/proc/{pid}/map_files/{}", mapped.range))
+            .map_err(EngineError::io("opening the code of a target"))?;
+        if known.is_none() {
+            let found = code::calls(BufReader::new(&file))
+                .map_err(EngineError::io("reading the code of a target"))?;
+            self.files.insert(mapped.id.clone(), found);
+        }
+        let Some(known) = self.files.get(&mapped.id) else {
+            return Ok(());
+        };
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        for place in known.making(calls) {
+            // Not tried again if it fails.
+            if !self.probed.insert((mapped.id.clone(), place.offset)) {
+                continue;
+            }
+            let at = Place::Code {
+                file: path.as_ref(),
+                offset: place.offset,
+                cookie: Some(place.site.to_cookie()),
+            };
+            kernel
+                .attach(Hook::UPROBE, at)
+                .map_err(|error| named(error, &mapped.name))?;
+        }
+        for &call in calls {
+            let of_call = |number: &&Option<u16>| **number == Some(call);
+            let count = known.let_be.iter().filter(of_call).count();
+            if count > 0 {
+                let call = Sysno::new(call.into()).map_or("?", |call| call.name());
+                let name = &mapped.name;
+                self.warnings.push(format!(
+                    "{count} of the instructions in {name} that make `{call}` cannot be answered and are let be"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says so where nothing that was looked at makes a call.
+    pub(super) fn notice_missing(&mut self, calls: &[u16]) {
+        for call in calls {
+            let making = |known: &Calls| known.making(&[*call]).next().is_some();
+            if self.files.is_empty() || self.files.values().any(making) {
+                continue;
+            }
+            if let Some(call) = Sysno::new((*call).into()) {
+                self.warnings.push(format!(
+                    "no code of the targets makes `{call}` where it could be answered"
+                ));
+            }
+        }
+    }
+}
+
+/// The error that names the file as the target does, not by our descriptor.
+fn named(error: KernelError, name: &str) -> EngineError {
+    EngineError::Kernel(match error {
+        KernelError::Attach {
+            program, source, ..
+        } => KernelError::Attach {
+            program,
+            place: format!("{name}, before a system call"),
+            source,
+        },
+        other => other,
+    })
+}
+
+/// The files that are executable in a process, each once, from the text of its `maps`.
+fn mapped(maps: &str) -> Vec<Mapped> {
+    let mut found: Vec<Mapped> = Vec::new();
+    for line in maps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some(access)) = (words.next(), words.next()) else {
+            continue;
+        };
+        let (Some(_), Some(device), Some(inode)) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let inode = inode.parse().unwrap_or(0);
+        if inode == 0 || !access.contains('x') {
+            continue;
+        }
+        let id = (device.to_owned(), inode);
+        if found.iter().any(|known| known.id == id) {
+            continue;
+        }
+        let name = words.collect::<Vec<_>>().join(" ");
+        found.push(Mapped {
+            id,
+            range: range.to_owned(),
+            name,
+        });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executable_files_are_found_once() {
+        let maps = "\
+55d0c1a00000-55d0c1a02000 r--p 00000000 08:01 131 /usr/bin/cat
+55d0c1a02000-55d0c1a06000 r-xp 00002000 08:01 131 /usr/bin/cat
+7f0000000000-7f0000010000 r-xp 00000000 00:00 0 
+7f1000000000-7f1000010000 r-xp 00026000 08:01 77 /lib/x y.so (deleted)
+7f1000020000-7f1000030000 r-xp 00126000 08:01 77 /lib/x y.so (deleted)
+7ffc3bdb8000-7ffc3bdba000 r-xp 00000000 00:00 0 [vdso]
+";
+        let found = mapped(maps);
+        let names: Vec<_> = found.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["/usr/bin/cat", "/lib/x y.so (deleted)"]);
+        assert_eq!(found[0].range, "55d0c1a02000-55d0c1a06000");
+        assert_eq!(found[1].id, ("08:01".to_owned(), 77));
+    }
+}

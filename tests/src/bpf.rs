@@ -10,6 +10,7 @@ use aya_obj::btf::{Btf, BtfKind};
 const PROG_LOAD: libc::c_long = 5;
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const LINK_CREATE: libc::c_long = 28;
+const PROG_TYPE_KPROBE: u32 = 2;
 const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_LSM: u32 = 29;
 const ATTACH_LSM_MAC: u32 = 27;
@@ -32,6 +33,9 @@ static FETCH_ADD: [u64; 5] = [
     0xb7,
     0x95,
 ];
+
+/// `r0 = 0; *(u64 *)(r1 + 80) = r0; exit`: the place of `rax` among the registers.
+static WRITE_RAX: [u64; 3] = [0xb7, 0x0000_0000_0050_017b, 0x95];
 
 /// The head of `union bpf_attr` for `BPF_PROG_LOAD`, as of Linux 5.7.
 #[repr(C)]
@@ -121,6 +125,11 @@ pub fn load_classifier() -> io::Result<OwnedFd> {
 /// Loads a program with an atomic operation that gives a value.
 pub(crate) fn load_atomics() -> io::Result<OwnedFd> {
     load_code(&FETCH_ADD, PROG_TYPE_SCHED_CLS, 0, 0)
+}
+
+/// Loads a program of a uprobe that writes a register.
+pub(crate) fn load_register() -> io::Result<OwnedFd> {
+    load_code(&WRITE_RAX, PROG_TYPE_KPROBE, 0, 0)
 }
 
 /// Loads a program for the hook `file_open`.

@@ -49,6 +49,7 @@ const TABLE: [(&str, &[Need]); 5] = [
             Need::Netem,
             Need::Vlan,
             Need::Fuse,
+            Need::WritesRegisters,
             Need::Postgres,
             Need::Newest,
         ],

@@ -20,6 +20,7 @@
 //! that the machine must have it, that is a failure. After each test nothing of it may be left in the
 //! kernel ([`leftovers`]).
 
+pub mod answered;
 pub mod bpf;
 pub mod calls;
 mod case;

@@ -29,6 +29,8 @@ pub enum Need {
     Fuse,
     /// `bpf_override_return`: a kernel built with function error injection.
     ErrorInjection,
+    /// Uprobes whose programs may write registers, on x86_64.
+    WritesRegisters,
     /// Chaos Toolkit, as `cargo xtask setup` installs it.
     ChaosToolkit,
     /// Prometheus and promtool. Guests have them not: they are as large as all the rest.
@@ -93,6 +95,12 @@ impl Need {
                 Path::new("/sys/kernel/debug/error_injection/list").exists(),
                 "the kernel has no function error injection",
             ),
+            Self::WritesRegisters => {
+                has(cfg!(target_arch = "x86_64"), "the code is not x86_64's")?;
+                bpf::load_register()
+                    .map(drop)
+                    .map_err(|e| format!("uprobes may not write registers: {e}"))
+            }
             Self::ChaosToolkit => has(
                 chaos_toolkit().is_some(),
                 "Chaos Toolkit is not installed: cargo xtask setup --only tests",

@@ -101,7 +101,7 @@ fn calls_of(function: &[Instruction], found: &mut Vec<(u64, Call)>) {
         found.push((
             function[before].ip(),
             Call {
-                number: number(&function[..at], &mut factory),
+                number: number(function, at, &mut factory),
                 site: site(function, before, &mut factory),
             },
         ));
@@ -140,11 +140,21 @@ fn site(
     lost::effect(function, before, factory).then(|| site(None, place(Register::RAX)?))?
 }
 
-/// The number of the call that comes after these instructions, if they load it in one go.
-fn number(before: &[Instruction], factory: &mut InstructionInfoFactory) -> Option<u16> {
-    for instruction in before.iter().rev() {
+/// The number of a call, if the instructions before load it in one go, or from a register that has but one.
+fn number(
+    function: &[Instruction],
+    at: usize,
+    factory: &mut InstructionInfoFactory,
+) -> Option<u16> {
+    for instruction in function[..at].iter().rev() {
         if let Some(number) = loaded(instruction) {
             return Some(number);
+        }
+        if is_number(instruction.op0_register())
+            && instruction.mnemonic() == Mnemonic::Mov
+            && instruction.op1_kind() == OpKind::Register
+        {
+            return only_number(function, instruction.op1_register(), factory);
         }
         let straight = matches!(
             instruction.flow_control(),
@@ -166,9 +176,45 @@ fn number(before: &[Instruction], factory: &mut InstructionInfoFactory) -> Optio
     None
 }
 
-/// The number that an instruction loads.
+/// The number in a register that a function loads with this one alone, and with nothing else but what it saved.
+fn only_number(
+    function: &[Instruction],
+    register: Register,
+    factory: &mut InstructionInfoFactory,
+) -> Option<u16> {
+    let register = register.full_register();
+    let mut number = None;
+    for instruction in function {
+        let writes = |used: &iced_x86::UsedRegister| {
+            used.register().full_register() == register
+                && !matches!(used.access(), OpAccess::Read | OpAccess::CondRead)
+        };
+        let writes = factory
+            .info(instruction)
+            .used_registers()
+            .iter()
+            .any(writes);
+        if !writes || instruction.mnemonic() == Mnemonic::Pop {
+            continue;
+        }
+        let loads = instruction.op0_register().full_register() == register;
+        let loaded = immediate(instruction).filter(|_| loads)?;
+        if number.is_some_and(|number| number != loaded) {
+            return None;
+        }
+        number = Some(loaded);
+    }
+    number
+}
+
+/// The number that an instruction loads as that of a call.
 fn loaded(instruction: &Instruction) -> Option<u16> {
-    if !is_number(instruction.op0_register()) {
+    immediate(instruction).filter(|_| is_number(instruction.op0_register()))
+}
+
+/// The number that an instruction loads into a register.
+fn immediate(instruction: &Instruction) -> Option<u16> {
+    if instruction.op0_kind() != OpKind::Register {
         return None;
     }
     match instruction.code() {
@@ -180,7 +226,7 @@ fn loaded(instruction: &Instruction) -> Option<u16> {
         }
         Opcode::Xor_rm32_r32 | Opcode::Xor_r32_rm32
             if instruction.op1_kind() == OpKind::Register
-                && is_number(instruction.op1_register()) =>
+                && instruction.op1_register() == instruction.op0_register() =>
         {
             Some(0)
         }
@@ -216,4 +262,156 @@ fn place(register: Register) -> Option<u8> {
     let whole = register.size() >= 4;
     let at = ORDER.iter().position(|&known| whole && known == full)?;
     u8::try_from(at).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: u64 = 0x1000;
+
+    /// The calls in some code, which begins with a function if that is known.
+    fn calls(bytes: &[u8], known: bool) -> Vec<(u64, Call)> {
+        let beginnings: &[u64] = if known { &[ADDRESS] } else { &[] };
+        scan(Code {
+            bytes,
+            address: ADDRESS,
+            beginnings,
+        })
+    }
+
+    fn answered(number: Option<u16>, site: (Option<u16>, u8, u8)) -> Call {
+        let (of_site, register, length) = site;
+        Call {
+            number,
+            site: Some(Site {
+                number: of_site,
+                register,
+                length,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_number_is_loaded_and_the_call_made() {
+        // endbr64; mov eax, 74; syscall; ret
+        let fsync = b"\xf3\x0f\x1e\xfa\xb8\x4a\0\0\0\x0f\x05\xc3";
+        let call = answered(Some(74), (Some(74), 0, 7));
+        assert_eq!(calls(fsync, true), [(ADDRESS + 4, call)]);
+        assert_eq!(calls(fsync, false), [(ADDRESS + 4, call)]);
+        // xor eax, eax; syscall; cmp rax, -1; ret
+        let read = b"\x31\xc0\x0f\x05\x48\x83\xf8\xff\xc3";
+        let call = answered(Some(0), (Some(0), 0, 4));
+        assert_eq!(calls(read, true), [(ADDRESS, call)]);
+        // mov r12d, 202; mov eax, r12d; syscall; pop r12; ret
+        let futex = b"\x41\xbc\xca\0\0\0\x44\x89\xe0\x0f\x05\x41\x5c\xc3";
+        let call = answered(Some(202), (None, 3, 5));
+        assert_eq!(calls(futex, true), [(ADDRESS + 6, call)]);
+    }
+
+    #[test]
+    fn any_number_comes_in_a_register() {
+        // The end of syscall(3): mov rax, rdi; mov r9, [rsp+8]; syscall; ret
+        let any = b"\x48\x89\xf8\x4c\x8b\x4c\x24\x08\x0f\x05\xc3";
+        assert_eq!(
+            calls(any, true),
+            [(ADDRESS + 3, answered(None, (None, 10, 7)))]
+        );
+        // __syscall_cancel_arch: mov rax, rsi; mov [rsp+8], r11; syscall; ret
+        let cancel = b"\x48\x89\xf0\x4c\x89\x5c\x24\x08\x0f\x05\xc3";
+        assert_eq!(
+            calls(cancel, true),
+            [(ADDRESS + 3, answered(None, (None, 10, 7)))]
+        );
+        // The same behind push rbx: what is at rsp+8 is somebody else's.
+        let pushed = [b"\x53", &cancel[..]].concat();
+        assert!(
+            calls(&pushed, true)
+                .iter()
+                .all(|(_, call)| call.site.is_none())
+        );
+    }
+
+    #[test]
+    fn what_somebody_needs_is_not_left_out() {
+        let load = b"\xb8\x4a\0\0\0";
+        // mov edi, 1; syscall, and then
+        let call = b"\xbf\x01\0\0\0\x0f\x05";
+        for (after, can) in [
+            // ret
+            (&b"\xc3"[..], true),
+            // xor edi, edi; ret
+            (b"\x31\xff\xc3", true),
+            // mov eax, edi; ret
+            (b"\x89\xf8\xc3", false),
+            // call: with rdi as an argument
+            (b"\xe8\0\0\0\0\xc3", false),
+            // je to behind the ret; ret; mov eax, edi; ret
+            (b"\x74\x01\xc3\x89\xf8\xc3", false),
+            // jmp to the syscall, which has rdi as an argument
+            (b"\xeb\xfc", false),
+            // jmp to who knows where
+            (b"\xe9\0\x10\0\0", false),
+            (b"\xff\xe1", false),
+            // The code ends.
+            (b"\x90", false),
+        ] {
+            let found = calls(&[load, &call[..], after].concat(), true);
+            let [(_, call)] = found[..] else {
+                panic!("{found:?}")
+            };
+            assert_eq!(
+                (call.number, call.site.is_some()),
+                (Some(74), can),
+                "{after:x?}"
+            );
+        }
+        // A store, a push, and what is kept for whoever calls: mov rbx, rdi.
+        for before in [&b"\x48\x89\x3e"[..], b"\x57", b"\x48\x89\xfb"] {
+            let found = calls(&[load, before, b"\x0f\x05\xc3"].concat(), true);
+            assert!(
+                found.iter().all(|(_, call)| call.site.is_none()),
+                "{before:x?}"
+            );
+        }
+        // Flags: xor eax, eax; syscall; je; ret
+        let found = calls(b"\x31\xc0\x0f\x05\x74\x00\xc3", true);
+        assert!(found.iter().all(|(_, call)| call.site.is_none()));
+    }
+
+    #[test]
+    fn bytes_inside_of_instructions_are_none() {
+        // mov rax, 0x050f050f050f050f; ret
+        let inside = b"\x48\xb8\x0f\x05\x0f\x05\x0f\x05\x0f\x05\xc3";
+        assert_eq!(calls(inside, true), []);
+        // Data (06 is no instruction), then a function that is known to begin.
+        let bytes = b"\x06\xb8\x4a\0\0\0\x0f\x05\xc3";
+        assert_eq!(calls(bytes, false), []);
+        let known = scan(Code {
+            bytes,
+            address: ADDRESS,
+            beginnings: &[ADDRESS + 1],
+        });
+        assert_eq!(known.len(), 1);
+        // Where decoding from an unknown beginning goes wrong, nothing is believed.
+        assert_eq!(calls(b"\xb8\x4a\0\0\0\x0f\x05\xc3\x06", false), []);
+    }
+
+    /// Whatever the bytes, nothing panics, and each place is right before those of a call.
+    #[test]
+    fn any_bytes_may_come() {
+        use proptest::prelude::*;
+        proptest!(|(bytes in proptest::collection::vec(
+            prop_oneof![Just(0x0f), Just(0x05), Just(0xb8), Just(0), Just(0xc3), any::<u8>()], 0..200),
+            begin in 0..200u64)| {
+            let found = scan(Code { bytes: &bytes, address: ADDRESS, beginnings: &[ADDRESS + begin] });
+            for (address, call) in found {
+                let at = usize::try_from(address - ADDRESS).unwrap();
+                if let Some(site) = call.site {
+                    let end = at + usize::from(site.length);
+                    prop_assert_eq!(&bytes[end - 2..end], &SYSCALL);
+                }
+            }
+        });
+    }
 }

@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::BufReader;
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
@@ -100,8 +99,8 @@ impl Code {
         let file = File::open(format!("/proc/{pid}/map_files/{}", mapped.range))
             .map_err(EngineError::io("opening the code of a target"))?;
         if known.is_none() {
-            let found = code::calls(BufReader::new(&file))
-                .map_err(EngineError::io("reading the code of a target"))?;
+            let found =
+                code::calls(&file).map_err(EngineError::io("reading the code of a target"))?;
             self.files.insert(mapped.id.clone(), found);
         }
         let Some(known) = self.files.get(&mapped.id) else {

@@ -9,6 +9,7 @@ mod banks;
 mod bpffs;
 pub mod btf;
 pub mod clsact;
+mod code;
 pub mod connections;
 mod error;
 mod events;
@@ -33,10 +34,9 @@ use std::path::Path;
 
 use aya::Ebpf;
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle};
-use aya::programs::uprobe::{UProbeAttachPoint, UProbeScope};
 use aya::programs::{
     CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry, KProbe,
-    LinkOrder, Lsm, ProgramError, RawTracePoint, TcAttachType, UProbe,
+    LinkOrder, Lsm, ProgramError, RawTracePoint, TcAttachType,
 };
 use chaos_common::counters::Counters;
 use chaos_common::interface::{Interface, Naming};
@@ -116,6 +116,8 @@ pub struct Kernel {
     missing: Vec<&'static str>,
     /// Hooks whose programs are loaded.
     hooks: BTreeSet<Hook>,
+    /// Probes in programs' code.
+    code: code::Links,
     /// How many runs of programs the kernel skipped, once they are detached.
     missed: Missed,
     /// The programs were told where the kernel keeps what tells tasks apart; it cannot be told to them later.
@@ -158,6 +160,7 @@ impl Kernel {
             folders: Folders::default(),
             btf: None,
             missing: offsets.missing,
+            code: code::Links::default(),
             missed: Missed::default(),
             tells_tasks: tells_tasks(plan),
             hooks: BTreeSet::new(),
@@ -244,7 +247,13 @@ impl Kernel {
             }
             let where_ = function.as_deref().unwrap_or(where_);
             let program = self.program(hook, name)?;
-            attach(program, where_, place).map_err(|source| KernelError::Attach {
+            let attached = match (program, place) {
+                (aya::programs::Program::UProbe(program), Place::Code { .. }) => {
+                    code::attach(program, place).map(|link| self.code.extend(link))
+                }
+                (program, place) => attach(program, where_, place),
+            };
+            attached.map_err(|source| KernelError::Attach {
                 program: name,
                 place: match place {
                     Place::Interface { name } | Place::Filter { name, .. } => {
@@ -387,6 +396,7 @@ impl Kernel {
     /// Detaches and unloads every program. The maps, and what they counted, stay.
     pub fn detach(&mut self) {
         self.missed = self.missed();
+        self.code = code::Links::default();
         // In the order of families: those that inject, then those that see calls come back.
         self.objects.clear();
         // A folder that is held open cannot be unmounted.
@@ -669,20 +679,6 @@ fn attach(
             // namespace it happens to be dropped in.
             std::mem::forget(program.take_link(id)?);
             Ok(())
-        }
-        (
-            Program::UProbe(program),
-            Place::Code {
-                file,
-                offset,
-                cookie,
-            },
-        ) => {
-            let point = UProbeAttachPoint {
-                location: offset.into(),
-                cookie,
-            };
-            UProbe::attach(program, point, file, UProbeScope::AllProcesses).map(drop)
         }
         _ => Err(ProgramError::UnexpectedProgramType),
     }

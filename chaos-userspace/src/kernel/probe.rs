@@ -183,7 +183,7 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
             ),
         ],
         Hook::Uprobe(_) => &[
-            (WRITES, "6.19", None),
+            (WRITES, "7.2", None),
             (
                 "bpf_send_signal_thread",
                 "5.5",

@@ -2,7 +2,7 @@
 //!
 //! Architecture invariants: [`faults`] knows neither kernel nor machine; [`plan`]
 //! is a value without side effects; [`kernel`] is the only place that imports
-//! aya; [`seccomp`] is pure user space; [`engine`] owns every guard; [`state`] knows what
+//! aya; [`code`] reads programs and knows no kernel; [`seccomp`] is pure user space; [`engine`] owns every guard; [`state`] knows what
 //! is active on the machine; [`cli`] parses, shows, and exits.
 
 pub mod audit;

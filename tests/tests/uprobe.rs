@@ -39,7 +39,11 @@ fn main() -> ExitCode {
             here(),
             let_be,
         ),
-        case("SIGKILL of murphy leaves nothing", here(), killed),
+        case(
+            "two at the same places; SIGKILL of both leaves nothing",
+            here(),
+            killed,
+        ),
         case(
             "PostgreSQL panics when it cannot sync, and has all that was committed",
             postgres,
@@ -101,7 +105,15 @@ fn beside_a_hook() -> Outcome {
     let steps = ["write", &*path.to_string_lossy(), "100000", "10"];
     let own = victim(steps).spawn()?;
     sees(&own, "ok")?;
-    let injected = inject(&["-e", "write:error=ENOSPC,EDQUOT"], own.pid())?;
+    let faults = [
+        "-e",
+        "write:error=ENOSPC,EDQUOT",
+        "--backend",
+        "uprobe",
+        "-e",
+        "write:error=EIO:when=1",
+    ];
+    let injected = inject(&faults, own.pid())?;
     sees(&own, "ENOSPC")?;
     sees(&own, "EDQUOT")?;
     let report = stop(injected)?;
@@ -111,6 +123,11 @@ fn beside_a_hook() -> Outcome {
     ensure!(
         count(&report, 0, "injected") == failed && report["faults"][0]["backend"] == "uprobe",
         "{failed} seen: {report}"
+    );
+    // Of two on one call the first is asked first; where it always says yes the other is asked for nothing.
+    ensure!(
+        count(&report, 1, "matched") == 0 && report["faults"][1]["backend"] == "uprobe",
+        "{report}"
     );
     // What was answered was not written; the write under way may be there.
     let written = usize::try_from(fs::metadata(&path)?.len())?;
@@ -170,10 +187,20 @@ fn killed() -> Outcome {
     let path = folder.path().join("f");
     let steps = ["sync", &*path.to_string_lossy(), "100000", "10"];
     let own = victim(steps).spawn()?;
-    let injected = inject(&["-e", "fsync,close:error=EIO"], own.pid())?;
+    // Two at the same places: one of them answers a call, and the other lets it be.
+    let first = inject(&["-e", "fsync,close:error=EIO"], own.pid())?;
     sees(&own, "EIO")?;
-    injected.signal(libc::SIGKILL)?;
-    injected.finish(PATIENCE)?;
+    let second = inject(&["-e", "fsync:error=ENOSPC"], own.pid())?;
+    let failed = || {
+        own.stdout()
+            .map_or(0, |said| seen(&said, "EIO") + seen(&said, "ENOSPC"))
+    };
+    let before = failed();
+    wait_until(PATIENCE, || failed() >= before + 5)?;
+    for injected in [first, second] {
+        injected.signal(libc::SIGKILL)?;
+        injected.finish(PATIENCE)?;
+    }
     sees(&own, "ok")?;
     is_restored(&own)
 }

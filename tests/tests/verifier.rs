@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use aya::programs::loaded_programs;
-use tests::{Outcome, case, murphy, needs, victim, wait_until};
+use tests::{ChildGuard, Outcome, case, murphy, needs, victim, wait_until};
 
 /// Instructions, per program. A million is the limit of the kernel.
 const BUDGET: u32 = 80_000;
@@ -30,6 +30,11 @@ fn main() -> ExitCode {
             "of the program that answers in the kernel's place",
             needs![Root, Cgroup2, Atomics, ErrorInjection],
             overriding,
+        ),
+        case(
+            "of the program that answers in the caller's code",
+            needs![Root, Cgroup2, Atomics, WritesRegisters],
+            in_code,
         ),
     ])
 }
@@ -115,7 +120,24 @@ fn overriding() -> Outcome {
     walked(&faults, &["murphy_override"])
 }
 
-/// Reads what the kernel notes of each program (5.16) while murphy runs.
+fn in_code() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("f");
+    let steps = ["sync", &path.to_string_lossy(), "1000", "20"];
+    let own = victim::victim(steps).spawn()?;
+    let pid = own.pid().to_string();
+    let faults = ["-e", "fsync,close:error=EIO,ENOSPC:p=1ppm"];
+    let others = ["-e", "getppid:signal=USR1:retval=1:comm=nobody"];
+    let murphy = murphy(["inject", "--pid", &pid])
+        .args(faults)
+        .args(others)
+        .spawn()?;
+    let armed = || murphy.stderr().is_ok_and(|said| said.contains("armed"));
+    wait_until(Duration::from_secs(60), armed).context("it is not armed")?;
+    counted(murphy, &["murphy_answer"])
+}
+
+/// What `murphy run` loads for some faults.
 fn walked(faults: &[&str], programs: &[&str]) -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("f");
@@ -134,6 +156,11 @@ fn walked(faults: &[&str], programs: &[&str]) -> Outcome {
         murphy.stdout().is_ok_and(|said| said.contains("ok"))
     })
     .context("the victim does not run")?;
+    counted(murphy, programs)
+}
+
+/// Reads what the kernel notes of each program (5.16) while murphy runs.
+fn counted(murphy: ChildGuard, programs: &[&str]) -> Outcome {
     let mut counts = BTreeMap::new();
     for program in loaded_programs().flatten() {
         if let (Some(name), Some(count)) =

@@ -182,13 +182,13 @@ pub struct RunArgs {
 /// What carries faults out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BackendArg {
-    /// bpf where this machine has it and it has the fault, else override, else seccomp
+    /// bpf where this machine has it and it has the fault, else override, else uprobe or, of run, seccomp
     Auto,
     /// Programs in the kernel; needs root
     Bpf,
     /// Probes on the functions of system calls; needs root and a kernel with error injection
     Override,
-    /// Probes in the code of processes that already run; `run` has none
+    /// Probes in the code of what already runs; needs root and a kernel that lets them write registers
     Uprobe,
     /// A filter and a supervisor; any user, system calls only
     Seccomp,
@@ -226,6 +226,9 @@ pub struct InjectArgs {
     /// Whom to hit.
     #[command(flatten)]
     pub targets: TargetArgs,
+    /// What carries the faults out; auto takes the first that can, fault by fault
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto, value_name = "WHAT")]
+    pub backend: BackendArg,
     /// Inject for this long, then undo everything and exit
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "5m")]
     pub limit: Duration,

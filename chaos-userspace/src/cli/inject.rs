@@ -17,7 +17,7 @@ use super::targets;
 use super::{runtime, seed};
 use crate::engine::{self, EngineError, Here, Session, Settings};
 use crate::kernel::privileges;
-use crate::plan::{Choice, Options, Plan, Target};
+use crate::plan::{Options, Plan, Target};
 use crate::state::{About, Claim, client};
 
 /// How long a detached injector may take to end when its caller cannot use it.
@@ -39,7 +39,7 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
         faults,
         Target::Running(who),
         &options,
-        Choice::Auto,
+        args.backend.into(),
         Some(&here),
     )?;
     let plan = engine::resolve(plan)?;

@@ -71,7 +71,7 @@ const SCOPE: [(&[&str], &[&str]); 7] = [
     // By seccomp, of which the oldest has all that is used.
     (&["sid", "bullseye"], &["names", "syscall"]),
     // What it is refused with is the same on every other kernel.
-    (&["sid", kernels::build::NAME], &["override"]),
+    (&["sid", kernels::build::NAME], &["override", "uprobe"]),
     (
         &["bookworm", "sid", "bullseye"],
         &[

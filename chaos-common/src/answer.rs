@@ -54,10 +54,10 @@ impl Site {
     #[must_use]
     pub fn to_cookie(self) -> u64 {
         let number = match self.number {
-            Some(number) => number as u64,
+            Some(number) => u64::from(number),
             None => NO_NUMBER,
         };
-        number | (self.register as u64) << 16 | (self.length as u64) << 24
+        number | u64::from(self.register) << 16 | u64::from(self.length) << 24
     }
 
     /// From that number.

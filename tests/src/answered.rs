@@ -120,7 +120,7 @@ pub fn values() -> Outcome {
     Ok(())
 }
 
-/// PostgreSQL panics when it cannot sync, and has all that was committed.
+/// `PostgreSQL` panics when it cannot sync, and has all that was committed.
 pub fn database() -> Outcome {
     let mut postgres = Postgres::start()?;
     let made = postgres.sql("create table t (n int); insert into t values (1)")?;

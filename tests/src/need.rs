@@ -29,7 +29,7 @@ pub enum Need {
     Fuse,
     /// `bpf_override_return`: a kernel built with function error injection.
     ErrorInjection,
-    /// Uprobes whose programs may write registers, on x86_64.
+    /// Uprobes whose programs may write registers, on `x86_64`.
     WritesRegisters,
     /// Chaos Toolkit, as `cargo xtask setup` installs it.
     ChaosToolkit,

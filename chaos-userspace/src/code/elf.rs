@@ -19,7 +19,7 @@ const INDEX: &str = ".eh_frame_hdr";
 /// `DW_EH_PE_pcrel | DW_EH_PE_sdata4`, `DW_EH_PE_udata4`, `DW_EH_PE_datarel | DW_EH_PE_sdata4`: what linkers write.
 const ENCODINGS: [u8; 3] = [0x1b, 0x03, 0x3b];
 
-/// The system calls of a file's code; none if it is no ELF file for x86_64.
+/// The system calls of a file's code; none if it is no ELF file for `x86_64`.
 ///
 /// # Errors
 ///

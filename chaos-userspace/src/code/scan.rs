@@ -16,6 +16,7 @@ use super::lost;
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
 /// Executable bytes.
+#[derive(Clone, Copy)]
 pub(super) struct Code<'a> {
     pub(super) bytes: &'a [u8],
     /// Of the first.

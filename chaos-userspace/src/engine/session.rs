@@ -395,10 +395,9 @@ impl Session {
                         self.kernel()?.attach(hook, place)?;
                     }
                 }
-                // Attached where the targets' code makes such a call, once these are known.
-                Hook::Uprobe(_) => {}
-                // Attached interface by interface, below.
-                Hook::Egress
+                // Attached interface by interface, above; in code once it is known who the targets are.
+                Hook::Uprobe(_)
+                | Hook::Egress
                 | Hook::Dns
                 | Hook::Http
                 | Hook::Reset

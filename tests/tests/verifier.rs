@@ -127,7 +127,7 @@ fn in_code() -> Outcome {
     let own = victim::victim(steps).spawn()?;
     let pid = own.pid().to_string();
     let faults = ["-e", "fsync,close:error=EIO,ENOSPC:p=1ppm"];
-    let others = ["-e", "getppid:signal=USR1:retval=1:comm=nobody"];
+    let others = ["-e", "getppid:signal=USR1:retval=1:comm=!nobody"];
     let murphy = murphy(["inject", "--pid", &pid])
         .args(faults)
         .args(others)

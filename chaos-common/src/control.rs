@@ -49,8 +49,10 @@ pub const LEARNED: u32 = 19;
 pub const CONNLIMITS: u32 = 20;
 /// Rules that do not care about the interface. By bank.
 pub const ANY_INTERFACE: u32 = 21;
+/// Rules that do not care about the number of a descriptor. By bank.
+pub const ANY_FD: u32 = 22;
 /// Number of slots of a bank.
-pub const SLOTS: u32 = 22;
+pub const SLOTS: u32 = 23;
 
 /// The slot of a bank.
 #[inline(always)]

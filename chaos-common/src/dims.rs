@@ -49,6 +49,9 @@ pub const CONNLIMIT: u64 = 1 << 25;
 /// Interface that a packet crosses: map `INTERFACES`.
 pub const INTERFACE: u64 = 1 << 26;
 
+/// Number of a descriptor: map `FDS`.
+pub const FD: u64 = 1 << 27;
+
 /// Dimensions that [`crate::target`] values say something of.
 pub const TARGETS: u64 = PIDS | ALL | CGROUPS | UIDS | COMMS | NETNS | TIDS;
 
@@ -61,5 +64,7 @@ pub const PROCESSES: u32 = 1 << 15;
 pub const PORTS: u32 = 1 << 16;
 /// Entries of `PROTOS`.
 pub const PROTOCOLS: u32 = 1 << 8;
+/// Entries of `FDS` when in use: as many descriptors as a process has unless its limit was raised (`RLIMIT_NOFILE`).
+pub const FDS: u32 = 1 << 10;
 /// Entries of `FD_KINDS`.
 pub const KINDS: u32 = 1 << 4;

@@ -9,14 +9,14 @@ use crate::maps::OVERRIDES;
 use crate::target;
 use crate::tell::{By, Detail};
 
-/// Asks about a call of the native ABI, by its number, and does what the rule says: `give` hands the caller a value, of this
-/// rule, and says whether it could.
+/// Asks about a call of the native ABI, by its number, and does what the rule says: `accept` gives the rules whose filters
+/// accept it, and `give` hands the caller a value, of this rule, and says whether it could.
 #[inline(always)]
-pub fn answer(call: u32, give: impl FnOnce(u32, i64) -> bool) {
+pub fn answer(call: u32, accept: impl FnOnce(u64) -> u64, give: impl FnOnce(u32, i64) -> bool) {
     let injection = gate::pass(
         ops::OVERRIDE + call,
         target::of_task,
-        |_| u64::MAX,
+        accept,
         By::Task,
         || Detail::NONE,
     );

@@ -14,7 +14,7 @@ use chaos_common::{MAX_RULES, bank, control, dims, ops, target};
 
 use crate::atomic;
 use crate::maps::{
-    CLASSES, COUNTERS, FD_KINDS, LPORTS, OPS, PROTOS, RPORTS, RULES, STATES, banked,
+    CLASSES, COUNTERS, FD_KINDS, FDS, LPORTS, OPS, PROTOS, RPORTS, RULES, STATES, banked,
     control as slot,
 };
 use crate::tell::{By, Detail, tell};
@@ -228,6 +228,16 @@ fn named(map: &Array<u64>, dimensions: u64, size: u32, value: u32) -> u64 {
 pub fn accept_file_mode(dimensions: u64, mode: u16) -> u64 {
     named(&FD_KINDS, dimensions, dims::KINDS, u32::from(mode >> 12))
         | banked(dimensions, control::ANY_FD_KIND)
+}
+
+/// Rules that accept a descriptor of this number.
+#[inline(always)]
+pub fn accept_descriptor(dimensions: u64, fd: u32) -> u64 {
+    let named = match fd < dims::FDS {
+        true => named(&FDS, dimensions, dims::FDS, fd),
+        false => 0,
+    };
+    named | banked(dimensions, control::ANY_FD)
 }
 
 /// Rules that target somebody of these classes. Nearly always there is one class.

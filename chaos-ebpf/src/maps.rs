@@ -105,6 +105,10 @@ pub static PROTOS: Array<u64> = Array::with_max_entries(bank::BANKS * dims::PROT
 #[map]
 pub static FD_KINDS: Array<u64> = Array::with_max_entries(bank::BANKS * dims::KINDS, 0);
 
+/// Number of a descriptor → rules that name it. An entry a bank unless in use.
+#[map]
+pub static FDS: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Name of a DNS query, as [`chaos_common::name`] spells it → rules that accept it. Each entry
 /// holds the union of those it continues; the empty one those that do not care. The first byte is the bank.
 #[map]

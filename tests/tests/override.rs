@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tests::answered::{self, inject, sees};
 use tests::calls::{all_fail, prepare};
+use tests::report::count;
 use tests::victim::victim;
 use tests::{Hit, Need, Outcome, case, murphy, needs, wait_until};
 
@@ -53,6 +54,11 @@ fn main() -> ExitCode {
             "two backends on one call: each rule is asked once",
             needs![Root, Cgroup2, Atomics, BpfLsm, ErrorInjection],
             both,
+        ),
+        case(
+            "of several descriptors the named one, and those of a kind",
+            needs![Root, Cgroup2, Atomics, ErrorInjection, Tool("python3")],
+            descriptors,
         ),
         case("SIGKILL of murphy leaves nothing", here(), killed),
         case(
@@ -136,6 +142,45 @@ fn forced() -> Outcome {
     Ok(())
 }
 
+fn descriptors() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let program = "
+import errno, os, sys
+open('a', 'w'), open('b', 'w')
+for name, fd in (('a', 20), ('b', 21), ('.', 22)):
+    os.dup2(os.open(name, os.O_RDONLY), fd)
+for fd in (20, 21, 22, 23):
+    try:
+        os.fsync(fd)
+        print(fd, 'ok')
+    except OSError as error:
+        print(fd, errno.errorcode[error.errno])
+";
+    let output = folder.path().join("report.json");
+    let named = ["-e", "fsync:error=EIO:fd=20,1023", "-e"];
+    let done = murphy(["run", "--backend", "override", "--json", "-o"])
+        .args([&output])
+        .args(named)
+        .args(["fsync:error=ENOSPC:on=dir", "--"])
+        .args(["env", "-C"])
+        .args([folder.path()])
+        .args(["python3", "-c", program])
+        .run()?;
+    // The last is not open.
+    ensure!(
+        done.stdout == "20 EIO\n21 ok\n22 ENOSPC\n23 EBADF\n",
+        "{done}"
+    );
+    let report = serde_json::from_str(&fs::read_to_string(&output)?)?;
+    for rule in [0, 1] {
+        ensure!(
+            count(&report, rule, "matched") == 1 && count(&report, rule, "injected") == 1,
+            "{report}"
+        );
+    }
+    Ok(())
+}
+
 fn both() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("f");
@@ -194,7 +239,7 @@ fn refused() -> Outcome {
     let inject = |fault: &str| murphy(["inject", "--pid", &pid, "-e", fault]).run();
     for (fault, words) in [
         ("fsync:error=EIO:path=/tmp/**", "override: it has no `path`"),
-        ("fsync:error=EIO:fd=3", "override: it has no `fd`"),
+        ("fsync:error=EIO:fd=5000", "override: `fd=5000`: it knows"),
         ("kill:retval=0", "override: not for `kill`"),
         ("fsync:delay_enter=1s", "override: it has no `delay_enter`"),
     ] {

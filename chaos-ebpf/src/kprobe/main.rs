@@ -3,6 +3,7 @@
 #![no_std]
 #![no_main]
 
+mod descriptor;
 mod r#override;
 
 chaos_ebpf::provenance!();

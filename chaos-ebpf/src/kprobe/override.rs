@@ -13,13 +13,18 @@ use aya_ebpf::helpers::generated::bpf_override_return;
 use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel};
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
-use chaos_common::ops;
+use chaos_common::{dims, ops};
 use chaos_ebpf::answer::answer;
-use chaos_ebpf::observe;
+use chaos_ebpf::{gate, observe};
+
+use crate::descriptor;
 
 /// `struct pt_regs`: the number of the system call (x86_64 `orig_ax`).
 #[unsafe(no_mangle)]
 static REGS_SYSCALL: Global<u32> = Global::new(0);
+/// The same: a system call's first argument (x86_64 `di`).
+#[unsafe(no_mangle)]
+static REGS_FIRST: Global<u32> = Global::new(0);
 /// `struct task_struct`: the word that tells a compat (32-bit) system call.
 #[unsafe(no_mangle)]
 static TASK_COMPAT: Global<u32> = Global::new(0);
@@ -32,12 +37,47 @@ pub(crate) fn murphy_override(ctx: ProbeContext) -> u32 {
     let Some(call) = native_call(&ctx) else {
         return 0;
     };
-    answer(call, |rule, value| {
+    let give = |rule, value: i64| {
         observe::expect(rule, value as i32);
         // SAFETY: the context is that of this very program.
         unsafe { bpf_override_return(ctx.regs, value as u64) == 0 }
-    });
+    };
+    answer(call, |dimensions| accept(&ctx, dimensions), give);
     0
+}
+
+/// Rules whose filters accept the call: those that look at a descriptor are asked about calls whose first argument is one.
+#[inline(always)]
+fn accept(ctx: &ProbeContext, dimensions: u64) -> u64 {
+    let mut rules = u64::MAX;
+    if dimensions & (dims::FD | dims::FD_KIND) == 0 {
+        return rules;
+    }
+    let fd = first_argument(ctx);
+    if dimensions & dims::FD != 0 {
+        rules &= gate::accept_descriptor(dimensions, fd);
+    }
+    if dimensions & dims::FD_KIND != 0 {
+        let mode = descriptor::file_mode(fd);
+        rules &= if mode == descriptor::NOT_OPEN {
+            gate::accept_no_file(dimensions)
+        } else {
+            gate::accept_file_mode(dimensions, mode as u16)
+        };
+    }
+    rules
+}
+
+/// The kernel looks at the lower half of a descriptor only. What cannot be read is none that could be open. No `Option`: the
+/// compiler moves its empty value about, which the verifier does not let be.
+#[inline(always)]
+fn first_argument(ctx: &ProbeContext) -> u32 {
+    let registers: *const u8 = ctx.arg(0).unwrap_or(core::ptr::null());
+    let first = registers
+        .wrapping_add(REGS_FIRST.load() as usize)
+        .cast::<u64>();
+    // SAFETY: a bad address gives an error.
+    unsafe { bpf_probe_read_kernel(first) }.unwrap_or(u64::MAX) as u32
 }
 
 /// The number of the call, of the native ABI; x32's are beyond the bound.

@@ -17,20 +17,22 @@ use crate::faults::Effect;
 use crate::plan::{Backend, Dense, Masks, Plan, Prefix, answer};
 
 /// The dimensions that are arrays: map, values of a bank, slot of the rules that do not care.
-const DENSE: [(&str, u32, u32); 4] = [
+const DENSE: [(&str, u32, u32); 5] = [
     ("RPORTS", dims::PORTS, control::ANY_RPORT),
     ("LPORTS", dims::PORTS, control::ANY_LPORT),
     ("PROTOS", dims::PROTOCOLS, control::ANY_PROTO),
     ("FD_KINDS", dims::KINDS, control::ANY_FD_KIND),
+    ("FDS", dims::FDS, control::ANY_FD),
 ];
 
 /// What they hold, in the same order.
-fn dense(masks: &Masks) -> [&Dense; 4] {
+fn dense(masks: &Masks) -> [&Dense; 5] {
     [
         &masks.remote_ports,
         &masks.local_ports,
         &masks.protocols,
         &masks.fd_kinds,
+        &masks.fds,
     ]
 }
 
@@ -45,7 +47,7 @@ pub(super) struct Banks {
     states: Array<MapData, RuleState>,
     classes: Array<MapData, u64>,
     calls: Option<Array<MapData, u32>>,
-    dense: [Option<Array<MapData, u64>>; 4],
+    dense: [Option<Array<MapData, u64>>; 5],
     remote4: Trie<5>,
     remote6: Trie<17>,
     local4: Trie<5>,
@@ -71,7 +73,7 @@ impl Banks {
             states: array("STATES")?.try_into()?,
             classes: array("CLASSES")?.try_into()?,
             calls: None,
-            dense: [const { None }; 4],
+            dense: [const { None }; 5],
             remote4: None,
             remote6: None,
             local4: None,

@@ -42,6 +42,7 @@ pub(super) const SHARED: [&str; 33] = [
     "INTERFACES",
     "PROTOS",
     "FD_KINDS",
+    "FDS",
     "EVENTS",
     "NAMES",
     "ANSWERS",
@@ -86,7 +87,7 @@ const EXCHANGES: u32 = 1 << 10;
 const UNOBSERVED: u32 = 64;
 
 /// How many entries the maps need whose size depends on the plan.
-pub(super) fn sizes(plan: &Plan, listen: Listen) -> [(&'static str, u32); 6] {
+pub(super) fn sizes(plan: &Plan, listen: Listen) -> [(&'static str, u32); 7] {
     let masks = &plan.masks;
     let size = |dimension, size| {
         if masks.dimensions & dimension == 0 {
@@ -111,6 +112,7 @@ pub(super) fn sizes(plan: &Plan, listen: Listen) -> [(&'static str, u32); 6] {
     [
         ("RPORTS", size(dims::RPORT, bank::BANKS * dims::PORTS)),
         ("LPORTS", size(dims::LPORT, bank::BANKS * dims::PORTS)),
+        ("FDS", size(dims::FD, bank::BANKS * dims::FDS)),
         ("PIDS", size(dims::PIDS, dims::PROCESSES)),
         ("EVENTS", events),
         ("EXCHANGES", exchanges),

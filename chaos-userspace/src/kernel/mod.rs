@@ -62,6 +62,12 @@ const REGS_SYSCALL: (&str, &str) = ("pt_regs", "orig_ax");
 #[cfg(target_arch = "aarch64")]
 const REGS_SYSCALL: (&str, &str) = ("pt_regs", "syscallno");
 
+/// Where its first argument is.
+#[cfg(target_arch = "x86_64")]
+const REGS_FIRST: (&str, &str) = ("pt_regs", "di");
+#[cfg(target_arch = "aarch64")]
+const REGS_FIRST: (&str, &str) = ("pt_regs", "regs");
+
 /// How a 32-bit system call is told: a bit (`asm/thread_info.h`) of a word in
 /// `thread_info`, which begins the task structure.
 #[cfg(target_arch = "x86_64")]
@@ -519,7 +525,16 @@ impl Offsets {
         if kprobe {
             add(
                 Family::Kprobe,
-                &[("REGS_SYSCALL", REGS_SYSCALL.0, REGS_SYSCALL.1)],
+                &[
+                    ("REGS_SYSCALL", REGS_SYSCALL.0, REGS_SYSCALL.1),
+                    ("REGS_FIRST", REGS_FIRST.0, REGS_FIRST.1),
+                    ("TASK_FILES", "task_struct", "files"),
+                    ("FILES_TABLE", "files_struct", "fdt"),
+                    ("TABLE_SIZE", "fdtable", "max_fds"),
+                    ("TABLE_FILES", "fdtable", "fd"),
+                    ("FILE_INODE", "file", "f_inode"),
+                    ("INODE_MODE", "inode", "i_mode"),
+                ],
             )?;
         }
         if follow {

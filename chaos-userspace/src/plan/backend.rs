@@ -59,7 +59,8 @@ impl Backend {
     pub fn filters(self, op: Op) -> &'static [FilterKey] {
         match self {
             Self::Bpf => op.kind().filters,
-            Self::Override | Self::Uprobe => &[],
+            Self::Override => op.call().map_or(&[], r#override::filters),
+            Self::Uprobe => &[],
             Self::Seccomp => &CALL_FILTERS,
         }
     }
@@ -279,10 +280,10 @@ fn by_bpf(fault: &Fault) -> Option<String> {
 }
 
 fn by_override(fault: &Fault) -> Option<String> {
-    match fault.trigger.count {
-        Some(_) => Some("it counts by fault, not by thread".to_owned()),
-        None => r#override::too_much(&fault.effect),
+    if fault.trigger.count.is_some() {
+        return Some("it counts by fault, not by thread".to_owned());
     }
+    r#override::too_many(&fault.filter.fd).or_else(|| r#override::too_much(&fault.effect))
 }
 
 fn by_seccomp(fault: &Fault) -> Option<String> {
@@ -361,8 +362,6 @@ mod tests {
             ("egress:loss=1%", Some("`egress` is no system call")),
             ("fsync:delay_enter=1s", Some("no `delay_enter` for `fsync`")),
             ("write:error=EIO:path=/a", Some("no `path` for `write`")),
-            ("write:error=EIO:on=file", Some("no `on` for `write`")),
-            ("fsync:error=EIO:fd=1", Some("no `fd` for `fsync`")),
             ("fsync:error=EIO:count=thread", Some("by thread")),
             ("fsync,kill:retval=0", Some("not for `kill`")),
             (
@@ -381,6 +380,30 @@ mod tests {
                 };
                 assert!(agrees, "{backend}: {text}: {got:?}");
             }
+        }
+    }
+
+    /// In the caller's code the last instruction before the call may be one that sets its first argument.
+    #[test]
+    fn an_override_looks_at_the_first_argument_if_it_alone_is_a_descriptor() {
+        let running = Target::Running(super::super::Who::default());
+        for (text, expected) in [
+            ("fsync:error=EIO:fd=1", None),
+            ("write,fsync:error=EIO:on=file:fd=3", None),
+            ("fsync:error=EIO:fd=1024", Some("descriptors below 1024")),
+            ("tee:error=EIO:fd=1", Some("no `fd`")),
+            ("openat:error=EIO:on=file", Some("no `on`")),
+        ] {
+            let fault: Fault = text.parse().unwrap();
+            let got = Backend::Override.refusal(&fault, &running);
+            let agrees = match (&got, expected) {
+                (None, None) => true,
+                (Some(got), Some(expected)) => got.contains(expected),
+                _ => false,
+            };
+            assert!(agrees, "{text}: {got:?}");
+            let got = Backend::Uprobe.refusal(&fault, &running);
+            assert!(got.is_some_and(|got| got.contains("it has no")), "{text}");
         }
     }
 
@@ -514,10 +537,16 @@ mod tests {
         let only = Choice::Only(Backend::Override);
         let got = chosen("write:error=EIO", only, &Target::Command, true, false);
         assert_eq!(got, Ok(Backend::Override));
-        let got = chosen("fsync:error=EIO:fd=1", Choice::Auto, &running, true, true);
+        let got = chosen(
+            "fsync:error=EIO:fd=9999",
+            Choice::Auto,
+            &running,
+            true,
+            true,
+        );
         let said = got.unwrap_err().to_string();
         assert!(
-            said.contains("override: it has no `fd`") && said.contains("seccomp: it is for"),
+            said.contains("override: `fd=9999`: it knows") && said.contains("seccomp: it is for"),
             "{said}"
         );
     }

@@ -59,6 +59,8 @@ pub struct Masks {
     pub protocols: Dense,
     /// File type (`i_mode >> 12`) → rules that accept it.
     pub fd_kinds: Dense,
+    /// Number of a descriptor → rules that accept it.
+    pub fds: Dense,
     /// Interface, of no bank → rules that name it; see [`super::interfaces`].
     pub interfaces: BTreeMap<Interface, Naming>,
     /// Rules that do not care about the interface.
@@ -136,6 +138,11 @@ impl Masks {
                 .flat_map(|&kind| file_types(kind))
                 .copied()
                 .collect()
+        });
+        masks.fds = masks.dense(dims::FD, faults, |fault| {
+            // The supervisor of seccomp, which kernel programs have nothing to do with, has no bound.
+            let fds = fault.filter.fd.iter().copied();
+            fds.filter(|fd| *fd < dims::FDS).collect()
         });
         let limited = faults.iter().map(|fault| fault.filter.connlimit.is_some());
         masks.connlimits = those(limited);

@@ -4,10 +4,12 @@
 //! the caller's code gives the same answers to the same calls (`chaos-ebpf/src/uprobe/answer.rs`), so that a fault means the same by both.
 
 use chaos_common::answer::{Answer, VALUES};
+use chaos_common::dims;
 use syscalls::Sysno;
 
 use super::{Hook, lsm};
-use crate::faults::{CallEffect, Effect, EffectKey};
+use crate::faults::syscalls::{Argument, arguments};
+use crate::faults::{CallEffect, Effect, EffectKey, FilterKey};
 
 /// What can happen to a call.
 pub(super) const EFFECTS: [EffectKey; 3] = [EffectKey::Error, EffectKey::Retval, EffectKey::Signal];
@@ -46,6 +48,26 @@ pub(super) fn refusal(call: Sysno) -> Option<&'static str> {
         .iter()
         .any(begins)
         .then_some("a program of murphy's for its LSM hook may be on the same function")
+}
+
+/// What a program on a call's function looks at: its first argument, where that is a descriptor and nothing else of the call names
+/// a file.
+pub(super) fn filters(call: Sysno) -> &'static [FilterKey] {
+    let names = |argument: &Argument| !matches!(argument, Argument::Other);
+    let mut arguments = arguments(call);
+    match arguments.next() == Some(Argument::Fd) && !arguments.any(|argument| names(&argument)) {
+        true => &[FilterKey::Fd, FilterKey::On],
+        false => &[],
+    }
+}
+
+/// Why a rule cannot look at these descriptors; `None` if it can.
+pub(super) fn too_many(fds: &[u32]) -> Option<String> {
+    let far = fds.iter().find(|fd| **fd >= dims::FDS)?;
+    Some(format!(
+        "`fd={far}`: it knows descriptors below {} only",
+        dims::FDS
+    ))
 }
 
 /// Why an effect cannot be had so, beside the keys that there are; `None` if it can.

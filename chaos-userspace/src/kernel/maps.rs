@@ -19,7 +19,7 @@ use super::banks::Banks;
 use crate::plan::Plan;
 
 /// Names of the maps that all objects share.
-pub(super) const SHARED: [&str; 33] = [
+pub(super) const SHARED: [&str; 34] = [
     "CONTROL",
     "OPS",
     "RULES",

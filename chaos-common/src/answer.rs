@@ -40,7 +40,12 @@ pub struct Site {
     pub register: u8,
     /// The length of both instructions, which an answer leaps over.
     pub length: u8,
+    /// Where in its page the first of them is, wherever that is mapped.
+    pub page: u16,
 }
+
+/// The bits of an address below those of its page.
+pub const PAGE: u64 = 0xfff;
 
 /// No number.
 const NO_NUMBER: u64 = 0xffff;
@@ -57,7 +62,10 @@ impl Site {
             Some(number) => u64::from(number),
             None => NO_NUMBER,
         };
-        number | u64::from(self.register) << 16 | u64::from(self.length) << 24
+        number
+            | u64::from(self.register) << 16
+            | u64::from(self.length) << 24
+            | u64::from(self.page) << 32
     }
 
     /// From that number.
@@ -69,6 +77,7 @@ impl Site {
             number: (number != NO_NUMBER).then_some(number as u16),
             register: (cookie >> 16) as u8,
             length: (cookie >> 24) as u8,
+            page: (cookie >> 32) as u16,
         }
     }
 }
@@ -88,6 +97,7 @@ mod tests {
                 number,
                 register: 10,
                 length: 7,
+                page: 0xfed,
             };
             assert_eq!(Site::from_cookie(site.to_cookie()), site);
             assert_ne!(site.to_cookie(), 0);

@@ -9,11 +9,10 @@
 //! x86_64 alone: the registers are known by their places in its `struct pt_regs`.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::bpf_get_func_ip;
 use aya_ebpf::helpers::{bpf_get_attach_cookie, bpf_probe_read_kernel};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
-use chaos_common::answer::{REGISTERS, Site};
+use chaos_common::answer::{PAGE, REGISTERS, Site};
 use chaos_common::ops;
 use chaos_ebpf::answer::answer;
 
@@ -28,19 +27,15 @@ const USER_CS: [u64; 2] = [0x33, 0xe033];
 #[uprobe]
 pub(crate) fn murphy_answer(ctx: ProbeContext) -> u32 {
     let registers = ctx.as_ptr().cast::<u64>();
-    // SAFETY: the helper takes a context, which this is, and gives the place of the probe (6.6); the context is the registers.
-    let (at, ip) = unsafe {
-        (
-            bpf_get_func_ip(ctx.as_ptr()),
-            registers.add(IP).read_volatile(),
-        )
-    };
-    // Another injector's program has answered: the thread goes on elsewhere already.
-    if ip != at {
+    // SAFETY: the helper takes a context, which this is.
+    let site = Site::from_cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
+    // SAFETY: the context is the registers.
+    let at = unsafe { registers.add(IP).read_volatile() };
+    // Another injector's program has answered, and the thread goes on elsewhere already. What the kernel gives as the place
+    // of the probe is that, too.
+    if at & PAGE != u64::from(site.page) {
         return 0;
     }
-    // SAFETY: as above.
-    let site = Site::from_cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
     let Some(call) = native_call(registers, site) else {
         return 0;
     };

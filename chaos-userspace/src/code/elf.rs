@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 
+use chaos_common::answer::{PAGE, Site};
 use object::elf::{PF_X, SHF_EXECINSTR};
 use object::read::elf::ElfFile64;
 use object::{
@@ -50,11 +51,15 @@ pub fn calls(file: impl io::Read + io::Seek) -> io::Result<Calls> {
         });
         for (address, call) in found {
             match call.site {
-                Some(site) => calls.places.push(Place {
-                    offset: address - part.address + part.file.start,
-                    site,
-                    number: call.number,
-                }),
+                Some(site) => {
+                    let offset = address - part.address + part.file.start;
+                    let page = (offset & PAGE) as u16;
+                    calls.places.push(Place {
+                        offset,
+                        site: Site { page, ..site },
+                        number: call.number,
+                    });
+                }
                 None => calls.let_be.push(call.number),
             }
         }

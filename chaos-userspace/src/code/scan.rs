@@ -30,7 +30,7 @@ pub(super) struct Code<'a> {
 pub(super) struct Call {
     /// Its number, where the code before says it.
     pub(super) number: Option<u16>,
-    /// How it is answered at the instruction before; `None` if it cannot be.
+    /// How it is answered at the instruction before, wherever that is; `None` if it cannot be.
     pub(super) site: Option<Site>,
 }
 
@@ -122,6 +122,7 @@ fn site(
             number,
             register,
             length,
+            page: 0,
         })
     };
     if let Some(number) = loaded(instruction) {
@@ -289,6 +290,7 @@ mod tests {
                 number: of_site,
                 register,
                 length,
+                page: 0,
             }),
         }
     }

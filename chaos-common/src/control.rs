@@ -51,8 +51,20 @@ pub const CONNLIMITS: u32 = 20;
 pub const ANY_INTERFACE: u32 = 21;
 /// Rules that do not care about the number of a descriptor. By bank.
 pub const ANY_FD: u32 = 22;
+/// Another thread group that is never hit: the server of what threads wait for, see [`crate::delay`].
+pub const EXEMPT_SERVER: u32 = 23;
+/// Another one: the process that has mapped it.
+pub const DELAY_HOLDER: u32 = 24;
+/// Where it is mapped there; 0: no thread waits.
+pub const DELAY_BASE: u32 = 25;
+/// Bytes of a page.
+pub const DELAY_PAGE: u32 = 26;
+/// Threads that wait. Changed atomically.
+pub const WAITING: u32 = 27;
+/// Pages that were taken. Changed atomically.
+pub const PAGES_TAKEN: u32 = 28;
 /// Number of slots of a bank.
-pub const SLOTS: u32 = 23;
+pub const SLOTS: u32 = 29;
 
 /// The slot of a bank.
 #[inline(always)]

@@ -13,6 +13,7 @@ pub mod connlimit;
 pub mod control;
 pub mod counters;
 pub mod decide;
+pub mod delay;
 pub mod dims;
 pub mod event;
 pub mod interface;

@@ -169,6 +169,8 @@ places! {
     Bind = "bind" { "murphy_bind": "lsm/socket_bind" }
     /// A socket is to take connections.
     Listen = "listen" { "murphy_listen": "lsm/socket_listen" }
+    /// A connection is made. Errors have hooks of the network's, which see no Unix socket; this one is for delays.
+    Connect = "socket_connect" { "murphy_conlsm": "lsm/socket_connect" }
     /// A connection is taken.
     Accept = "accept" { "murphy_sockacc": "lsm/socket_accept" }
     /// A message is sent.
@@ -223,6 +225,49 @@ places! {
     Settime = "settime" { "murphy_settime": "lsm/settime" }
     /// The kernel's log is read or changed.
     Syslog = "syslog" { "murphy_syslog": "lsm/syslog" }
+}
+
+/// Declares the programs of places that may sleep.
+macro_rules! sleepers {
+    ($($place:ident = $program:literal: $hook:literal,)+) => {
+        impl Place {
+            /// The program that lets the thread wait which another program of the same hook has decided about; none
+            /// where the kernel lets no program sleep, or where the hook is called under a lock that others want.
+            pub const fn sleeper(self) -> &'static [(&'static str, &'static str)] {
+                match self {
+                    $(Self::$place => &[($program, $hook)],)+
+                    _ => &[],
+                }
+            }
+        }
+    };
+}
+
+sleepers! {
+    FileOpen = "murphy_z_open": "lsm.s/file_open",
+    Getattr = "murphy_z_stat": "lsm.s/inode_getattr",
+    Readlink = "murphy_z_readl": "lsm.s/inode_readlink",
+    Getxattr = "murphy_z_getxa": "lsm.s/inode_getxattr",
+    Statfs = "murphy_z_statf": "lsm.s/sb_statfs",
+    Notify = "murphy_z_notif": "lsm.s/path_notify",
+    Ioctl = "murphy_z_ioctl": "lsm.s/file_ioctl",
+    Flock = "murphy_z_flock": "lsm.s/file_lock",
+    Mmap = "murphy_z_mmap": "lsm.s/mmap_file",
+    Fork = "murphy_z_fork": "lsm.s/task_alloc",
+    Exec = "murphy_z_exec": "lsm.s/bprm_creds_for_exec",
+    Prctl = "murphy_z_prctl": "lsm.s/task_prctl",
+    Socket = "murphy_z_socket": "lsm.s/socket_create",
+    Socketpair = "murphy_z_sockpr": "lsm.s/socket_socketpair",
+    Bind = "murphy_z_bind": "lsm.s/socket_bind",
+    Listen = "murphy_z_listen": "lsm.s/socket_listen",
+    Connect = "murphy_z_connec": "lsm.s/socket_connect",
+    Accept = "murphy_z_accept": "lsm.s/socket_accept",
+    Send = "murphy_z_send": "lsm.s/socket_sendmsg",
+    Receive = "murphy_z_recv": "lsm.s/socket_recvmsg",
+    Getsockopt = "murphy_z_getopt": "lsm.s/socket_getsockopt",
+    Shutdown = "murphy_z_shut": "lsm.s/socket_shutdown",
+    Getsockname = "murphy_z_sockna": "lsm.s/socket_getsockname",
+    Getpeername = "murphy_z_peerna": "lsm.s/socket_getpeername",
 }
 
 /// Hooks that not every kernel has which has the others of their place: without them

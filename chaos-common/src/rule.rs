@@ -8,6 +8,9 @@ pub const EFFECT_LOSS: u32 = 2;
 pub const EFFECT_NETEM: u32 = 3;
 /// The call is answered in the kernel's place, as the map `OVERRIDES` says.
 pub const EFFECT_OVERRIDE: u32 = 4;
+/// The calling thread waits for [`Rule::delay_ns`]; then the call is done, or fails with the negative errno in [`Rule::value`] if
+/// that is not 0.
+pub const EFFECT_DELAY: u32 = 5;
 /// The connection is reset: both ends get an RST.
 pub const EFFECT_RESET: u32 = 32;
 /// The sender gets an ICMP error for its packet; the value is the ICMP code, and eight
@@ -66,9 +69,13 @@ pub struct Rule {
     pub since_ns: u64,
     /// Connections that are let be at once; 0: no limit. A connect within it is no match.
     pub connections: u64,
+    /// How long the thread waits, for [`EFFECT_DELAY`].
+    pub delay_ns: u64,
+    /// How much longer or shorter that is at most.
+    pub jitter_ns: u64,
 }
 
-const _: () = assert!(size_of::<Rule>() == 120);
+const _: () = assert!(size_of::<Rule>() == 136);
 
 impl Rule {
     /// Injects at every match; effect and value are yet to be set.
@@ -90,6 +97,8 @@ impl Rule {
         burst: 0,
         since_ns: 0,
         connections: 0,
+        delay_ns: 0,
+        jitter_ns: 0,
     };
 }
 

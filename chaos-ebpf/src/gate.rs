@@ -44,6 +44,8 @@ pub struct Injection {
     pub seed: u64,
     /// The match's number.
     pub n: u64,
+    /// The rule's delay and how much that varies, in ns.
+    pub delay_ns: (u64, u64),
 }
 
 impl Injection {
@@ -168,6 +170,7 @@ pub fn pass_narrowing(
         rule: rule.slot,
         seed: rule.seed,
         n,
+        delay_ns: (rule.delay_ns, rule.jitter_ns),
     })
 }
 
@@ -180,7 +183,13 @@ pub fn named_by(dimensions: u64, operation: u32) -> u64 {
 /// Takes back the count of an injection that the program could not carry out.
 #[inline(always)]
 pub fn not_done(injection: Injection) {
-    if let Some(counters) = counters(injection.rule) {
+    not_done_by(injection.rule);
+}
+
+/// The same, by the slot of the rule.
+#[inline(always)]
+pub fn not_done_by(slot: u32) {
+    if let Some(counters) = counters(slot) {
         counters.injected = counters.injected.wrapping_sub(1);
         counters.failed += 1;
     }

@@ -196,12 +196,14 @@ fn by_network() -> Named {
     }
 }
 
-/// The injector and its guardian, the host's PID 1, kernel threads: never hit.
+/// The injector and its helpers, the host's PID 1, kernel threads: never hit.
 #[inline(always)]
 fn is_exempt(process: u32) -> bool {
     if process == INIT
         || u64::from(process) == slot(control::EXEMPT_TGID)
         || u64::from(process) == slot(control::EXEMPT_HELPER)
+        || u64::from(process) == slot(control::EXEMPT_SERVER)
+        || u64::from(process) == slot(control::DELAY_HOLDER)
     {
         return true;
     }

@@ -6,6 +6,7 @@
 //! is active on the machine; [`cli`] parses, shows, and exits.
 
 pub mod audit;
+pub mod blocking;
 pub mod cli;
 pub mod code;
 pub mod convert;

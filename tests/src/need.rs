@@ -17,6 +17,8 @@ pub enum Need {
     Atomics,
     /// Loading a BPF program of type LSM, and an LSM list that lets it run.
     BpfLsm,
+    /// The function by which a program finds another process (6.2): delays by kernel programs need it.
+    TaskFromPid,
     /// Attaching a program to an interface by a tcx link.
     Tcx,
     /// The tracing file system, mounted or mountable.
@@ -71,6 +73,11 @@ impl Need {
                 .map(drop)
                 .map_err(|e| format!("no BPF atomic operations that give a value: {e}")),
             Self::BpfLsm => bpf_lsm(),
+            Self::TaskFromPid => has(
+                fs::read_to_string("/proc/kallsyms")
+                    .is_ok_and(|names| names.contains(" bpf_task_from_pid")),
+                "the kernel has no bpf_task_from_pid",
+            ),
             Self::Tcx => bpf::attach_tcx().map_err(|e| format!("no tcx: {e}")),
             Self::Tracefs => {
                 let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();

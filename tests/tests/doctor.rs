@@ -80,8 +80,8 @@ fn json() -> Outcome {
         ensure!(hook["needs"][0]["since"].is_string(), "{hook}");
     }
     let faults = list(&found, "faults");
-    // netem has no row of its own.
-    ensure!(faults.len() == murphy::faults::FAULTS.len() + 1, "{found}");
+    // netem and delays of calls have no row of their own.
+    ensure!(faults.len() == murphy::faults::FAULTS.len() + 2, "{found}");
     for fault in faults {
         let served = fault["served"] == true;
         ensure!(served == fault["backend"].is_string(), "{fault}");
@@ -99,6 +99,7 @@ fn agrees() -> Outcome {
         "ingress:loss=1%",
         "net:delay=1ms",
         "openat:error=EACCES:when=1000000",
+        "openat:delay_enter=1ms:when=1000000",
         "write:error=EIO:when=1000000",
     ] {
         let (code, found) = doctor(&["-e", fault])?;

@@ -27,6 +27,11 @@ fn main() -> ExitCode {
             lsm,
         ),
         case(
+            "of the programs that let threads wait",
+            needs![Root, Cgroup2, Atomics, BpfLsm, TaskFromPid, Fuse],
+            delays,
+        ),
+        case(
             "of the program that answers in the kernel's place",
             needs![Root, Cgroup2, Atomics, ErrorInjection],
             overriding,
@@ -105,6 +110,26 @@ fn lsm() -> Outcome {
             "murphy_access",
             "murphy_kill",
             "murphy_b_kill",
+        ],
+    )
+}
+
+fn delays() -> Outcome {
+    let faults = [
+        "--backend",
+        "bpf",
+        "-e",
+        "openat:delay_enter=1ms:jitter=1ms:error=EIO:on=blk:path=/proc/sys/**",
+        "-e",
+        "connect:delay_enter=1ms:port=1:dst=[2001:db8::]/32",
+    ];
+    walked(
+        &faults,
+        &[
+            "murphy_open",
+            "murphy_z_open",
+            "murphy_conlsm",
+            "murphy_z_connec",
         ],
     )
 }

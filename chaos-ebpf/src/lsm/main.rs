@@ -25,6 +25,7 @@ macro_rules! hooks {
 }
 
 mod begin;
+mod delay;
 mod file;
 mod ipc;
 mod memory;

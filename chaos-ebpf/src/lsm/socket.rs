@@ -12,6 +12,8 @@ hooks! {
     murphy_bind at "socket_bind" = Bind, Socket;
     /// `socket_listen(struct socket *sock, int backlog)`
     murphy_listen at "socket_listen" = Listen, Socket;
+    /// `socket_connect(struct socket *sock, struct sockaddr *address, int addrlen)`, the address copied from the caller by then.
+    murphy_conlsm at "socket_connect" = Connect, Address(1);
     /// `socket_accept(struct socket *sock, struct socket *newsock)`, before a connection is waited for.
     murphy_sockacc at "socket_accept" = Accept, Socket;
     /// `socket_sendmsg(struct socket *sock, struct msghdr *msg, int size)`

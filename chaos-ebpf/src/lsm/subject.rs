@@ -6,7 +6,7 @@ use aya_ebpf::Global;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use chaos_common::{control, dims};
 use chaos_ebpf::gate;
-use chaos_ebpf::maps::banked;
+use chaos_ebpf::maps::{accept_remote4, accept_remote6, banked};
 use chaos_ebpf::tell::Detail;
 
 use crate::names::murphy_named;
@@ -30,6 +30,11 @@ static INODE_MODE: Global<u32> = Global::new(0);
 /// `S_IFSOCK` (linux/stat.h).
 const SOCKET: u16 = 0o14_0000;
 
+/// `AF_INET` (linux/socket.h).
+const INET: u16 = 2;
+/// `AF_INET6`.
+const INET6: u16 = 10;
+
 /// What a hook is handed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -46,6 +51,8 @@ pub(crate) enum Shape {
     Inode,
     /// A `struct socket`.
     Socket,
+    /// A `struct sockaddr`, the remote end's.
+    Address,
 }
 
 /// What the call works on, as far as a filter or an event asks.
@@ -83,6 +90,9 @@ impl Subject {
                 | murphy_named(self.dentry() as u64, dimensions)
                 | murphy_named(self.second, dimensions);
         }
+        if self.is(Shape::Address) {
+            rules &= murphy_remote(self.first as u64, dimensions);
+        }
         rules
     }
 
@@ -106,7 +116,7 @@ impl Subject {
 
     #[inline(always)]
     fn inode(&self) -> Option<*const c_void> {
-        if self.first.is_null() {
+        if self.first.is_null() || self.is(Shape::Address) {
             None
         } else if self.is(Shape::Inode) {
             Some(self.first)
@@ -131,6 +141,33 @@ impl Subject {
         };
         found.unwrap_or(core::ptr::null())
     }
+}
+
+/// Rules that accept a remote end; none does if it is neither of IPv4 nor of IPv6. A global function, which the verifier looks
+/// at once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn murphy_remote(address: u64, dimensions: u64) -> u64 {
+    // `sockaddr_in` and `sockaddr_in6` (linux/in.h, linux/in6.h): family, port, then the address or a label before it.
+    let address = address as *const c_void;
+    let (Some(family), Some(port)) = (read::<u16>(address, 0), read::<u16>(address, 2)) else {
+        return 0;
+    };
+    let mut rules = match family {
+        INET | INET6 => gate::accept_remote_port(dimensions, u16::from_be(port)),
+        _ => 0,
+    };
+    if dimensions & dims::REMOTE == 0 {
+        return rules;
+    }
+    if family == INET6 {
+        let bytes = read::<[u8; 16]>(address, 8).unwrap_or_default();
+        rules &= accept_remote6(dimensions, &bytes);
+    } else {
+        let bytes = read::<[u8; 4]>(address, 4).unwrap_or_default();
+        rules &= accept_remote4(dimensions, bytes);
+    }
+    rules
 }
 
 /// Bit beside the `i_mode` that [`murphy_mode`] gives: there is a file.

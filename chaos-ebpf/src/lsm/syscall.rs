@@ -12,11 +12,13 @@ use aya_ebpf::maps::{Array, LruHashMap};
 use aya_ebpf::programs::LsmContext;
 use aya_ebpf::{EbpfContext as _, Global};
 use chaos_common::lsm::{Place, REPEATED, THREADS};
+use chaos_common::rule::EFFECT_DELAY;
 use chaos_common::{control, ops};
 use chaos_ebpf::maps::control as slot;
 use chaos_ebpf::tell::By;
 use chaos_ebpf::{gate, observe, target};
 
+use crate::delay;
 use crate::subject::{Shape, Subject};
 
 /// `struct pt_regs`: the number of the system call (x86_64 `orig_ax`).
@@ -88,6 +90,7 @@ fn argument(ctx: &LsmContext, number: usize) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn murphy_call(what: u64, classes: u64, first: u64, second: u64) -> u64 {
+    delay::forget();
     let Some(number) = native_call() else {
         return 0;
     };
@@ -111,13 +114,19 @@ extern "C" fn murphy_call(what: u64, classes: u64, first: u64, second: u64) -> u
         // A full map forgets another thread's call: that one may be decided about twice.
         let _ = DECIDED.insert(thread, answer, 0);
     }
+    // The program that waits answers then.
+    if decided & WAITS != 0 {
+        return 0;
+    }
     answer as u64
 }
 
 /// Beside the errno that [`murphy_decided`] gives: some rule was asked.
 const ASKED: u64 = 1 << 32;
+/// And: the thread is to wait first.
+const WAITS: u64 = 1 << 33;
 
-/// What the gate lets happen to a system call: an errno or 0, perhaps with [`ASKED`].
+/// What the gate lets happen to a system call: an errno or 0, perhaps with [`ASKED`] and [`WAITS`].
 ///
 /// A global function, so that the verifier goes through the gate's loop once and not on
 /// each way that leads there.
@@ -141,6 +150,12 @@ extern "C" fn murphy_decided(shape: u64, classes: u64, first: u64, second: u64, 
         return asked;
     };
     let errno = injection.errno();
+    if injection.effect == EFFECT_DELAY {
+        if !delay::order(&injection, errno) {
+            return asked;
+        }
+        asked |= WAITS;
+    }
     if errno != 0 {
         observe::expect(injection.rule, errno);
     }

@@ -114,6 +114,9 @@ impl Failure {
             Self::Engine(EngineError::Seccomp(error)) if error.is_missing_feature() => {
                 status::MISSING
             }
+            Self::Engine(EngineError::Blocking(error)) if error.is_missing_feature() => {
+                status::MISSING
+            }
             Self::Engine(EngineError::PidNamespace) | Self::Policy(_) => status::MISSING,
             Self::Serve(ServeError::Busy(_)) => status::BUSY,
             Self::Engine(EngineError::State(error)) | Self::State(error) if error.is_busy() => {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::tables::TableError;
+use crate::blocking::BlockingError;
 use crate::faults::{HostName, InterfaceGlob, TableFile};
 use crate::kernel::KernelError;
 use crate::plan::PlanError;
@@ -20,12 +21,15 @@ pub enum EngineError {
     Plan(#[from] PlanError),
     /// What it needs is done at the beginning.
     #[error(
-        "{0} cannot join rules in force: netem is set up, and what `reset=all` finds is reset, when an injection begins; end this one and begin another"
+        "{0} cannot join rules in force: netem and what delayed calls wait for are set up, and what `reset=all` finds is reset, when an injection begins; end this one and begin another"
     )]
     Fixed(String),
     /// The command cannot be supervised.
     #[error(transparent)]
     Seccomp(#[from] SeccompError),
+    /// Threads cannot be made to wait.
+    #[error(transparent)]
+    Blocking(#[from] BlockingError),
     /// The injection could not be noted, or may not begin.
     #[error(transparent)]
     State(#[from] crate::state::StateError),
@@ -150,6 +154,7 @@ impl EngineError {
         let remedy = match self {
             Self::Kernel(error) => return error.remedy(),
             Self::Seccomp(error) => return error.remedy().map(str::to_owned),
+            Self::Blocking(error) => return error.remedy().map(str::to_owned),
             Self::State(error) => return error.remedy(),
             Self::Thread { thread, process } => {
                 return Some(format!(

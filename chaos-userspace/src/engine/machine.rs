@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
+use super::processes::initial_namespace;
 use crate::faults::Family;
 use crate::kernel::host::{self, Cgroup2};
 use crate::kernel::{privileges, probe};
@@ -38,7 +39,10 @@ impl Here {
 
 impl Machine for Here {
     fn has(&self, hooks: &BTreeSet<Hook>) -> bool {
+        // The process that threads wait for is found by its id.
+        let sleeps = hooks.iter().any(|hook| matches!(hook, Hook::Sleep(_)));
         self.loads_programs()
+            && (!sleeps || initial_namespace().is_ok())
             && hooks
                 .iter()
                 .all(|&hook| serves(hook) && (hook.family() != Family::Lsm || self.has_lsm()))

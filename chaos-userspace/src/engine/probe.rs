@@ -25,6 +25,7 @@ use crate::kernel::clsact::{self, Side};
 use crate::kernel::host;
 use crate::kernel::netem::{self as kernel_netem, EDT, Queue};
 use crate::kernel::probe::{self, Need};
+use crate::kernel::sleep;
 use crate::kernel::{Kernel, KernelError, Listen, Place as At, entry_point};
 use crate::plan::{Hook, Options, Plan, Target};
 
@@ -249,12 +250,18 @@ fn attach(
     let hook = report.hook;
     let words = |error: KernelError| error.to_string();
     kernel.load_programs(hook).map_err(words)?;
+    if matches!(hook, Hook::Sleep(_)) && !sleep::has_device() {
+        return Err(
+            "there is no /dev/fuse, by which threads are let wait: modprobe fuse".to_owned(),
+        );
+    }
     match hook {
         Hook::Connect | Hook::Socket | Hook::Release | Hook::Ingress => {
             let directory = &scratch.as_ref().map_err(Clone::clone)?.directory;
             kernel.attach(hook, At::Cgroup(directory)).map_err(words)
         }
         Hook::Lsm(_)
+        | Hook::Sleep(_)
         | Hook::Begin(_)
         | Hook::Override(_)
         | Hook::Exec

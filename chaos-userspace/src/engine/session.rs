@@ -24,8 +24,10 @@ use super::report::{FaultReport, Report};
 use super::targets::{self, Class, Targets};
 use super::undo::Undo;
 use super::{EngineError, boot_ns, descendants, processes, resolve};
+use crate::blocking::{Blocking, BlockingError};
 use crate::kernel::connections::Connections;
 use crate::kernel::host::Cgroup2;
+use crate::kernel::sleep;
 use crate::kernel::{
     Events, Kernel, KernelError, Listen, Missed, Place, clsact, entry_point, privileges,
 };
@@ -60,6 +62,8 @@ pub struct Session {
     settings: Settings,
     /// `None` once reverted, and where no fault needs it.
     kernel: Option<Kernel>,
+    /// What threads wait for that kernel programs delay.
+    blocking: Option<Blocking>,
     /// Carries out what kernel programs do not.
     pub(super) supervision: Option<Supervision>,
     /// The command's process, once it is started.
@@ -297,10 +301,20 @@ impl Session {
     fn load(plan: Plan, settings: Settings, claim: Option<Claim>) -> Result<Self, EngineError> {
         let guardian = Guardian::start().map_err(EngineError::Guardian)?;
         let guardian_pid = guardian.pid();
+        // As the guardian, before anything is loaded and while there is one thread.
+        let blocking = match plan.waits() {
+            true => {
+                processes::initial_namespace().map_err(|_| BlockingError::PidNamespace)?;
+                sleep::check()?;
+                Some(Blocking::start(settings.lease)?)
+            }
+            false => None,
+        };
         let mut session = Self {
             plan,
             settings,
             kernel: None,
+            blocking,
             supervision: None,
             command: None,
             guardian: Some(guardian),
@@ -332,6 +346,14 @@ impl Session {
         kernel.set_control(control::PACKET_TAG, netem::tag()?)?;
         if let Some(guardian) = &session.guardian {
             kernel.set_control(control::EXEMPT_HELPER, u64::from(guardian.pid()))?;
+        }
+        if let Some(blocking) = &session.blocking {
+            let there = blocking.whereabouts();
+            kernel.set_control(control::EXEMPT_SERVER, u64::from(there.server))?;
+            kernel.set_control(control::DELAY_HOLDER, u64::from(there.holder))?;
+            kernel.set_control(control::DELAY_PAGE, there.page)?;
+            blocking.read_from(kernel.held_pages()?)?;
+            kernel.set_control(control::DELAY_BASE, there.base)?;
         }
         Ok(session)
     }
@@ -378,6 +400,7 @@ impl Session {
                     self.kernel()?.attach(hook, Place::Cgroup(cgroup))?;
                 }
                 Hook::Lsm(_)
+                | Hook::Sleep(_)
                 | Hook::Begin(_)
                 | Hook::Override(_)
                 | Hook::Exec
@@ -511,6 +534,9 @@ impl Session {
             boot_ns() + u64::try_from(self.settings.lease.as_nanos()).unwrap_or(u64::MAX / 2);
         if let Some(supervision) = &self.supervision {
             supervision.renew();
+        }
+        if let Some(blocking) = &self.blocking {
+            blocking.renew();
         }
         if let Some(kernel) = &mut self.kernel {
             kernel.lease_until(until)?;
@@ -677,9 +703,14 @@ impl Session {
 
     /// Programs first, then what they needed; last the guardian, which has nothing left to do.
     fn revert(&mut self) {
+        // A program in which a thread waits is let go of when the thread has left it.
+        if let Some(blocking) = &self.blocking {
+            blocking.wake();
+        }
         if let Some(kernel) = &mut self.kernel {
             kernel.detach();
         }
+        self.blocking = None;
         let mut clean = true;
         while let Some(undo) = self.undo.pop() {
             if undo.is_record() && !clean {

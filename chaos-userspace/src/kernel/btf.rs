@@ -120,6 +120,17 @@ impl Btf {
         Ok(self.function(name)?.is_some())
     }
 
+    /// The number by which programs call a function that the kernel lets them.
+    pub fn function_id(&self, name: &str) -> Result<Option<u32>, BtfError> {
+        for (id, &at) in (1..).zip(&self.starts[1..]) {
+            let at = at as usize;
+            if self.kind(at)?.0 == kind::FUNC && self.name(at)? == name {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// Which of a function's parameters has that name, counted from 0.
     pub fn parameter(&self, function: &str, parameter: &str) -> Result<Option<u32>, BtfError> {
         let Some(at) = self.function(function)? else {

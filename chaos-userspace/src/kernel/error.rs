@@ -76,6 +76,9 @@ pub enum KernelError {
     /// This kernel has no netem, or no way there.
     #[error("this kernel cannot hold packets: it has no {} ({})", .0.name(), .0.option())]
     NoNetem(Missing),
+    /// This kernel lets no program wait.
+    #[error("this kernel's programs cannot delay a system call: they may not call {0}")]
+    NoSleep(&'static str),
     /// This kernel ends no connection that it is told to.
     #[error("this kernel cannot reset connections that are idle: it has no {} ({})", .0.name(), .0.option())]
     NoDestroy(NoDestroy),
@@ -202,6 +205,10 @@ impl KernelError {
                 "use a kernel with that option (Debian, Ubuntu and Fedora have it as a module, in a container the host has to \
                  load it: modprobe -a ifb sch_netem act_mirred cls_bpf); `loss=` alone works without, and `delay=` alone with sch_fq \
                  in place of sch_netem"
+            }
+            Self::NoSleep(_) => {
+                "use Linux 6.2 or later with CONFIG_BPF_LSM and CONFIG_DEBUG_INFO_BTF; `murphy run` delays calls of a command \
+                 without, by seccomp"
             }
             Self::NoDestroy(_) => {
                 "use a kernel with that option (Debian, Ubuntu and Fedora have it; in a container the host has to load the module: \

@@ -10,7 +10,7 @@ use chaos_common::counters::Counters;
 use chaos_common::interface::{Interface, Naming};
 use chaos_common::rule::RuleState;
 use chaos_common::target::{COMM, FileId, Named, Process};
-use chaos_common::{bank, control, dims, observe, ops};
+use chaos_common::{bank, control, delay, dims, observe, ops};
 
 use super::events::{Events, Listen};
 use rustix::thread::{MembarrierCommand, membarrier};
@@ -83,11 +83,14 @@ const EVENTS_SIZE: u32 = 1 << 20;
 const EXCHANGES_IN_USE: u32 = 1 << 14;
 const EXCHANGES: u32 = 1 << 10;
 
+/// Threads that may wait at once.
+const WAITERS: u32 = delay::WAITERS as u32;
+
 /// Room for notes that nobody leaves.
 const UNOBSERVED: u32 = 64;
 
 /// How many entries the maps need whose size depends on the plan.
-pub(super) fn sizes(plan: &Plan, listen: Listen) -> [(&'static str, u32); 7] {
+pub(super) fn sizes(plan: &Plan, listen: Listen) -> [(&'static str, u32); 9] {
     let masks = &plan.masks;
     let size = |dimension, size| {
         if masks.dimensions & dimension == 0 {
@@ -104,6 +107,11 @@ pub(super) fn sizes(plan: &Plan, listen: Listen) -> [(&'static str, u32); 7] {
         true => observe::CALLS,
         false => UNOBSERVED,
     };
+    // A delay joins no rules in force, so these need no room for later.
+    let (held, orders) = match plan.waits() {
+        true => (delay::SLOTS, 2 * WAITERS),
+        false => (1, 1),
+    };
     let events = match listen {
         // The loader makes a page of it, which is the least there is.
         Listen::Nothing => 1,
@@ -117,6 +125,8 @@ pub(super) fn sizes(plan: &Plan, listen: Listen) -> [(&'static str, u32); 7] {
         ("EVENTS", events),
         ("EXCHANGES", exchanges),
         ("EXPECTED", expected),
+        ("HELD", held),
+        ("ORDERS", orders),
     ]
 }
 

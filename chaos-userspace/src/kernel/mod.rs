@@ -25,8 +25,10 @@ mod objects;
 mod paths;
 pub mod privileges;
 pub mod probe;
+pub mod sleep;
 mod sockets;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -203,6 +205,9 @@ impl Kernel {
         if hook.family() == Family::Lsm && self.btf.is_none() {
             self.btf = Some(aya::Btf::from_sys_fs()?);
         }
+        if matches!(hook, Hook::Sleep(_)) {
+            sleep::check()?;
+        }
         for &(name, place) in hook.programs() {
             if self.missing.contains(&place) {
                 continue;
@@ -299,6 +304,15 @@ impl Kernel {
                 .map_err(|_| KernelError::NoProgram(name))?
                 .as_fd()),
             _ => Err(KernelError::NoProgram(name)),
+        }
+    }
+
+    /// The map in which programs say until when threads wait; it can be mapped into memory.
+    pub(crate) fn held_pages(&self) -> Result<BorrowedFd<'_>, KernelError> {
+        let object = self.objects.get(&Family::Lsm);
+        match object.and_then(|object| object.map("HELD")) {
+            Some(aya::maps::Map::Array(map)) => Ok(map.fd().as_fd()),
+            _ => Err(KernelError::NoProgram("HELD")),
         }
     }
 
@@ -641,12 +655,14 @@ fn load_object(
             loader.override_global(name, offset, true);
         }
     }
-    loader
-        .load(objects::object(family))
-        .map_err(|source| KernelError::Object {
-            family: family.name(),
-            source,
-        })
+    let object = match family {
+        Family::Lsm if plan.waits() => sleep::linked(objects::object(family)),
+        _ => Cow::Borrowed(objects::object(family)),
+    };
+    loader.load(&object).map_err(|source| KernelError::Object {
+        family: family.name(),
+        source,
+    })
 }
 
 fn attach(

@@ -7,7 +7,7 @@ use aya::sys::{BpfHelper, SyscallError, is_helper_supported, is_program_supporte
 use serde::Serialize;
 
 use super::bpffs::Bpffs;
-use super::loader;
+use super::{loader, sleep};
 use crate::plan::Hook;
 
 /// Something of the kernel's that a hook's programs rely on.
@@ -163,6 +163,12 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
             GATE,
             ("bpf_task_pt_regs", "5.15", None),
         ],
+        Hook::Sleep(_) => &[
+            ("sleepable BPF LSM", "5.11", None),
+            ("bpf_copy_from_user_task", "5.18", None),
+            (sleep::KFUNC, "6.2", None),
+            (sleep::DEVICE, "2.6", None),
+        ],
         Hook::Begin(_) => &[("fentry", "5.5", None)],
         Hook::Override(_) => &[
             (
@@ -229,7 +235,12 @@ pub fn needs(hook: Hook, trying: bool) -> Vec<Need> {
             here: match helper {
                 _ if !trying => None,
                 Some((kind, helper)) => is_helper_supported(kind, helper).ok(),
-                None => (interface == WRITES).then(|| uprobes_write_registers().is_ok()),
+                None => match interface {
+                    WRITES => Some(uprobes_write_registers().is_ok()),
+                    sleep::KFUNC => Some(sleep::check().is_ok()),
+                    sleep::DEVICE => Some(sleep::has_device()),
+                    _ => None,
+                },
             },
         })
         .collect()

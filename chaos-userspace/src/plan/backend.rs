@@ -5,10 +5,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use chaos_common::delay::LONGEST_NS;
 use chaos_common::lsm::Place;
 use serde::{Deserialize, Serialize};
 
-use super::{Hook, Options, Pattern, PlanError, Target, r#override};
+use super::hook::delays;
+use super::{Hook, Options, Pattern, PlanError, Target, lsm, r#override};
 use crate::faults::{EffectKey, Fault, FilterKey, Op, syscall};
 
 /// What carries a fault out.
@@ -46,6 +48,7 @@ impl Backend {
     pub fn effects(self, op: Op) -> &'static [EffectKey] {
         match (self, op.call()) {
             (Self::Bpf, _) if Hook::of(op).is_empty() => &[],
+            (Self::Bpf, Some(_)) if lsm::undelayed(op).is_none() => &DELAYED,
             (Self::Bpf, _) => op.kind().effects,
             (Self::Override | Self::Uprobe, Some(call)) if r#override::refusal(call).is_none() => {
                 &r#override::EFFECTS
@@ -97,8 +100,18 @@ impl Backend {
         }
         for key in fault.effect.keys() {
             if let Some(op) = lacking(&fault.ops, |op| self.effects(op).contains(&key)) {
+                let why = match (self, key) {
+                    (Self::Bpf, EffectKey::DelayExit) => {
+                        ": it waits at a hook, which is before the call's work; `delay_enter` does"
+                            .to_owned()
+                    }
+                    (Self::Bpf, EffectKey::DelayEnter) => {
+                        lsm::undelayed(op).map_or_else(String::new, |why| format!(": {why}"))
+                    }
+                    _ => String::new(),
+                };
                 let key = crate::faults::Key::Effect(key);
-                return Some(format!("it has no `{key}` for `{op}`"));
+                return Some(format!("it has no `{key}` for `{op}`{why}"));
             }
         }
         for key in fault.filter.keys() {
@@ -243,7 +256,17 @@ fn lacking(ops: &[Op], has: impl Fn(Op) -> bool) -> Option<Op> {
     ops.iter().copied().find(|op| !has(*op))
 }
 
+/// What LSM programs do where they may sleep.
+const DELAYED: [EffectKey; 3] = [EffectKey::Error, EffectKey::DelayEnter, EffectKey::Jitter];
+
 fn by_bpf(fault: &Fault) -> Option<String> {
+    let waits = delays(&fault.effect);
+    if waits && let Some(reason) = too_long(&fault.effect) {
+        return Some(reason);
+    }
+    if waits && fault.filter.connlimit.is_some() {
+        return Some("it has no `connlimit` for a delay".to_owned());
+    }
     if fault.trigger.count.is_some() {
         return Some("it counts by fault, not by thread".to_owned());
     }
@@ -271,12 +294,29 @@ fn by_bpf(fault: &Fault) -> Option<String> {
     {
         return Some("the kernel takes ENOSYS from the hook of `prctl` for no answer".to_owned());
     }
+    if waits {
+        return None;
+    }
     let family = |op: &Op| op.kind().family;
     let (first, rest) = fault.ops.split_first()?;
     let other = rest.iter().find(|op| family(op) != family(first))?;
     Some(format!(
         "`{first}` and `{other}` are served by different kernel objects"
     ))
+}
+
+/// Why threads cannot wait as long as an effect says; `None` if they can.
+fn too_long(effect: &crate::faults::Effect) -> Option<String> {
+    let crate::faults::Effect::Call(call) = effect else {
+        return None;
+    };
+    let longest = call.delay_enter.map_or(0, |delay| delay.0) + call.jitter.map_or(0, |by| by.0);
+    (longest > LONGEST_NS).then(|| {
+        format!(
+            "a thread waits in the kernel for {} s at most, `jitter` included",
+            LONGEST_NS / 1_000_000_000
+        )
+    })
 }
 
 fn by_override(fault: &Fault) -> Option<String> {
@@ -329,7 +369,33 @@ mod tests {
             ("write:error=EIO:fd=1", Some("no `fd`"), None),
             ("write:error=EIO:count=thread", Some("by thread"), None),
             ("write,connect:error=EIO", Some("different kernel"), None),
-            ("write:delay_enter=1s", Some("no `delay_enter`"), None),
+            ("write:delay_enter=1s", Some("no program sleep"), None),
+            ("unlink:delay_enter=1s", Some("directory is locked"), None),
+            ("fchmod:delay_enter=1s", Some("file is locked"), None),
+            ("openat:delay_enter=1s:path=/a", None, None),
+            ("openat,connect:delay_enter=1s:error=EIO", None, None),
+            ("connect:delay_enter=60s:port=80", None, None),
+            (
+                "connect:delay_enter=59s:jitter=1001ms",
+                Some("60 s at most"),
+                None,
+            ),
+            (
+                "connect:delay_enter=1s:connlimit=3",
+                Some("no `connlimit` for a delay"),
+                Some("no `connlimit`"),
+            ),
+            ("openat:delay_enter=1s:signal=9", Some("no `signal`"), None),
+            (
+                "openat:delay_enter=1s:error=EIO,EPERM",
+                Some("one error"),
+                None,
+            ),
+            (
+                "openat:delay_exit=1s",
+                Some("before the call's work"),
+                Some("needs `error`"),
+            ),
             (
                 "write:delay_exit=1s",
                 Some("no `delay_exit`"),

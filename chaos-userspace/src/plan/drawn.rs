@@ -7,11 +7,11 @@ use std::num::NonZeroU32;
 
 use chaos_common::answer::drawn;
 use chaos_common::decide::mix;
+use chaos_common::delay::drawn as drawn_delay;
 
 use crate::faults::{CallEffect, Nanos};
 
 /// Each draw of a match has a sequence of its own, as that among errors; the decision has that of the seed itself.
-const DELAY: u64 = 0x6465_6c61_7900_0001;
 const BYTES: u64 = 0x6279_7465_7300_0001;
 
 impl CallEffect {
@@ -32,10 +32,8 @@ impl CallEffect {
             let Some(Nanos(jitter)) = self.jitter else {
                 return delay;
             };
-            let drawn = mix(seed ^ DELAY ^ which, n) >> 32;
-            let span = u128::from(2 * jitter + 1);
-            let shift = u64::try_from((u128::from(drawn) * span) >> 32).unwrap_or(jitter);
-            (delay + shift).saturating_sub(jitter)
+            // The kernel programs draw alike.
+            drawn_delay(seed ^ which, n, delay, jitter)
         });
         Nanos(sum.sum())
     }
@@ -68,10 +66,14 @@ impl CallEffect {
 
 #[cfg(test)]
 mod tests {
+    use chaos_common::delay::DRAW;
     use proptest::prelude::*;
 
     use super::*;
     use crate::faults::{Effect, Fault};
+
+    /// In ns, of any backend.
+    const LONGEST: u64 = CallEffect::LONGEST.0;
 
     fn effect(text: &str) -> CallEffect {
         let fault: Fault = text.parse().unwrap_or_else(|error| panic!("{error}"));
@@ -127,6 +129,15 @@ mod tests {
             prop_assert!((7_000_000..=13_000_000).contains(&delay), "{}", delay);
             let both = effect("fsync:delay_enter=1ms:delay_exit=2ms:retval=0");
             prop_assert_eq!(both.delay(seed, n), Nanos(3_000_000));
+        }
+
+        /// Without 128 bits.
+        #[test]
+        fn a_delay_is_drawn_evenly(seed: u64, n: u64, delay in 1..LONGEST, jitter in 1..LONGEST) {
+            let jitter = jitter.min(delay);
+            let drawn = u128::from(mix(seed ^ DRAW, n) >> 32) * u128::from(2 * jitter + 1);
+            let expected = u128::from(delay - jitter) + (drawn >> 32);
+            prop_assert_eq!(u128::from(drawn_delay(seed, n, delay, jitter)), expected);
         }
 
         #[test]

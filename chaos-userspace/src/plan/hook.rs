@@ -43,6 +43,10 @@ pub enum Hook {
     Entry,
     /// `sys_exit` and `sys_enter`: counts what callers saw.
     Observe,
+    /// LSM programs that let threads wait. Of one hook the kernel runs the program first that was attached last: these come before
+    /// those that decide ([`Hook::Lsm`]), in this order too.
+    #[serde(untagged, serialize_with = "name_of_sleeper")]
+    Sleep(Place),
     /// LSM hooks.
     #[serde(untagged, serialize_with = "name_of_place")]
     Lsm(Place),
@@ -81,12 +85,19 @@ impl Hook {
     /// The one on a system call's function that stands for its like.
     pub(crate) const OVERRIDE: Self = Self::Override(Sysno::fsync);
 
+    /// The one that lets threads wait that stands for its like.
+    pub(crate) const SLEEP: Self = Self::Sleep(Place::FileOpen);
+
     /// The one before `syscall` instructions that stands for its like.
     pub(crate) const UPROBE: Self = Self::Uprobe(Sysno::fdatasync);
 
     /// Every hook; of those of system calls one each.
     pub fn all() -> impl Iterator<Item = Self> {
-        let places = Place::ALL.iter().copied().map(Self::Lsm);
+        let sleepers = Place::ALL
+            .iter()
+            .filter(|place| !place.sleeper().is_empty());
+        let sleepers = sleepers.copied().map(Self::Sleep);
+        let places = sleepers.chain(Place::ALL.iter().copied().map(Self::Lsm));
         let begins = Begin::ALL.iter().copied().map(Self::Begin);
         let singles = Self::SINGLE
             .into_iter()
@@ -114,7 +125,7 @@ impl Hook {
             | Self::Http
             | Self::Reset
             | Self::Unreachable => Family::Net,
-            Self::Lsm(_) | Self::Begin(_) => Family::Lsm,
+            Self::Lsm(_) | Self::Sleep(_) | Self::Begin(_) => Family::Lsm,
             Self::Override(_) => Family::Kprobe,
             Self::Exec | Self::Follow | Self::Observe => Family::Trace,
             Self::Entry | Self::Uprobe(_) => Family::Uprobe,
@@ -143,6 +154,7 @@ impl Hook {
             Self::Reset => &[("murphy_reset", "tc egress")],
             Self::Unreachable => &[("murphy_unreach", "tc egress")],
             Self::Lsm(place) => place.programs(),
+            Self::Sleep(place) => place.sleeper(),
             Self::Begin(begin) => begin.programs(),
             Self::Override(_) => &[("murphy_override", "kprobe on system calls")],
             Self::Uprobe(_) => &[("murphy_answer", "uprobe before system calls")],
@@ -179,7 +191,17 @@ impl Hook {
             (_, Effect::Wire(Wire::Unreachable(_))) => {
                 &[Self::Unreachable, Self::Socket, Self::Connect]
             }
+            // `connect` has its errors from another hook.
+            (Op::Call(call), effect) if delays(effect) => lsm::hooks(call.name()),
             _ => Self::of(op),
+        }
+    }
+
+    /// The hook that lets threads wait in an operation, if this effect has them wait.
+    pub fn sleeper(op: Op, effect: &Effect) -> &'static [Self] {
+        match lsm::place(op) {
+            Some(place) if delays(effect) => lsm::sleeper(place),
+            _ => &[],
         }
     }
 
@@ -187,7 +209,14 @@ impl Hook {
     pub(crate) fn needed_by(fault: &Fault) -> impl Iterator<Item = Self> {
         let needed = |&op| Self::needed(op, &fault.effect).iter().copied();
         let counts = fault.filter.connlimit.map(|_| Self::Release);
-        fault.ops.iter().flat_map(needed).chain(counts)
+        let sleeper = |&op| Self::sleeper(op, &fault.effect).iter().copied();
+        let sleepers = fault.ops.iter().flat_map(sleeper);
+        fault
+            .ops
+            .iter()
+            .flat_map(needed)
+            .chain(counts)
+            .chain(sleepers)
     }
 
     /// The hooks an operation needs for the plainest of its effects, its own first; none if no kernel program serves it.
@@ -202,6 +231,15 @@ impl Hook {
             Op::Call(call) => lsm::hooks(call.name()),
         }
     }
+}
+
+/// Whether an effect lets the thread wait.
+pub(super) fn delays(effect: &Effect) -> bool {
+    matches!(effect, Effect::Call(call) if call.delay_enter.is_some())
+}
+
+fn name_of_sleeper<S: Serializer>(place: &Place, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{} (sleeps)", place.name()))
 }
 
 fn name_of_place<S: Serializer>(place: &Place, serializer: S) -> Result<S::Ok, S::Error> {

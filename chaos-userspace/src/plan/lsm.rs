@@ -6,6 +6,7 @@
 use chaos_common::lsm::{Begin, Place};
 
 use super::Hook;
+use crate::faults::Op;
 
 /// The hooks a system call needs, none if no LSM hook decides about it.
 pub(super) fn hooks(call: &str) -> &'static [Hook] {
@@ -80,6 +81,7 @@ pub(super) fn hooks(call: &str) -> &'static [Hook] {
         "socketpair" => Socketpair,
         "bind" => Bind,
         "listen" => Listen,
+        "connect" => Connect,
         "accept" | "accept4" => Accept,
         "sendto" | "sendmsg" => Send,
         "sendmmsg" => Send from Sendmmsg,
@@ -112,6 +114,54 @@ pub(super) fn hooks(call: &str) -> &'static [Hook] {
     }
 }
 
+/// The place that decides about a call, for delays.
+pub(super) fn place(op: Op) -> Option<Place> {
+    hooks(op.call()?.name()).iter().find_map(|hook| match hook {
+        Hook::Lsm(place) => Some(*place),
+        _ => None,
+    })
+}
+
+/// The hook that lets threads wait at a place.
+pub(super) fn sleeper(place: Place) -> &'static [Hook] {
+    macro_rules! table {
+        ($($place:ident)+) => {
+            match place {
+                $(Place::$place => const { &[Hook::Sleep(Place::$place)] },)+
+                _ => &[],
+            }
+        };
+    }
+    table! {
+        FileOpen Getattr Readlink Getxattr Statfs Notify Ioctl Flock Mmap Fork Exec Prctl
+        Socket Socketpair Bind Listen Connect Accept Send Receive Getsockopt Shutdown Getsockname Getpeername
+    }
+}
+
+/// Why a call cannot be delayed where its LSM hook is; `None` if it can.
+pub(super) fn undelayed(op: Op) -> Option<&'static str> {
+    let Some(place) = place(op) else {
+        return Some("it has no LSM hook");
+    };
+    if !place.sleeper().is_empty() {
+        return None;
+    }
+    Some(match place {
+        Place::Rename
+        | Place::Link
+        | Place::Symlink
+        | Place::Mkdir
+        | Place::Remove
+        | Place::Mknod => {
+            "its hook is called while the directory is locked, so that everybody who works in it would wait too"
+        }
+        Place::Chmod | Place::Chown | Place::Setattr | Place::Setxattr | Place::Removexattr => {
+            "its hook is called while the file is locked, so that everybody who works on it would wait too"
+        }
+        _ => "the kernel lets no program sleep at its hook",
+    })
+}
+
 /// The entry of a system call in the kernel programs' `CALLS`; 0 if no LSM hook decides about it.
 pub(crate) fn call_entry(hooks: &[Hook]) -> u32 {
     hooks.iter().fold(0, |entry, hook| match hook {
@@ -138,12 +188,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_place_that_may_sleep_has_its_hook() {
+        for &place in Place::ALL {
+            let expected = !place.sleeper().is_empty();
+            assert_eq!(!sleeper(place).is_empty(), expected, "{place:?}");
+        }
+    }
+
     /// As the changelog and the pages say.
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn so_many_calls_are_served() {
         let served = Sysno::iter().filter(|call| !hooks(call.name()).is_empty());
-        assert_eq!(served.count(), 156);
+        // `connect` has hooks of the network's, and this one for delays.
+        assert_eq!(served.count(), 157);
     }
 
     #[test]

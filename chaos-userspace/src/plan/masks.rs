@@ -114,7 +114,7 @@ impl Masks {
                     _ => continue,
                 };
                 *masks.ops.entry(index).or_default() |= 1 << rule;
-                let entry = call_entry(Hook::of(*op));
+                let entry = call_entry(Hook::needed(*op, &fault.effect));
                 if *backend == Backend::Bpf && entry != 0 {
                     masks.calls.insert(index, entry);
                 }

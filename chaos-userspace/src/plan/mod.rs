@@ -16,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chaos_common::decide::mix;
-use chaos_common::rule::{EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, EFFECT_OVERRIDE, Rule};
+use chaos_common::rule::{
+    EFFECT_DELAY, EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, EFFECT_OVERRIDE, Rule,
+};
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::Serialize;
 
@@ -128,6 +130,11 @@ pub struct Planned {
 }
 
 impl Planned {
+    /// Whether kernel programs let its threads wait.
+    pub(crate) fn waits(&self) -> bool {
+        self.wire.effect == EFFECT_DELAY
+    }
+
     /// Why it cannot be observed what callers see of it; `None` if it can.
     pub(crate) fn unobservable(&self) -> Option<&'static str> {
         if self.backend == Backend::Seccomp {
@@ -140,7 +147,7 @@ impl Planned {
             return Some("hits packets, which come back to no caller");
         }
         let answers = !matches!(&self.fault.effect, Effect::Call(call) if !call.answers());
-        (!answers).then_some("sends a signal and leaves the result to the kernel")
+        (!answers).then_some("sends a signal or waits, and leaves the result to the kernel")
     }
 }
 
@@ -351,6 +358,11 @@ impl Plan {
         self.rules.iter().any(|rule| rule.backend == backend)
     }
 
+    /// Whether kernel programs let threads wait.
+    pub fn waits(&self) -> bool {
+        self.hooks.iter().any(|hook| matches!(hook, Hook::Sleep(_)))
+    }
+
     /// Whether kernel programs carry out some fault.
     pub fn uses_programs(&self) -> bool {
         [Backend::Bpf, Backend::Override, Backend::Uprobe]
@@ -449,7 +461,8 @@ pub(crate) fn overridden(call: Sysno) -> u32 {
 /// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
 pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
     match (op, effect) {
-        (Op::Call(Sysno::connect), _) => ops::CONNECT,
+        // LSM hooks know it by its number.
+        (Op::Call(Sysno::connect), effect) if !hook::delays(effect) => ops::CONNECT,
         (Op::Egress, Effect::Netem(_)) => ops::EGRESS_NETEM,
         (Op::Ingress, Effect::Netem(_)) => ops::INGRESS_NETEM,
         (Op::Egress, Effect::Wire(Wire::Reset | Wire::ResetAll)) => ops::EGRESS_RESET,
@@ -502,8 +515,20 @@ fn wire(fault: &Fault, backend: Backend, options: &Options, number: u64) -> Rule
         Effect::Loss(_) => (EFFECT_LOSS, 0),
         Effect::Wire(wire) => wire.rule(),
         Effect::Netem(_) => (EFFECT_NETEM, 0),
+        Effect::Call(call) if backend == Backend::Bpf && call.delay_enter.is_some() => {
+            let errno = call.error.first();
+            let value = errno.map_or(0, |errno| -i64::from(errno.get()));
+            (EFFECT_DELAY, value)
+        }
         // No other kernel program has these.
         Effect::Call(_) => (EFFECT_NONE, 0),
+    };
+    let (delay_ns, jitter_ns) = match &fault.effect {
+        Effect::Call(call) if effect == EFFECT_DELAY => (
+            call.delay_enter.map_or(0, |delay| delay.0),
+            call.jitter.map_or(0, |jitter| jitter.0),
+        ),
+        _ => (0, 0),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
@@ -526,11 +551,15 @@ fn wire(fault: &Fault, backend: Backend, options: &Options, number: u64) -> Rule
         burst: over.map_or(0, |rate| u32::try_from(rate.count()).unwrap_or(u32::MAX)),
         since_ns: 0,
         connections: fault.filter.connlimit.map_or(0, |limit| limit.get().into()),
+        delay_ns,
+        jitter_ns,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use chaos_common::lsm::Place;
+
     use super::*;
 
     fn plan(expressions: &[&str]) -> Plan {
@@ -637,8 +666,29 @@ mod tests {
                 burst: 0,
                 since_ns: 0,
                 connections: 0,
+                delay_ns: 0,
+                jitter_ns: 0,
             }
         );
+    }
+
+    #[test]
+    fn a_delay_has_two_programs_and_the_one_that_decides_comes_last() {
+        let plan = plan(&["connect:delay_enter=2s:jitter=1ms:error=EIO:port=80"]);
+        let wire = plan.rules[0].wire;
+        assert_eq!(
+            (wire.effect, wire.value, wire.delay_ns, wire.jitter_ns),
+            (EFFECT_DELAY, -5, 2_000_000_000, 1_000_000)
+        );
+        let of_lsm = |hook: &&Hook| hook.family() == Family::Lsm;
+        let hooks: Vec<_> = plan.hooks.iter().filter(of_lsm).copied().collect();
+        let place = Place::Connect;
+        assert_eq!(hooks, [Hook::Sleep(place), Hook::Lsm(place)]);
+        // Known by its number, where errors have another.
+        let call = u32::try_from(Sysno::connect.id()).unwrap();
+        assert_eq!(plan.masks.ops.keys().collect::<Vec<_>>(), [&call]);
+        assert_eq!(plan.masks.calls[&call], place.number());
+        assert!(plan.waits() && !self::plan(&["connect:error=EIO"]).waits());
     }
 
     #[test]

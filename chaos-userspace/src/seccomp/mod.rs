@@ -14,7 +14,7 @@ mod holder;
 mod hosts;
 mod notify;
 mod page;
-mod process;
+pub(crate) mod process;
 mod rules;
 mod supervisor;
 mod take;

@@ -18,9 +18,9 @@ use crate::engine::is_only_thread;
 
 /// A helper, from its parent's side.
 #[derive(Debug)]
-pub(super) struct Helper {
-    pub(super) pid: Pid,
-    pub(super) pidfd: OwnedFd,
+pub(crate) struct Helper {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
 }
 
 impl Helper {
@@ -29,7 +29,7 @@ impl Helper {
     /// # Errors
     ///
     /// `Unsupported` if there is another thread, whose locks a fork would copy; otherwise the kernel's answer.
-    pub(super) fn start(
+    pub(crate) fn start(
         name: &'static CStr,
         descriptors: &[&OwnedFd],
         work: impl FnOnce(Vec<OwnedFd>),
@@ -66,12 +66,12 @@ impl Helper {
     }
 
     /// Whether it has ended.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         has_ended(&self.pidfd)
     }
 
     /// Waits for its end, at most this long, and leaves no zombie.
-    pub(super) fn reap(&self, limit: Duration) {
+    pub(crate) fn reap(&self, limit: Duration) {
         let limit = Timespec::try_from(limit).unwrap_or_default();
         let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&limit));
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
@@ -80,7 +80,7 @@ impl Helper {
 }
 
 /// Whether the process of a pidfd has ended.
-pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
+pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
     let now = Timespec::default();
     poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use chaos_common::lsm::Place;
 use serde::Serialize;
+use syscalls::Sysno;
 
 use super::{Findings, HookReport, Machine};
 use crate::engine::connections::are_meant;
@@ -62,7 +64,7 @@ impl Service {
             .flat_map(|&op| Hook::of(op))
             .copied()
             .chain(Hook::SINGLE)
-            .chain([Hook::OVERRIDE, Hook::UPROBE])
+            .chain([Hook::OVERRIDE, Hook::UPROBE, Hook::SLEEP])
             .collect()
     }
 
@@ -91,12 +93,18 @@ impl Service {
         // No row of its own: what it does to packets of the two directions is.
         let whatever = Effect::Netem(Box::default());
         let netem = NET_OPS.map(|op| Hook::needed(op, &whatever));
+        // Nor has this: calls whose hooks may sleep, `openat` for its like.
+        let hooks: &[Hook] = &[Hook::SLEEP, Hook::Lsm(Place::FileOpen)];
+        let calls = [Op::Call(Sysno::openat)];
+        let delay = Self::by_programs(findings, "delay_enter".to_owned(), &calls, &[hooks])
+            .or_supervised(findings, true);
         rows.chain([Self::by_programs(
             findings,
             "netem".to_owned(),
             &NET_OPS,
             &netem,
         )])
+        .chain([delay])
         .collect()
     }
 
@@ -285,7 +293,9 @@ fn own(fault: &Fault) -> impl Iterator<Item = &'static [Hook]> {
         None => &[],
     };
     let needed = |&op| Hook::needed(op, &fault.effect);
-    fault.ops.iter().map(needed).chain([counts])
+    let sleepers = |&op| Hook::sleeper(op, &fault.effect);
+    let sleepers = fault.ops.iter().map(sleepers);
+    fault.ops.iter().map(needed).chain(sleepers).chain([counts])
 }
 
 /// The words for a hook that serves a fault.
@@ -305,6 +315,7 @@ fn backend(report: &HookReport) -> String {
         Hook::Lsm(_) => {
             format!("BPF {}", report.places.join(", "))
         }
+        Hook::Sleep(_) => format!("BPF {} and a file system by FUSE", report.places.join(", ")),
         _ => report.places.join(", "),
     }
 }

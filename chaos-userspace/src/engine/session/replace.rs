@@ -47,7 +47,8 @@ impl Session {
         }
         let fresh = plan.succeed(&self.plan, elapsed)?;
         let fixed = |rule: &&Planned| {
-            matches!(rule.fault.effect, Effect::Netem(_)) || connections::are_meant(&rule.fault)
+            let netem = matches!(rule.fault.effect, Effect::Netem(_));
+            netem || rule.waits() || connections::are_meant(&rule.fault)
         };
         let is_new = |rule: &&Planned| fresh.contains(&rule.wire.slot);
         if let Some(rule) = plan.rules.iter().filter(fixed).find(is_new) {

@@ -1,0 +1,479 @@
+//! Delays of system calls by kernel programs: threads that wait in a call, and whoever lets them go on.
+
+use std::{
+    env, fs,
+    net::TcpStream,
+    process::ExitCode,
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::Value;
+use tests::{
+    ChildGuard, Hit, Need, Outcome, case, murphy, needs, net::Echo, program, report::count, victim,
+    wait_until,
+};
+
+/// Kernel and emulator together are slow at times.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A delay that nobody waits out.
+const LONG: &str = "openat:delay_enter=40s";
+/// What is told from it on the busiest machine.
+const WELL_WITHIN: Duration = Duration::from_secs(20);
+
+fn main() -> ExitCode {
+    let args: Vec<_> = env::args().skip(1).collect();
+    if let [first, threads, path] = args.as_slice()
+        && first == "opens"
+    {
+        return opens(threads.parse().unwrap_or(1), path);
+    }
+    tests::run_once([
+        case(
+            "a process that runs is late, its neighbour is not; over when murphy is",
+            waits(),
+            late,
+        ),
+        case("eight threads wait at the same time", waits(), together),
+        case(
+            "a connection, and an error after the wait",
+            waits(),
+            connect,
+        ),
+        case(
+            "other hooks that may sleep",
+            needs![
+                Root,
+                Cgroup2,
+                Atomics,
+                BpfLsm,
+                TaskFromPid,
+                Fuse,
+                Newest,
+                Tool("python3")
+            ],
+            others,
+        ),
+        case("stopping murphy wakes who waits", waits(), stopped),
+        case("SIGKILL of murphy wakes who waits", waits(), killed),
+        case("SIGSTOP of murphy: the lease does", once(), lapsed),
+        case(
+            "SIGKILL of the server does, and is counted",
+            waits(),
+            served,
+        ),
+        case("SIGKILL of the holder, too", once(), held),
+        case("SIGSTOP of the server: the holder does", once(), stuck),
+        case("who waits can be killed", waits(), dies),
+        case("what cannot be delayed is refused", waits(), refused),
+    ])
+}
+
+fn waits() -> Vec<Need> {
+    needs![Root, Cgroup2, Atomics, BpfLsm, TaskFromPid, Fuse]
+}
+
+/// What is user space's own doing, or takes long.
+fn once() -> Vec<Need> {
+    needs![Root, Cgroup2, Atomics, BpfLsm, TaskFromPid, Fuse, Newest]
+}
+
+/// The victim: threads that open a file again and again, each with a line before (`begin`) and one after: number of the thread, beginning
+/// and end, and processor time of the thread, in ms.
+fn opens(threads: u32, path: &str) -> ExitCode {
+    let ms = |clock| {
+        let time = clock_gettime(clock);
+        time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+    };
+    let output = Mutex::new(());
+    let say = |line: &str| {
+        let _one_at_a_time = output.lock();
+        println!("{line}");
+    };
+    thread::scope(|scope| {
+        for number in 0..threads {
+            let say = &say;
+            scope.spawn(move || {
+                loop {
+                    say("begin");
+                    let (begun, cpu) = (ms(ClockId::Monotonic), ms(ClockId::ThreadCPUTime));
+                    let opened = fs::File::open(path);
+                    let (ended, used) = (ms(ClockId::Monotonic), ms(ClockId::ThreadCPUTime) - cpu);
+                    if opened.is_err() {
+                        return;
+                    }
+                    say(&format!("{number} {begun} {ended} {used}"));
+                    thread::sleep(Duration::from_millis(20));
+                }
+            });
+        }
+    });
+    ExitCode::FAILURE
+}
+
+/// What became of an `open`.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    thread: i64,
+    begun: i64,
+    ended: i64,
+    cpu: i64,
+}
+
+impl Opened {
+    fn took(self) -> i64 {
+        self.ended - self.begun
+    }
+}
+
+/// A victim of so many threads, which has begun.
+fn start(threads: u32, path: &str) -> anyhow::Result<ChildGuard> {
+    let victim = program(victim::self_path())
+        .args(["opens", &threads.to_string(), path])
+        .spawn()?;
+    wait_until(PATIENCE, || !opened(&victim).is_empty()).context("the victim does not begin")?;
+    Ok(victim)
+}
+
+fn opened(victim: &ChildGuard) -> Vec<Opened> {
+    let text = victim.stdout().unwrap_or_default();
+    let of = |line: &str| {
+        let mut numbers = line.split(' ').map(|word| word.parse().ok());
+        Some(Opened {
+            thread: numbers.next()??,
+            begun: numbers.next()??,
+            ended: numbers.next()??,
+            cpu: numbers.next()??,
+        })
+    };
+    text.lines().filter_map(of).collect()
+}
+
+/// Waits until the only thread of a victim has been in a call for a second, which does not happen by itself.
+fn is_waiting(victim: &ChildGuard) -> Outcome {
+    let mut seen = (String::new(), Instant::now());
+    wait_until(PATIENCE, || {
+        let now = victim.stdout().unwrap_or_default();
+        if now != seen.0 {
+            seen = (now, Instant::now());
+        }
+        seen.0.ends_with("begin\n") && seen.1.elapsed() > Duration::from_secs(1)
+    })
+    .context("the victim does not wait")
+}
+
+/// Waits until that call has come back.
+fn goes_on(victim: &ChildGuard, since: Instant) -> Outcome {
+    let before = opened(victim).len();
+    wait_until(PATIENCE, || opened(victim).len() > before).context("the victim still waits")?;
+    let took = since.elapsed();
+    ensure!(took < WELL_WITHIN, "the victim waits for another {took:?}");
+    Ok(())
+}
+
+/// `murphy inject --json ARGS… --pid PID`, armed.
+fn inject(args: &[&str], pid: u32) -> anyhow::Result<ChildGuard> {
+    let murphy = murphy(["inject", "--json", "--pid", &pid.to_string()])
+        .args(args)
+        .spawn()?;
+    let armed = || murphy.stderr().is_ok_and(|text| text.contains("armed"));
+    wait_until(PATIENCE, armed)
+        .with_context(|| format!("not armed: {}", murphy.stderr().unwrap_or_default()))?;
+    Ok(murphy)
+}
+
+/// Ends it as a person does; its report.
+fn stop(murphy: ChildGuard) -> anyhow::Result<Value> {
+    murphy.signal(libc::SIGINT)?;
+    let done = murphy.finish(PATIENCE)?;
+    ensure!(done.code == Some(0), "{done}");
+    let line = done.stderr.lines().last().unwrap_or_default();
+    serde_json::from_str(line).with_context(|| done.to_string())
+}
+
+/// A folder, and a file in it.
+fn file() -> anyhow::Result<(tempfile::TempDir, String)> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("f");
+    fs::write(&path, "x")?;
+    let path = path.to_string_lossy().into_owned();
+    Ok((folder, path))
+}
+
+fn late() -> Outcome {
+    const WISH: i64 = 1000;
+    let (_folder, path) = file()?;
+    let victim = start(1, &path)?;
+    let neighbour = start(1, &path)?;
+    let fault = format!("openat:delay_enter={WISH}ms:path={path}");
+    let murphy = inject(&["-e", &fault], victim.pid())?;
+    let before = opened(&neighbour).len();
+    let is_late = |one: &Opened| one.took() >= WISH;
+    let late = || opened(&victim).into_iter().filter(is_late);
+    wait_until(PATIENCE, || late().count() >= 2).context("not late")?;
+    let beside = opened(&neighbour).split_off(before);
+    let report = stop(murphy)?;
+    let late: Vec<_> = late().collect();
+    // Sleeping takes next to nothing of a processor.
+    ensure!(late.iter().all(|one| one.cpu < WISH / 5), "{late:?}");
+    // Emulated machines are held up at times, but not each time, and not by the wish.
+    let held_up = beside.iter().filter(|one| one.took() >= WISH / 2).count();
+    ensure!(
+        beside.len() > late.len() * 4 && held_up * 10 < beside.len(),
+        "{beside:?}"
+    );
+    let injected = count(&report, 0, "injected");
+    ensure!(
+        injected >= 2
+            && injected == count(&report, 0, "matched")
+            && report["faults"][0]["backend"] == "bpf",
+        "{report}"
+    );
+    ensure!(count(&report, 0, "failed") == 0, "{report}");
+    let before = opened(&victim).len();
+    let again = || {
+        opened(&victim)
+            .split_off(before)
+            .into_iter()
+            .any(|one| one.took() < WISH / 2)
+    };
+    wait_until(PATIENCE, again).context("still late when murphy is over")
+}
+
+fn together() -> Outcome {
+    const WISH: i64 = 2000;
+    let (_folder, path) = file()?;
+    let victim = start(8, &path)?;
+    let fault = format!("openat:delay_enter={WISH}ms:jitter=500ms");
+    let murphy = inject(&["-e", &fault], victim.pid())?;
+    let late = || {
+        let mut late: Vec<_> = opened(&victim);
+        late.retain(|one| one.took() >= WISH - 500);
+        late.sort_by_key(|one| (one.thread, one.begun));
+        late.dedup_by_key(|one| one.thread);
+        late
+    };
+    wait_until(PATIENCE, || late().len() == 8).with_context(|| format!("{:?}", late()))?;
+    let report = stop(murphy)?;
+    let late = late();
+    // All had begun before the first was through.
+    let last = late.iter().map(|one| one.begun).max();
+    let first = late.iter().map(|one| one.ended).min();
+    ensure!(last < first, "{late:?}");
+    // Not all by the same.
+    ensure!(
+        late.iter().any(|one| one.took() != late[0].took()),
+        "{late:?}"
+    );
+    ensure!(count(&report, 0, "injected") >= 8, "{report}");
+    Ok(())
+}
+
+fn connect() -> Outcome {
+    let (echo, other) = (Echo::start()?, Echo::start()?);
+    let (address, port) = (echo.address.to_string(), echo.port());
+    let waits = format!("connect:delay_enter=1s:port={port}:when=1");
+    let fails = format!("connect:delay_enter=1s:error=ECONNREFUSED:port={port}:dst=127.0.0.0/8");
+    let elsewhere = format!("connect:delay_enter=40s:port={}", other.port());
+    let faults = [
+        "--backend",
+        "bpf",
+        "-e",
+        &waits,
+        "-e",
+        &fails,
+        "-e",
+        &elsewhere,
+    ];
+    let hit = Hit::run(&faults, &["connect", &address, "3"])?;
+    ensure!(
+        hit.seen("ok") == 1 && hit.seen("ECONNREFUSED") == 2,
+        "{}",
+        hit.victim
+    );
+    ensure!(hit.victim.took >= Duration::from_secs(3), "{}", hit.victim);
+    ensure!(
+        (
+            hit.count(0, "injected"),
+            hit.count(1, "injected"),
+            hit.count(2, "matched")
+        ) == (1, 2, 0),
+        "{}",
+        hit.report
+    );
+    // Whoever is no target does not wait.
+    TcpStream::connect(other.address)?;
+    Ok(())
+}
+
+/// A call of each kind of hook, each of which prints its name and how long it took in ms.
+const CALLS: &str = "
+import ctypes, fcntl, mmap, os, socket, sys, time
+def timed(name, call):
+    begun = time.monotonic()
+    try: call()
+    except OSError: pass
+    print(name, int((time.monotonic() - begun) * 1000), flush=True)
+listener, own = socket.socket(), socket.socket()
+listener.bind(('127.0.0.1', 0)); listener.listen()
+near, far = socket.socketpair()
+libc, watches, client = ctypes.CDLL(None), ctypes.CDLL(None).inotify_init(), socket.socket()
+client.connect(listener.getsockname())
+far.send(b'x')
+lock = os.open(sys.argv[1], os.O_RDONLY)
+def child():
+    if os.fork() == 0: os._exit(0)
+print('ready', flush=True)
+while not os.access(sys.argv[1] + '.go', os.F_OK): time.sleep(0.05)
+timed('stat', lambda: os.stat(sys.argv[1]))
+timed('statfs', lambda: libc.statfs(b'/', ctypes.create_string_buffer(512)))
+timed('flock', lambda: fcntl.flock(lock, fcntl.LOCK_SH))
+timed('mmap', lambda: mmap.mmap(-1, 4096))
+timed('fork', child)
+timed('bind', lambda: own.bind(('127.0.0.1', 0)))
+timed('send', lambda: near.send(b'x'))
+timed('recv', lambda: near.recv(1))
+timed('accept', lambda: listener._accept())
+timed('inotify_add_watch', lambda: libc.inotify_add_watch(watches, sys.argv[1].encode(), 1))
+timed('execve', lambda: os.posix_spawn('/bin/true', ['true'], {}))
+";
+
+fn others() -> Outcome {
+    const WISH: u64 = 100;
+    let (_folder, path) = file()?;
+    let calls = "stat,newfstatat,statx,statfs,flock,mmap,clone,clone3,fork,vfork,bind,sendto,recvfrom,accept,accept4,\
+                 inotify_add_watch,execve";
+    let fault = format!("{}:delay_enter={WISH}ms", calls.replace(['\n', ' '], ""));
+    let victim = program("python3").args(["-c", CALLS, &path]).spawn()?;
+    wait_until(PATIENCE, || {
+        victim.stdout().is_ok_and(|text| !text.is_empty())
+    })?;
+    let murphy = inject(&["-e", &fault], victim.pid())?;
+    fs::write(format!("{path}.go"), "")?;
+    let done = victim.finish(PATIENCE)?;
+    let long_enough = |line: &&str| {
+        let (call, took) = line.split_once(' ').unwrap_or_default();
+        // The child's beginning waits, too.
+        let waits = if call == "execve" { 2 * WISH } else { WISH };
+        took.parse::<u64>().is_ok_and(|ms| ms >= waits)
+    };
+    let lines: Vec<_> = done.stdout.lines().skip(1).collect();
+    ensure!(lines.len() == 11 && lines.iter().all(long_enough), "{done}");
+    let done = murphy.finish(PATIENCE)?;
+    ensure!(done.code == Some(0), "{done}");
+    Ok(())
+}
+
+/// A victim that waits for long, and murphy.
+fn waiting(args: &[&str]) -> anyhow::Result<(tempfile::TempDir, ChildGuard, ChildGuard)> {
+    let (folder, path) = file()?;
+    let victim = start(1, &path)?;
+    let murphy = inject(&[args, &["-e", LONG]].concat(), victim.pid())?;
+    is_waiting(&victim)?;
+    Ok((folder, victim, murphy))
+}
+
+fn stopped() -> Outcome {
+    let (_folder, victim, murphy) = waiting(&[])?;
+    let at = Instant::now();
+    let report = stop(murphy)?;
+    goes_on(&victim, at)?;
+    ensure!(count(&report, 0, "injected") == 1, "{report}");
+    Ok(())
+}
+
+fn killed() -> Outcome {
+    let (_folder, victim, murphy) = waiting(&["--lease", "30s"])?;
+    let at = Instant::now();
+    murphy.signal(libc::SIGKILL)?;
+    goes_on(&victim, at)
+}
+
+fn lapsed() -> Outcome {
+    let (_folder, victim, murphy) = waiting(&["--lease", "1s"])?;
+    let at = Instant::now();
+    murphy.signal(libc::SIGSTOP)?;
+    goes_on(&victim, at)?;
+    murphy.signal(libc::SIGCONT)?;
+    stop(murphy).map(drop)
+}
+
+/// Murphy's helper of that name, or a helper's.
+fn helper(of: u32, name: &str) -> anyhow::Result<Pid> {
+    let children = format!("/proc/{of}/task/{of}/children");
+    let children = fs::read_to_string(children)?;
+    let is_it = |pid: &&str| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
+        comm.is_ok_and(|comm| comm.trim() == name)
+    };
+    let pid = children.split_whitespace().find(is_it);
+    let pid = pid.with_context(|| format!("no {name} in {children:?}"))?;
+    Pid::from_raw(pid.parse()?).context("no id")
+}
+
+fn served() -> Outcome {
+    deserted(|server, _| server)
+}
+
+fn held() -> Outcome {
+    deserted(|_, holder| holder)
+}
+
+/// One of server and holder is killed: who waits goes on, and nobody waits any more.
+fn deserted(by: impl FnOnce(Pid, Pid) -> Pid) -> Outcome {
+    let (_folder, victim, murphy) = waiting(&[])?;
+    let server = helper(murphy.pid(), "murphy-delay")?;
+    let holder = helper(server.as_raw_nonzero().get().unsigned_abs(), "murphy-page")?;
+    let at = Instant::now();
+    kill_process(by(server, holder), Signal::KILL)?;
+    goes_on(&victim, at)?;
+    let before = opened(&victim).len();
+    wait_until(PATIENCE, || opened(&victim).len() > before + 2).context("it waits again")?;
+    let report = stop(murphy)?;
+    ensure!(
+        count(&report, 0, "injected") <= 1 && count(&report, 0, "failed") >= 2,
+        "{report}"
+    );
+    Ok(())
+}
+
+fn stuck() -> Outcome {
+    let (_folder, victim, murphy) = waiting(&[])?;
+    let server = helper(murphy.pid(), "murphy-delay")?;
+    let at = Instant::now();
+    kill_process(server, Signal::STOP)?;
+    goes_on(&victim, at)?;
+    stop(murphy).map(drop)
+}
+
+fn dies() -> Outcome {
+    let (_folder, victim, murphy) = waiting(&[])?;
+    let at = Instant::now();
+    victim.signal(libc::SIGKILL)?;
+    victim.finish(WELL_WITHIN)?;
+    let took = at.elapsed();
+    ensure!(took < WELL_WITHIN, "dead after {took:?}");
+    let done = murphy.finish(PATIENCE)?;
+    ensure!(done.code == Some(0), "{done}");
+    Ok(())
+}
+
+fn refused() -> Outcome {
+    for (fault, word) in [
+        ("openat:delay_enter=61s", "60 s at most"),
+        ("openat:delay_exit=1s", "it waits at a hook"),
+        ("read:delay_enter=1s", "lets no program sleep at its hook"),
+        ("unlink:delay_enter=1s", "while the directory is locked"),
+        ("chmod:delay_enter=1s", "while the file is locked"),
+        ("connect:delay_enter=1s:connlimit=1", "no `connlimit`"),
+    ] {
+        let done = murphy(["inject", "--all", "-e", fault]).run()?;
+        ensure!(done.code != Some(0) && done.stderr.contains(word), "{done}");
+    }
+    Ok(())
+}

@@ -186,9 +186,14 @@ fn mapped(maps: &str) -> Vec<Mapped> {
             continue;
         }
         let name = words.collect::<Vec<_>>().join(" ");
+        let Some((from, to)) = range.split_once('-') else {
+            continue;
+        };
+        // `maps` pads addresses with zeros, as those of programs that are not position independent; `map_files` does not.
+        let [from, to] = [from, to].map(|address| address.trim_start_matches('0'));
         found.push(Mapped {
             id,
-            range: range.to_owned(),
+            range: format!("{from}-{to}"),
             name,
         });
     }
@@ -202,6 +207,7 @@ mod tests {
     #[test]
     fn executable_files_are_found_once() {
         let maps = "\
+0041f000-006f1000 r-xp 0001f000 08:01 130 /usr/bin/python3
 55d0c1a00000-55d0c1a02000 r--p 00000000 08:01 131 /usr/bin/cat
 55d0c1a02000-55d0c1a06000 r-xp 00002000 08:01 131 /usr/bin/cat
 7f0000000000-7f0000010000 r-xp 00000000 00:00 0 
@@ -211,8 +217,12 @@ mod tests {
 ";
         let found = mapped(maps);
         let names: Vec<_> = found.iter().map(|file| file.name.as_str()).collect();
-        assert_eq!(names, ["/usr/bin/cat", "/lib/x y.so (deleted)"]);
-        assert_eq!(found[0].range, "55d0c1a02000-55d0c1a06000");
-        assert_eq!(found[1].id, ("08:01".to_owned(), 77));
+        assert_eq!(
+            names,
+            ["/usr/bin/python3", "/usr/bin/cat", "/lib/x y.so (deleted)"]
+        );
+        assert_eq!(found[0].range, "41f000-6f1000");
+        assert_eq!(found[1].range, "55d0c1a02000-55d0c1a06000");
+        assert_eq!(found[2].id, ("08:01".to_owned(), 77));
     }
 }

@@ -102,7 +102,10 @@ pub fn values() -> Outcome {
         "fsync ENOSPC",
         "fsync 0",
     ] {
-        sees(&own, line)?;
+        if let Err(error) = sees(&own, line) {
+            let report = stop(injected)?;
+            return Err(error.context(format!("{report}")));
+        }
     }
     let report = stop(injected)?;
     for line in ["getrandom 8", "nanosleep 0", "epoll_wait EBADF", "fsync 0"] {

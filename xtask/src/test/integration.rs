@@ -51,6 +51,9 @@ const SCOPE: [(&[&str], &[&str]); 8] = [
             "policy",
             "serve",
             "suites",
+            // In an emulator with both processors busy an injection at times meets nothing, why is not known
+            // (docs/faults/syscall.md): `--file uprobe --kernel sid` runs it.
+            "uprobe",
         ],
     ),
     (
@@ -73,7 +76,7 @@ const SCOPE: [(&[&str], &[&str]); 8] = [
     // By seccomp, of which the oldest has all that is used.
     (&["sid", "bullseye"], &["names", "syscall"]),
     // What it is refused with is the same on every other kernel.
-    (&["sid", kernels::build::NAME], &["override", "uprobe"]),
+    (&["sid", kernels::build::NAME], &["override"]),
     (
         &["bookworm", "sid", "bullseye"],
         &[

@@ -16,6 +16,9 @@ pub const SLOTS: u32 = 1 << 13;
 /// The longest delay, jitter included.
 pub const LONGEST_NS: u64 = 60_000_000_000;
 
+/// The longest delay of a thread that spins, jitter included: a processor has nothing else to do meanwhile.
+pub const LONGEST_SPIN_NS: u64 = 10_000_000;
+
 /// What was decided about a call and is to be done by the program that may sleep, in the same hook.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Operations: the index into the `OPS` map, whose values are masks of rules.
 //!
 //! A system call has its number (of the native ABI); what is no system call
-//! follows above [`SYSCALLS`], and above [`OVERRIDE`] the system calls once more.
+//! follows above [`SYSCALLS`], and above [`OVERRIDE`] and [`SPIN`] the system calls once more.
 
 /// Upper bound of system call numbers. Larger ones (x32) match nothing.
 pub const SYSCALLS: u32 = 1024;
@@ -25,5 +25,7 @@ pub const DNS: u32 = SYSCALLS + 7;
 pub const HTTP: u32 = SYSCALLS + 8;
 /// From here on the system calls by their numbers, for the program that answers them in the kernel's place.
 pub const OVERRIDE: u32 = SYSCALLS + 9;
+/// From here on the same, for the program that holds their threads up.
+pub const SPIN: u32 = OVERRIDE + SYSCALLS;
 /// Number of operations.
-pub const COUNT: u32 = OVERRIDE + SYSCALLS;
+pub const COUNT: u32 = SPIN + SYSCALLS;

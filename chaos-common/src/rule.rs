@@ -11,6 +11,8 @@ pub const EFFECT_OVERRIDE: u32 = 4;
 /// The calling thread waits for [`Rule::delay_ns`]; then the call is done, or fails with the negative errno in [`Rule::value`] if
 /// that is not 0.
 pub const EFFECT_DELAY: u32 = 5;
+/// The calling thread spins for [`Rule::delay_ns`]; then the call is done.
+pub const EFFECT_SPIN: u32 = 6;
 /// The connection is reset: both ends get an RST.
 pub const EFFECT_RESET: u32 = 32;
 /// The sender gets an ICMP error for its packet; the value is the ICMP code, and eight
@@ -69,7 +71,7 @@ pub struct Rule {
     pub since_ns: u64,
     /// Connections that are let be at once; 0: no limit. A connect within it is no match.
     pub connections: u64,
-    /// How long the thread waits, for [`EFFECT_DELAY`].
+    /// How long the thread waits, for [`EFFECT_DELAY`] and [`EFFECT_SPIN`].
     pub delay_ns: u64,
     /// How much longer or shorter that is at most.
     pub jitter_ns: u64,

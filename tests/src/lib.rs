@@ -34,6 +34,7 @@ pub mod net;
 pub mod nginx;
 pub mod peer;
 pub mod postgres;
+pub mod probes;
 mod process;
 pub mod redis;
 pub mod report;

@@ -31,6 +31,8 @@ pub enum Need {
     Fuse,
     /// `bpf_override_return`: a kernel built with function error injection.
     ErrorInjection,
+    /// Kprobes, and programs that loop (5.17).
+    Spins,
     /// Uprobes whose programs may write registers, on `x86_64`.
     WritesRegisters,
     /// Chaos Toolkit, as `cargo xtask setup` installs it.
@@ -102,6 +104,17 @@ impl Need {
                 Path::new("/sys/kernel/debug/error_injection/list").exists(),
                 "the kernel has no function error injection",
             ),
+            Self::Spins => {
+                has(
+                    Path::new("/sys/bus/event_source/devices/kprobe").exists(),
+                    "the kernel has no kprobes",
+                )?;
+                has(
+                    fs::read_to_string("/proc/kallsyms")
+                        .is_ok_and(|names| names.contains(" bpf_loop\n")),
+                    "the kernel has no bpf_loop",
+                )
+            }
             Self::WritesRegisters => {
                 has(cfg!(target_arch = "x86_64"), "the code is not x86_64's")?;
                 bpf::load_register()

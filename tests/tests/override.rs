@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tests::answered::{self, inject, sees};
 use tests::calls::{all_fail, prepare};
+use tests::probes::probes;
 use tests::report::count;
 use tests::victim::victim;
 use tests::{Hit, Need, Outcome, case, murphy, needs, wait_until};
@@ -72,15 +73,6 @@ fn main() -> ExitCode {
             refused,
         ),
     ])
-}
-
-/// The kernel's own lists of probes on system calls; the first of those made by a name, which nobody's end removes.
-fn probes() -> anyhow::Result<String> {
-    let named = fs::read_to_string("/sys/kernel/tracing/kprobe_events")?;
-    let all = fs::read_to_string("/sys/kernel/debug/kprobes/list")?;
-    let mut left: Vec<_> = named.lines().collect();
-    left.extend(all.lines().filter(|line| line.contains("_sys_")));
-    Ok(left.join("\n"))
 }
 
 fn running() -> Outcome {

@@ -37,6 +37,11 @@ fn main() -> ExitCode {
             overriding,
         ),
         case(
+            "of the program that holds threads up",
+            needs![Root, Cgroup2, Atomics, Spins],
+            spinning,
+        ),
+        case(
             "of the program that answers in the caller's code",
             needs![Root, Cgroup2, Atomics, WritesRegisters],
             in_code,
@@ -143,6 +148,18 @@ fn overriding() -> Outcome {
         "getppid:signal=USR1:retval=1:comm=nobody",
     ];
     walked(&faults, &["murphy_override"])
+}
+
+fn spinning() -> Outcome {
+    let faults = [
+        "--backend",
+        "spin",
+        "-e",
+        "fsync,unlink:delay_enter=1ms:jitter=1ms:comm=nobody",
+        "-e",
+        "read:delay_enter=1ms:p=1ppm:fd=3:on=file",
+    ];
+    walked(&faults, &["murphy_spin"])
 }
 
 fn in_code() -> Outcome {

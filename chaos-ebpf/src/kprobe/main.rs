@@ -3,7 +3,9 @@
 #![no_std]
 #![no_main]
 
+mod call;
 mod descriptor;
 mod r#override;
+mod spin;
 
 chaos_ebpf::provenance!();

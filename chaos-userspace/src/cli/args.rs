@@ -192,6 +192,8 @@ pub enum BackendArg {
     Uprobe,
     /// A filter and a supervisor; any user, system calls only
     Seccomp,
+    /// Probes that keep a processor busy; needs root; delays of 10 ms at most
+    Spin,
 }
 
 impl From<BackendArg> for Choice {
@@ -202,6 +204,7 @@ impl From<BackendArg> for Choice {
             BackendArg::Override => Self::Only(Backend::Override),
             BackendArg::Uprobe => Self::Only(Backend::Uprobe),
             BackendArg::Seccomp => Self::Only(Backend::Seccomp),
+            BackendArg::Spin => Self::Only(Backend::Spin),
         }
     }
 }

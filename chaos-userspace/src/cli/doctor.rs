@@ -153,6 +153,9 @@ fn matrix(backend: Backend) -> (&'static str, String, String) {
             "inject, by root, where uprobes may write registers; every system call but few"
         }
         Backend::Seccomp => "run, by anybody; every system call",
+        Backend::Spin => {
+            "run and inject, by root; delays of 10 ms at most, for which nothing else lets threads sleep"
+        }
     };
     let of = |has: &dyn Fn(Key, Op) -> bool| {
         let keys = Key::ALL.into_iter();

@@ -68,6 +68,16 @@ impl Machine for Here {
         Ok(())
     }
 
+    fn spins(&self) -> Result<(), String> {
+        if !self.loads_programs() {
+            return Err("this kernel or user cannot".to_owned());
+        }
+        if !serves(Hook::SPIN) {
+            return Err("this kernel has no kprobes, or none that loop (Linux 5.17)".to_owned());
+        }
+        Ok(())
+    }
+
     fn supervises(&self) -> Result<(), String> {
         seccomp::available()
     }

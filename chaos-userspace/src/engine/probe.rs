@@ -264,6 +264,7 @@ fn attach(
         | Hook::Sleep(_)
         | Hook::Begin(_)
         | Hook::Override(_)
+        | Hook::Spin(_)
         | Hook::Exec
         | Hook::Follow
         | Hook::Observe => kernel.attach(hook, At::Everywhere).map_err(words),

@@ -403,6 +403,7 @@ impl Session {
                 | Hook::Sleep(_)
                 | Hook::Begin(_)
                 | Hook::Override(_)
+                | Hook::Spin(_)
                 | Hook::Exec
                 | Hook::Follow
                 | Hook::Observe => {

@@ -171,6 +171,9 @@ const CONTEXT: &str = "invalid bpf_context access";
 /// The program that answers in the kernel's place.
 const OVERRIDE: &str = "murphy_override";
 
+/// The program that holds threads up.
+const SPIN: &str = "murphy_spin";
+
 const NO_ATOMICS: &str = "BPF_STX uses reserved fields";
 
 impl KernelError {
@@ -224,6 +227,17 @@ impl KernelError {
             } if self.verifier_log().is_none_or(|log| log.contains(CONTEXT)) => NO_OVERRIDE,
             Self::Attach { program, .. } if *program == OVERRIDE => {
                 "not every kernel lets this call be answered in its place: leave it out; `murphy run` needs no such kernel"
+            }
+            Self::Load {
+                hook: Hook::Spin(_),
+                ..
+            } => {
+                "short delays of calls at which no program sleeps take Linux 5.17; `murphy run` delays calls of a command \
+                 without, by seccomp"
+            }
+            Self::Attach { program, .. } if *program == SPIN => {
+                "short delays of calls at which no program sleeps take kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS; not under lockdown); \
+                 `murphy run` delays calls of a command without, by seccomp"
             }
             Self::Load { hook, .. } => return Some(refused(*hook)),
             _ => return None,

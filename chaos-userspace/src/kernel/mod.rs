@@ -217,8 +217,9 @@ impl Kernel {
                 .get_mut(&hook.family())
                 .and_then(|object| object.program_mut(name))
                 .ok_or(KernelError::NoProgram(name))?;
-            // One program answers all system calls.
-            if matches!(hook, Hook::Override(_) | Hook::Uprobe(_)) && program.fd().is_ok() {
+            // One program is for all system calls.
+            let for_all = matches!(hook, Hook::Override(_) | Hook::Spin(_) | Hook::Uprobe(_));
+            if for_all && program.fd().is_ok() {
                 continue;
             }
             let result = match (program, &self.btf) {
@@ -480,7 +481,9 @@ impl Kernel {
 /// The kernel function that a hook is on, if the hook does not say it.
 pub fn symbol(hook: Hook) -> Option<String> {
     match hook {
-        Hook::Override(call) => Some(format!("{SYSCALL_PREFIX}sys_{}", function(call)?)),
+        Hook::Override(call) | Hook::Spin(call) => {
+            Some(format!("{SYSCALL_PREFIX}sys_{}", function(call)?))
+        }
         _ => None,
     }
 }

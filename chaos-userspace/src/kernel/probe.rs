@@ -1,6 +1,7 @@
 //! What [`murphy doctor`](crate::engine::probe) asks the kernel directly: single features, each by trying it.
 
 use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::path::Path;
 
 use aya::programs::{LsmAttachType, ProgramError, ProgramType};
 use aya::sys::{BpfHelper, SyscallError, is_helper_supported, is_program_supported};
@@ -32,6 +33,9 @@ const GATE: Interface = (ATOMICS, "5.12", None);
 /// What no helper stands for: it is tried by [`uprobes_write_registers`].
 const WRITES: &str = "uprobes that write registers";
 const ATOMICS: &str = "fetching atomics";
+/// Nor for this: it is looked for among the sources of events that the kernel has.
+const KPROBES: &str = "kprobe by perf event";
+const KPROBES_SOURCE: &str = "/sys/bus/event_source/devices/kprobe";
 
 /// The verifier's words where there are none (`check_xadd` before 5.12).
 const NO_ATOMICS: &str = "BPF_STX uses reserved fields";
@@ -188,6 +192,16 @@ const fn interfaces(hook: Hook) -> &'static [Interface] {
                 Some((KProbe, BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id)),
             ),
         ],
+        Hook::Spin(_) => &[
+            (KPROBES, "4.17", None),
+            ("bpf_loop", "5.17", Some((KProbe, BpfHelper::BPF_FUNC_loop))),
+            GATE,
+            (
+                "bpf_get_current_ancestor_cgroup_id",
+                "5.14",
+                Some((KProbe, BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id)),
+            ),
+        ],
         Hook::Uprobe(_) => &[
             (WRITES, "7.2", None),
             (
@@ -236,6 +250,7 @@ pub fn needs(hook: Hook, trying: bool) -> Vec<Need> {
                 _ if !trying => None,
                 Some((kind, helper)) => is_helper_supported(kind, helper).ok(),
                 None => match interface {
+                    KPROBES => Some(Path::new(KPROBES_SOURCE).exists()),
                     WRITES => Some(uprobes_write_registers().is_ok()),
                     sleep::KFUNC => Some(sleep::check().is_ok()),
                     sleep::DEVICE => Some(sleep::has_device()),

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use chaos_common::delay::LONGEST_NS;
+use chaos_common::delay::{LONGEST_NS, LONGEST_SPIN_NS};
 use chaos_common::lsm::Place;
 use serde::{Deserialize, Serialize};
 
@@ -28,11 +28,19 @@ pub enum Backend {
     Uprobe,
     /// A filter on the command of `run` that hands its system calls to a supervisor of ours.
     Seccomp,
+    /// Programs on the functions of system calls, which keep the processor busy for a short delay: [`Hook::Spin`].
+    Spin,
 }
 
 impl Backend {
     /// Every backend, the one to be preferred first.
-    pub const ALL: [Self; 4] = [Self::Bpf, Self::Override, Self::Uprobe, Self::Seccomp];
+    pub const ALL: [Self; 5] = [
+        Self::Bpf,
+        Self::Override,
+        Self::Uprobe,
+        Self::Seccomp,
+        Self::Spin,
+    ];
 
     /// The name in options and reports.
     pub const fn name(self) -> &'static str {
@@ -41,6 +49,7 @@ impl Backend {
             Self::Override => "override",
             Self::Uprobe => "uprobe",
             Self::Seccomp => "seccomp",
+            Self::Spin => "spin",
         }
     }
 
@@ -54,7 +63,8 @@ impl Backend {
                 &r#override::EFFECTS
             }
             (Self::Seccomp, Some(call)) => syscall::effects(call),
-            (Self::Override | Self::Uprobe, _) | (Self::Seccomp, None) => &[],
+            (Self::Spin, Some(call)) if r#override::function(call).is_some() => &SPUN,
+            (Self::Override | Self::Uprobe | Self::Spin, _) | (Self::Seccomp, None) => &[],
         }
     }
 
@@ -62,7 +72,7 @@ impl Backend {
     pub fn filters(self, op: Op) -> &'static [FilterKey] {
         match self {
             Self::Bpf => op.kind().filters,
-            Self::Override => op.call().map_or(&[], r#override::filters),
+            Self::Override | Self::Spin => op.call().map_or(&[], r#override::filters),
             Self::Uprobe => &[],
             Self::Seccomp => &CALL_FILTERS,
         }
@@ -93,7 +103,10 @@ impl Backend {
                 (Self::Override | Self::Uprobe, Some(reason)) => {
                     format!("not for `{op}`: {reason}")
                 }
-                (Self::Override | Self::Uprobe | Self::Seccomp, _) => {
+                (Self::Spin, Some(reason)) if op.is_syscall() => {
+                    format!("not for `{op}`: {reason}")
+                }
+                (Self::Override | Self::Uprobe | Self::Seccomp | Self::Spin, _) => {
                     format!("`{op}` is no system call")
                 }
             });
@@ -124,6 +137,7 @@ impl Backend {
             Self::Bpf => by_bpf(fault),
             Self::Override | Self::Uprobe => by_override(fault),
             Self::Seccomp => by_seccomp(fault),
+            Self::Spin => by_spin(fault),
         }
     }
 }
@@ -146,6 +160,13 @@ pub trait Machine {
     ///
     /// Why not.
     fn writes_registers(&self) -> Result<(), String>;
+
+    /// Whether programs on the functions of system calls can hold their threads up.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    fn spins(&self) -> Result<(), String>;
 
     /// Whether a command can be supervised.
     ///
@@ -225,6 +246,13 @@ impl Choice {
                     }
                 }
                 (Backend::Seccomp, Some(machine)) => machine.supervises(),
+                (Backend::Spin, Some(machine)) => {
+                    rather.get_or_insert(backend);
+                    match self == Self::Only(backend) {
+                        true => Ok(()),
+                        false => machine.spins(),
+                    }
+                }
             };
             match there {
                 Ok(()) => return Ok(backend),
@@ -258,6 +286,9 @@ fn lacking(ops: &[Op], has: impl Fn(Op) -> bool) -> Option<Op> {
 
 /// What LSM programs do where they may sleep.
 const DELAYED: [EffectKey; 3] = [EffectKey::Error, EffectKey::DelayEnter, EffectKey::Jitter];
+
+/// What a program does that may not sleep.
+const SPUN: [EffectKey; 2] = [EffectKey::DelayEnter, EffectKey::Jitter];
 
 fn by_bpf(fault: &Fault) -> Option<String> {
     let waits = delays(&fault.effect);
@@ -307,16 +338,33 @@ fn by_bpf(fault: &Fault) -> Option<String> {
 
 /// Why threads cannot wait as long as an effect says; `None` if they can.
 fn too_long(effect: &crate::faults::Effect) -> Option<String> {
-    let crate::faults::Effect::Call(call) = effect else {
-        return None;
-    };
-    let longest = call.delay_enter.map_or(0, |delay| delay.0) + call.jitter.map_or(0, |by| by.0);
-    (longest > LONGEST_NS).then(|| {
+    (longest(effect) > LONGEST_NS).then(|| {
         format!(
             "a thread waits in the kernel for {} s at most, `jitter` included",
             LONGEST_NS / 1_000_000_000
         )
     })
+}
+
+/// The longest delay that an effect may come to, in ns.
+fn longest(effect: &crate::faults::Effect) -> u64 {
+    let crate::faults::Effect::Call(call) = effect else {
+        return 0;
+    };
+    call.delay_enter.map_or(0, |delay| delay.0) + call.jitter.map_or(0, |by| by.0)
+}
+
+fn by_spin(fault: &Fault) -> Option<String> {
+    if longest(&fault.effect) > LONGEST_SPIN_NS {
+        return Some(format!(
+            "it keeps a processor busy, for {} ms at most, `jitter` included",
+            LONGEST_SPIN_NS / 1_000_000
+        ));
+    }
+    if fault.trigger.count.is_some() {
+        return Some("it counts by fault, not by thread".to_owned());
+    }
+    r#override::too_many(&fault.filter.fd)
 }
 
 fn by_override(fault: &Fault) -> Option<String> {
@@ -419,6 +467,32 @@ mod tests {
     }
 
     #[test]
+    fn what_spins_does_so_for_a_moment() {
+        for (text, expected) in [
+            ("fsync:delay_enter=10ms", None),
+            ("unlink,read:delay_enter=1ms:jitter=1ms", None),
+            ("kill:delay_enter=1ms", None),
+            ("read:delay_enter=1ms:fd=3:on=file", None),
+            ("fsync:delay_enter=9ms:jitter=2ms", Some("10 ms at most")),
+            ("fsync:delay_exit=1ms", Some("no `delay_exit`")),
+            ("fsync:delay_enter=1ms:error=EIO", Some("no `error`")),
+            ("openat:delay_enter=1ms:path=/a", Some("no `path`")),
+            ("fsync:delay_enter=1ms:count=thread", Some("by thread")),
+            ("fsync:delay_enter=1ms:fd=1024", Some("below 1024")),
+            ("egress:delay=1ms", Some("no system call")),
+            ("nfsservctl:delay_enter=1ms", Some("no function")),
+        ] {
+            let got = refusal(Backend::Spin, text);
+            let agrees = match (&got, expected) {
+                (None, None) => true,
+                (Some(got), Some(expected)) => got.contains(expected),
+                _ => false,
+            };
+            assert!(agrees, "{text}: {got:?}");
+        }
+    }
+
+    #[test]
     fn an_override_answers_and_looks_at_nothing() {
         for (text, expected) in [
             ("fsync:error=EIO", None),
@@ -478,6 +552,7 @@ mod tests {
         bpf: bool,
         overrides: bool,
         uprobes: bool,
+        spins: bool,
     }
 
     impl Machine for Has {
@@ -497,6 +572,12 @@ mod tests {
                 .ok_or_else(|| "not here".to_owned())
         }
 
+        fn spins(&self) -> Result<(), String> {
+            self.spins
+                .then_some(())
+                .ok_or_else(|| "not here".to_owned())
+        }
+
         fn supervises(&self) -> Result<(), String> {
             Ok(())
         }
@@ -511,6 +592,7 @@ mod tests {
                 bpf,
                 overrides,
                 uprobes: false,
+                spins: true,
             };
             choice.of(&fault, target, &Options::default(), Some(&machine))
         };
@@ -563,6 +645,7 @@ mod tests {
             bpf,
             overrides,
             uprobes: true,
+            spins: true,
         };
         for (text, target, machine, expected) in [
             (
@@ -600,6 +683,22 @@ mod tests {
             let got = Choice::Auto.of(&fault, target, &Options::default(), Some(&machine));
             assert_eq!(got, Ok(expected), "{text}");
         }
+        for (text, target, expected) in [
+            ("fsync:delay_enter=1ms", &running, Backend::Spin),
+            ("openat:delay_enter=1ms", &running, Backend::Bpf),
+            ("fsync:delay_enter=1ms", &Target::Command, Backend::Seccomp),
+        ] {
+            let got = chosen(text, Choice::Auto, target, true, true);
+            assert_eq!(got, Ok(expected), "{text}");
+        }
+        let got = chosen(
+            "openat:delay_enter=1ms",
+            Choice::Auto,
+            &running,
+            false,
+            false,
+        );
+        assert_eq!(got, Ok(Backend::Spin), "nothing sleeps here");
         let only = Choice::Only(Backend::Override);
         let got = chosen("write:error=EIO", only, &Target::Command, true, false);
         assert_eq!(got, Ok(Backend::Override));

@@ -53,6 +53,9 @@ pub enum Hook {
     /// A kprobe on the function of a system call, which is answered in the kernel's place.
     #[serde(untagged, serialize_with = "name_of_call")]
     Override(Sysno),
+    /// A kprobe on the function of a system call, which holds its thread up.
+    #[serde(untagged, serialize_with = "name_of_spin")]
+    Spin(Sysno),
     /// A uprobe before each `syscall` instruction of the targets that may make a call, which is answered there.
     #[serde(untagged, serialize_with = "name_of_code")]
     Uprobe(Sysno),
@@ -85,6 +88,9 @@ impl Hook {
     /// The one on a system call's function that stands for its like.
     pub(crate) const OVERRIDE: Self = Self::Override(Sysno::fsync);
 
+    /// The one that holds threads up that stands for its like.
+    pub(crate) const SPIN: Self = Self::Spin(Sysno::fsync);
+
     /// The one that lets threads wait that stands for its like.
     pub(crate) const SLEEP: Self = Self::Sleep(Place::FileOpen);
 
@@ -101,7 +107,7 @@ impl Hook {
         let begins = Begin::ALL.iter().copied().map(Self::Begin);
         let singles = Self::SINGLE
             .into_iter()
-            .chain([Self::OVERRIDE, Self::UPROBE]);
+            .chain([Self::OVERRIDE, Self::SPIN, Self::UPROBE]);
         singles.chain(places).chain(begins)
     }
 
@@ -126,7 +132,7 @@ impl Hook {
             | Self::Reset
             | Self::Unreachable => Family::Net,
             Self::Lsm(_) | Self::Sleep(_) | Self::Begin(_) => Family::Lsm,
-            Self::Override(_) => Family::Kprobe,
+            Self::Override(_) | Self::Spin(_) => Family::Kprobe,
             Self::Exec | Self::Follow | Self::Observe => Family::Trace,
             Self::Entry | Self::Uprobe(_) => Family::Uprobe,
         }
@@ -157,6 +163,7 @@ impl Hook {
             Self::Sleep(place) => place.sleeper(),
             Self::Begin(begin) => begin.programs(),
             Self::Override(_) => &[("murphy_override", "kprobe on system calls")],
+            Self::Spin(_) => &[("murphy_spin", "kprobe on system calls")],
             Self::Uprobe(_) => &[("murphy_answer", "uprobe before system calls")],
             Self::Exec => &[("murphy_exec", "raw_tracepoint/sched_process_exec")],
             Self::Follow => &[
@@ -248,6 +255,10 @@ fn name_of_place<S: Serializer>(place: &Place, serializer: S) -> Result<S::Ok, S
 
 fn name_of_call<S: Serializer>(call: &Sysno, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("override {}", call.name()))
+}
+
+fn name_of_spin<S: Serializer>(call: &Sysno, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("spin {}", call.name()))
 }
 
 fn name_of_code<S: Serializer>(call: &Sysno, serializer: S) -> Result<S::Ok, S::Error> {

@@ -11,7 +11,7 @@ use chaos_common::interface::{Interface, Naming};
 use super::lsm::call_entry;
 use super::names::Names;
 use super::paths::{Entry, Pattern};
-use super::{Backend, Hook, Target, operation, overridden};
+use super::{Backend, Hook, Target, operation, overridden, spun};
 use crate::faults::{Fault, FdKind, NameGlob, Net, http};
 
 /// A prefix as the kernel's LPM trie wants it.
@@ -111,6 +111,7 @@ impl Masks {
                 let index = match (backend, op.call()) {
                     (Backend::Bpf, _) => operation(*op, &fault.effect),
                     (Backend::Override | Backend::Uprobe, Some(call)) => overridden(call),
+                    (Backend::Spin, Some(call)) => spun(call),
                     _ => continue,
                 };
                 *masks.ops.entry(index).or_default() |= 1 << rule;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use chaos_common::decide::mix;
 use chaos_common::rule::{
-    EFFECT_DELAY, EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, EFFECT_OVERRIDE, Rule,
+    EFFECT_DELAY, EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, EFFECT_OVERRIDE, EFFECT_SPIN, Rule,
 };
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::Serialize;
@@ -213,6 +213,10 @@ impl Plan {
                     let calls = fault.ops.iter().filter_map(|op| op.call());
                     calls.map(Hook::Uprobe).collect()
                 }
+                Backend::Spin => {
+                    let calls = fault.ops.iter().filter_map(|op| op.call());
+                    calls.map(Hook::Spin).collect()
+                }
                 Backend::Seccomp => Vec::new(),
             }
         };
@@ -365,9 +369,9 @@ impl Plan {
 
     /// Whether kernel programs carry out some fault.
     pub fn uses_programs(&self) -> bool {
-        [Backend::Bpf, Backend::Override, Backend::Uprobe]
-            .into_iter()
-            .any(|backend| self.uses(backend))
+        self.rules
+            .iter()
+            .any(|rule| rule.backend != Backend::Seccomp)
     }
 
     /// The calls that are answered in their callers' code, by number.
@@ -458,6 +462,11 @@ pub(crate) fn overridden(call: Sysno) -> u32 {
     ops::OVERRIDE + number.min(ops::SYSCALLS - 1)
 }
 
+/// The same for the program that holds threads up.
+pub(crate) fn spun(call: Sysno) -> u32 {
+    overridden(call) - ops::OVERRIDE + ops::SPIN
+}
+
 /// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
 pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
     match (op, effect) {
@@ -487,7 +496,8 @@ pub(crate) fn operation_of(index: u32) -> Option<Op> {
         ops::HTTP => Some(Op::Http),
         ops::INGRESS | ops::INGRESS_NETEM => Some(Op::Ingress),
         _ => {
-            let call = index.checked_sub(ops::OVERRIDE).unwrap_or(index);
+            let bases = [ops::SPIN, ops::OVERRIDE, 0];
+            let call = bases.into_iter().find_map(|base| index.checked_sub(base))?;
             Sysno::new(usize::try_from(call).ok()?).map(Op::Call)
         }
     }
@@ -520,11 +530,12 @@ fn wire(fault: &Fault, backend: Backend, options: &Options, number: u64) -> Rule
             let value = errno.map_or(0, |errno| -i64::from(errno.get()));
             (EFFECT_DELAY, value)
         }
+        _ if backend == Backend::Spin => (EFFECT_SPIN, 0),
         // No other kernel program has these.
         Effect::Call(_) => (EFFECT_NONE, 0),
     };
     let (delay_ns, jitter_ns) = match &fault.effect {
-        Effect::Call(call) if effect == EFFECT_DELAY => (
+        Effect::Call(call) if matches!(effect, EFFECT_DELAY | EFFECT_SPIN) => (
             call.delay_enter.map_or(0, |delay| delay.0),
             call.jitter.map_or(0, |jitter| jitter.0),
         ),

@@ -40,7 +40,7 @@ const ROUNDS_IN_KERNEL: &str = "6";
 /// Formats, rules, a daemon's API and suites are no kernel's business. What murphy makes of its own side (the command line,
 /// targets) is the same on every kernel: one of the newer ones has it. How murphy is attached, and what is left of it, differs between a kernel
 /// with links for everything and those without: the oldest and the newest have that.
-const SCOPE: [(&[&str], &[&str]); 10] = [
+const SCOPE: [(&[&str], &[&str]); 11] = [
     (
         &[],
         &[
@@ -69,6 +69,8 @@ const SCOPE: [(&[&str], &[&str]); 10] = [
     ),
     // Beside the newest, which has the most to do.
     (&["trixie"], &["lifecycle", "targets"]),
+    // The oldest that has what it takes, the newest, and one where it is refused.
+    (&["bookworm", "sid", "bullseye"], &["spin"]),
     // The older of the two that have what it takes.
     (&["trixie"], &["delay"]),
     // Classifiers as those of `egress`, which all have: with links as in the newest, or without as in the oldest. What

@@ -54,6 +54,9 @@ impl Service {
                 hooks.extend([Hook::Override(call), Hook::Uprobe(call)]);
             }
         }
+        if !refused(Backend::Spin) {
+            hooks.extend(fault.ops.iter().filter_map(|op| op.call()).map(Hook::Spin));
+        }
         hooks
     }
 
@@ -64,7 +67,7 @@ impl Service {
             .flat_map(|&op| Hook::of(op))
             .copied()
             .chain(Hook::SINGLE)
-            .chain([Hook::OVERRIDE, Hook::UPROBE, Hook::SLEEP])
+            .chain([Hook::OVERRIDE, Hook::SPIN, Hook::UPROBE, Hook::SLEEP])
             .collect()
     }
 
@@ -86,7 +89,7 @@ impl Service {
                 .or(by_override
                     .then(|| Self::by_programs(findings, stem(), row.ops, &[&[stands_for]])))
                 .or_supervised(findings, calls)
-                .or_in_code(by_override.then(|| {
+                .or_for_inject(by_override.then(|| {
                     Self::by_programs(findings, String::new(), row.ops, &[&[Hook::UPROBE]])
                 }))
         });
@@ -97,7 +100,13 @@ impl Service {
         let hooks: &[Hook] = &[Hook::SLEEP, Hook::Lsm(Place::FileOpen)];
         let calls = [Op::Call(Sysno::openat)];
         let delay = Self::by_programs(findings, "delay_enter".to_owned(), &calls, &[hooks])
-            .or_supervised(findings, true);
+            .or_supervised(findings, true)
+            .or_for_inject(Some(Self::by_programs(
+                findings,
+                String::new(),
+                &calls,
+                &[&[Hook::SPIN]],
+            )));
         rows.chain([Self::by_programs(
             findings,
             "netem".to_owned(),
@@ -137,11 +146,17 @@ impl Service {
             let hooks: Vec<&[Hook]> = hooks.iter().map(<[Hook; 1]>::as_slice).collect();
             Self::by_programs(findings, String::new(), &fault.ops, &hooks)
         });
+        let spinning = refusal(Backend::Spin).is_none().then(|| {
+            let hooks: Vec<_> = calls().map(|call| [Hook::Spin(call)]).collect();
+            let hooks: Vec<&[Hook]> = hooks.iter().map(<[Hook; 1]>::as_slice).collect();
+            Self::by_programs(findings, String::new(), &fault.ops, &hooks)
+        });
         service
             .or(late)
             .or(overriding)
             .or_supervised(findings, refusal(Backend::Seccomp).is_none())
-            .or_in_code(in_code)
+            .or_for_inject(in_code)
+            .or_for_inject(spinning)
     }
 
     /// By what comes next, if this does not serve the fault and that does.
@@ -193,8 +208,8 @@ impl Service {
         self
     }
 
-    /// In the code of running processes, if nothing else serves it there: what `inject` lacks otherwise.
-    fn or_in_code(mut self, by: Option<Self>) -> Self {
+    /// For running processes, if nothing else serves it there: what `inject` lacks otherwise.
+    fn or_for_inject(mut self, by: Option<Self>) -> Self {
         let Some(by) = by.filter(|_| !self.commands.contains(&"inject")) else {
             return self;
         };
@@ -307,6 +322,7 @@ fn backend(report: &HookReport) -> String {
         }
         hook if hook.is_classifier() => "tc classifier by clsact filter".to_owned(),
         Hook::Override(_) => "kprobe + bpf_override_return".to_owned(),
+        Hook::Spin(_) => "kprobe, which keeps a processor busy (10 ms at most)".to_owned(),
         Hook::Uprobe(_) => "uprobe before `syscall`".to_owned(),
         Hook::EgressNetem | Hook::IngressNetem => {
             format!("{} by mirred and ifb", report.places.join(", "))
@@ -337,7 +353,7 @@ fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: 
     let strace = call.map(|call| {
         format!("strace -f -e inject={call}:error=ERRNO, which slows the command down")
     });
-    let kernel = if report.hook.family() == Family::Kprobe {
+    let kernel = if matches!(report.hook, Hook::Override(_)) {
         "a kernel with CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu's and Fedora's are said to have it)"
             .to_owned()
     } else if report.hook.family() == Family::Lsm {

@@ -69,8 +69,8 @@ const SCOPE: [(&[&str], &[&str]); 11] = [
     ),
     // Beside the newest, which has the most to do.
     (&["trixie"], &["lifecycle", "targets"]),
-    // The oldest that has what it takes, the newest, and one where it is refused.
-    (&["bookworm", "sid", "bullseye"], &["spin"]),
+    // The oldest that has what it takes, and the newest; the host may be one where it is refused.
+    (&["bookworm", "sid"], &["spin"]),
     // The older of the two that have what it takes.
     (&["trixie"], &["delay"]),
     // Classifiers as those of `egress`, which all have: with links as in the newest, or without as in the oldest. What

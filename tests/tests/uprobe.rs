@@ -40,6 +40,11 @@ fn main() -> ExitCode {
             let_be,
         ),
         case(
+            "many at the same places, and no processor to spare: nobody goes astray",
+            here(),
+            crowded,
+        ),
+        case(
             "two at the same places; SIGKILL of both leaves nothing",
             here(),
             killed,
@@ -180,6 +185,40 @@ fn let_be() -> Outcome {
     let report = stop(injected)?;
     ensure!(count(&report, 0, "injected") == 0, "{report}");
     is_restored(&target)
+}
+
+/// A kernel that puts one run of the program aside for another's must not mix them up: a thread would go on at an address of another process.
+fn crowded() -> Outcome {
+    const NEIGHBOURS: usize = 3;
+    const ENOUGH: u64 = 600;
+    let folder = tempfile::tempdir()?;
+    let victim = |name: &str| {
+        let path = folder.path().join(name);
+        victim(["sync", &*path.to_string_lossy(), "10000000"]).spawn()
+    };
+    let own = victim("own")?;
+    let names: Vec<_> = (0..NEIGHBOURS).map(|number| number.to_string()).collect();
+    let mut neighbours = Vec::new();
+    for name in &names {
+        neighbours.push(victim(name)?);
+    }
+    sees(&own, "ok")?;
+    let injected = inject(&["-e", "fsync:error=EIO,ENOSPC:p=50%"], own.pid())?;
+    let failed = || {
+        own.stdout()
+            .map_or(0, |said| seen(&said, "EIO") + seen(&said, "ENOSPC"))
+    };
+    let before = failed();
+    wait_until(PATIENCE, || failed() >= before + ENOUGH)
+        .with_context(|| format!("{} of {ENOUGH}", failed() - before))?;
+    let report = stop(injected)?;
+    ensure!(report["ended"] == "stopped by a signal", "{report}");
+    for neighbour in &mut neighbours {
+        ensure!(neighbour.is_running()?, "a neighbour has ended");
+        let said = neighbour.stdout()?;
+        ensure!(seen(&said, "EIO") + seen(&said, "ENOSPC") == 0 && seen(&said, "ok") > 0);
+    }
+    sees(&own, "ok")
 }
 
 fn killed() -> Outcome {

@@ -6,11 +6,17 @@
 //! before, and the call itself is made where it stands, so that signals, restarts and new threads find all as ever.
 //! `bpf_send_signal_thread` (5.5).
 //!
+//! A program of a uprobe may be put aside for another thread's run on the same CPU, and from 6.13 on the kernel gives programs of this
+//! type a stack that belongs to the CPU: the other's run would write over what this one keeps there, and the thread go on at
+//! another process's address (seen on 7.2 with busy processors, `bpf_enable_priv_stack` in kernel/bpf/verifier.c). Programs that
+//! make a tail call have the thread's own stack, so this one does, to nowhere.
+//!
 //! x86_64 alone: the registers are known by their places in its `struct pt_regs`.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::{bpf_get_attach_cookie, bpf_probe_read_kernel};
-use aya_ebpf::macros::uprobe;
+use aya_ebpf::macros::{map, uprobe};
+use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::ProbeContext;
 use chaos_common::answer::{PAGE, REGISTERS, Site};
 use chaos_common::ops;
@@ -24,8 +30,21 @@ const CS: usize = 17;
 /// The code segment of 64-bit programs (`__USER_CS`), and the same below Xen.
 const USER_CS: [u64; 2] = [0x33, 0xe033];
 
+/// No program: see above.
+#[map]
+static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
 #[uprobe]
 pub(crate) fn murphy_answer(ctx: ProbeContext) -> u32 {
+    answer_at(&ctx);
+    // SAFETY: there is no program to go on in.
+    unsafe { NOWHERE.tail_call(&ctx, 0) };
+    0
+}
+
+/// Answers the call that is about to be made.
+#[inline(always)]
+fn answer_at(ctx: &ProbeContext) {
     let registers = ctx.as_ptr().cast::<u64>();
     // SAFETY: the helper takes a context, which this is.
     let site = Site::from_cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
@@ -34,10 +53,10 @@ pub(crate) fn murphy_answer(ctx: ProbeContext) -> u32 {
     // Another injector's program has answered, and the thread goes on elsewhere already. What the kernel gives as the place
     // of the probe is that, too.
     if at & PAGE != u64::from(site.page) {
-        return 0;
+        return;
     }
     let Some(call) = native_call(registers, site) else {
-        return 0;
+        return;
     };
     let give = |_: u32, value: i64| {
         // SAFETY: the context is the registers; the kernel's verifier lets these two be written, or does not load this.
@@ -51,7 +70,6 @@ pub(crate) fn murphy_answer(ctx: ProbeContext) -> u32 {
     };
     // The registers may not be what the call is made with: one instruction is still to come.
     answer(call, |_| u64::MAX, give);
-    0
 }
 
 /// The number of the call, of the native ABI; x32's are beyond the bound.

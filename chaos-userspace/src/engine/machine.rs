@@ -28,6 +28,21 @@ impl Here {
         })
     }
 
+    /// Whether programs at hooks on calls can be had; `otherwise` says what a kernel lacks that has them not.
+    fn has_probes<'h>(
+        &self,
+        hooks: impl IntoIterator<Item = &'h Hook>,
+        otherwise: &str,
+    ) -> Result<(), String> {
+        if !self.loads_programs() {
+            return Err("this kernel or user cannot".to_owned());
+        }
+        match hooks.into_iter().all(|&hook| serves(hook)) {
+            true => Ok(()),
+            false => Err(otherwise.to_owned()),
+        }
+    }
+
     /// Whether LSM programs load, and run.
     fn has_lsm(&self) -> bool {
         *self.lsm.get_or_init(|| {
@@ -49,33 +64,21 @@ impl Machine for Here {
     }
 
     fn overrides(&self, hooks: &BTreeSet<Hook>) -> Result<(), String> {
-        if !self.loads_programs() {
-            return Err("this kernel or user cannot".to_owned());
-        }
-        if !hooks.iter().all(|&hook| serves(hook)) {
-            return Err("this kernel has no CONFIG_BPF_KPROBE_OVERRIDE".to_owned());
-        }
-        Ok(())
+        self.has_probes(hooks, "this kernel has no CONFIG_BPF_KPROBE_OVERRIDE")
     }
 
     fn writes_registers(&self) -> Result<(), String> {
-        if !self.loads_programs() {
-            return Err("this kernel or user cannot".to_owned());
-        }
-        if !serves(Hook::UPROBE) {
-            return Err("this kernel's uprobes may not write registers".to_owned());
-        }
-        Ok(())
+        self.has_probes(
+            [&Hook::UPROBE],
+            "this kernel's uprobes may not write registers",
+        )
     }
 
     fn spins(&self) -> Result<(), String> {
-        if !self.loads_programs() {
-            return Err("this kernel or user cannot".to_owned());
-        }
-        if !serves(Hook::SPIN) {
-            return Err("this kernel has no kprobes, or none that loop (Linux 5.17)".to_owned());
-        }
-        Ok(())
+        self.has_probes(
+            [&Hook::SPIN],
+            "this kernel has no kprobes, or none that loop (Linux 5.17)",
+        )
     }
 
     fn supervises(&self) -> Result<(), String> {

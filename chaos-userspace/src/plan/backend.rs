@@ -100,10 +100,7 @@ impl Backend {
         if let Some(op) = fault.ops.iter().find(|op| self.effects(**op).is_empty()) {
             return Some(match (self, op.call().and_then(r#override::refusal)) {
                 (Self::Bpf, _) => format!("no kernel program of murphy's serves `{op}`"),
-                (Self::Override | Self::Uprobe, Some(reason)) => {
-                    format!("not for `{op}`: {reason}")
-                }
-                (Self::Spin, Some(reason)) if op.is_syscall() => {
+                (Self::Override | Self::Uprobe | Self::Spin, Some(reason)) => {
                     format!("not for `{op}`: {reason}")
                 }
                 (Self::Override | Self::Uprobe | Self::Seccomp | Self::Spin, _) => {
@@ -238,21 +235,15 @@ impl Choice {
                         false => machine.overrides(&hooks.map(Hook::Override).collect()),
                     }
                 }
-                (Backend::Uprobe, Some(machine)) => {
+                (Backend::Uprobe | Backend::Spin, Some(machine)) => {
                     rather.get_or_insert(backend);
-                    match self == Self::Only(backend) {
-                        true => Ok(()),
-                        false => machine.writes_registers(),
+                    match backend {
+                        _ if self == Self::Only(backend) => Ok(()),
+                        Backend::Spin => machine.spins(),
+                        _ => machine.writes_registers(),
                     }
                 }
                 (Backend::Seccomp, Some(machine)) => machine.supervises(),
-                (Backend::Spin, Some(machine)) => {
-                    rather.get_or_insert(backend);
-                    match self == Self::Only(backend) {
-                        true => Ok(()),
-                        false => machine.spins(),
-                    }
-                }
             };
             match there {
                 Ok(()) => return Ok(backend),
@@ -546,7 +537,6 @@ mod tests {
         bpf: bool,
         overrides: bool,
         uprobes: bool,
-        spins: bool,
     }
 
     impl Machine for Has {
@@ -567,9 +557,7 @@ mod tests {
         }
 
         fn spins(&self) -> Result<(), String> {
-            self.spins
-                .then_some(())
-                .ok_or_else(|| "not here".to_owned())
+            Ok(())
         }
 
         fn supervises(&self) -> Result<(), String> {
@@ -586,7 +574,6 @@ mod tests {
                 bpf,
                 overrides,
                 uprobes: false,
-                spins: true,
             };
             choice.of(&fault, target, &Options::default(), Some(&machine))
         };
@@ -639,7 +626,6 @@ mod tests {
             bpf,
             overrides,
             uprobes: true,
-            spins: true,
         };
         for (text, target, machine, expected) in [
             (

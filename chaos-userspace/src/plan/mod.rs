@@ -203,20 +203,12 @@ impl Plan {
             .collect::<Result<Vec<_>, _>>()?;
         let masks = Masks::of(&faults, &classes, &class_of, &Names::default(), &backends);
         let of = |(fault, backend): (&Fault, &Backend)| -> Vec<Hook> {
+            let calls = || fault.ops.iter().filter_map(|op| op.call());
             match backend {
                 Backend::Bpf => Hook::needed_by(fault).collect(),
-                Backend::Override => {
-                    let calls = fault.ops.iter().filter_map(|op| op.call());
-                    calls.map(Hook::Override).collect()
-                }
-                Backend::Uprobe => {
-                    let calls = fault.ops.iter().filter_map(|op| op.call());
-                    calls.map(Hook::Uprobe).collect()
-                }
-                Backend::Spin => {
-                    let calls = fault.ops.iter().filter_map(|op| op.call());
-                    calls.map(Hook::Spin).collect()
-                }
+                Backend::Override => calls().map(Hook::Override).collect(),
+                Backend::Uprobe => calls().map(Hook::Uprobe).collect(),
+                Backend::Spin => calls().map(Hook::Spin).collect(),
                 Backend::Seccomp => Vec::new(),
             }
         };

@@ -129,34 +129,27 @@ impl Service {
             }
             Some(lacks) => Self::lacking(words.clone(), &fault.ops, lacks),
         };
-        let calls = || fault.ops.iter().filter_map(|op| op.call());
-        let by_override = refusal(Backend::Override).is_none() && !service.served;
-        let overriding = by_override.then(|| {
-            let hooks: Vec<_> = calls().map(|call| [Hook::Override(call)]).collect();
+        let of_calls = |hook: fn(Sysno) -> Hook| {
+            let calls = fault.ops.iter().filter_map(|op| op.call());
+            let hooks: Vec<_> = calls.map(|call| [hook(call)]).collect();
             let hooks: Vec<&[Hook]> = hooks.iter().map(<[Hook; 1]>::as_slice).collect();
-            Self::by_programs(findings, words, &fault.ops, &hooks)
-        });
+            Self::by_programs(findings, words.clone(), &fault.ops, &hooks)
+        };
+        let by_override = refusal(Backend::Override).is_none() && !service.served;
+        let overriding = by_override.then(|| of_calls(Hook::Override));
         let late = is_only_late(fault).then(|| {
             let hooks: &[Hook] = &[Hook::Edt, Hook::Socket, Hook::Connect];
-            Self::by_programs(findings, fault.to_string(), &fault.ops, &[hooks])
+            Self::by_programs(findings, words.clone(), &fault.ops, &[hooks])
         });
         let running = Target::Running(Who::default());
-        let in_code = Backend::Uprobe.refusal(fault, &running).is_none().then(|| {
-            let hooks: Vec<_> = calls().map(|call| [Hook::Uprobe(call)]).collect();
-            let hooks: Vec<&[Hook]> = hooks.iter().map(<[Hook; 1]>::as_slice).collect();
-            Self::by_programs(findings, String::new(), &fault.ops, &hooks)
-        });
-        let spinning = refusal(Backend::Spin).is_none().then(|| {
-            let hooks: Vec<_> = calls().map(|call| [Hook::Spin(call)]).collect();
-            let hooks: Vec<&[Hook]> = hooks.iter().map(<[Hook; 1]>::as_slice).collect();
-            Self::by_programs(findings, String::new(), &fault.ops, &hooks)
-        });
+        let in_code = Backend::Uprobe.refusal(fault, &running).is_none();
+        let spinning = refusal(Backend::Spin).is_none();
         service
             .or(late)
             .or(overriding)
             .or_supervised(findings, refusal(Backend::Seccomp).is_none())
-            .or_for_inject(in_code)
-            .or_for_inject(spinning)
+            .or_for_inject(in_code.then(|| of_calls(Hook::Uprobe)))
+            .or_for_inject(spinning.then(|| of_calls(Hook::Spin)))
     }
 
     /// By what comes next, if this does not serve the fault and that does.

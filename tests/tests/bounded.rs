@@ -38,6 +38,11 @@ fn main() -> ExitCode {
         ),
         case("for=: the kernel ends a fault by itself", net(), deadline),
         case("two murphies at once do not see each other", net(), two),
+        case(
+            "in a time namespace the lease is kept",
+            needs![Root, Cgroup2, Atomics, Tool("unshare")],
+            shifted,
+        ),
         case("SIGKILL at any moment leaves nothing", net(), any_moment),
         case(
             "SIGKILL while the record is written leaves no part of it",
@@ -45,6 +50,26 @@ fn main() -> ExitCode {
             killed_writing,
         ),
     ])
+}
+
+/// Boot time is what the kernel programs read, not what a time namespace says that it is.
+fn shifted() -> Outcome {
+    let echo = Echo::start()?;
+    let forward = ["--time", "--boottime", "1000000", "--"];
+    let done = tests::program("unshare")
+        .args(forward)
+        .args([tests::murphy_path()])
+        .args(["run", "-q", "-e", "connect:error=ECONNREFUSED", "--"])
+        .args([victim::self_path()])
+        .args(victim::words([
+            "connect",
+            &echo.address.to_string(),
+            "5",
+            "1",
+        ]))
+        .run()?;
+    ensure!(victim::seen(&done.stdout, "ECONNREFUSED") == 5, "{done}");
+    Ok(())
 }
 
 /// The lines a victim has printed so far.

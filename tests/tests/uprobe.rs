@@ -227,7 +227,7 @@ fn killed() -> Outcome {
     let steps = ["sync", &*path.to_string_lossy(), "100000", "10"];
     let own = victim(steps).spawn()?;
     // Two at the same places: one of them answers a call, and the other lets it be.
-    let first = inject(&["-e", "fsync,close:error=EIO"], own.pid())?;
+    let first = inject(&["-e", "fsync,fdatasync:error=EIO"], own.pid())?;
     sees(&own, "EIO")?;
     let second = inject(&["-e", "fsync:error=ENOSPC"], own.pid())?;
     let failed = || {

@@ -143,7 +143,7 @@ fn overriding() -> Outcome {
     let faults = [
         "--observe",
         "-e",
-        "fsync,close:error=EIO,ENOSPC:p=1ppm",
+        "fsync,fdatasync:error=EIO,ENOSPC:p=1ppm",
         "-e",
         "getppid:signal=USR1:retval=1:comm=nobody",
     ];
@@ -168,7 +168,7 @@ fn in_code() -> Outcome {
     let steps = ["sync", &path.to_string_lossy(), "1000", "20"];
     let own = victim::victim(steps).spawn()?;
     let pid = own.pid().to_string();
-    let faults = ["-e", "fsync,close:error=EIO,ENOSPC:p=1ppm"];
+    let faults = ["-e", "fsync,fdatasync:error=EIO,ENOSPC:p=1ppm"];
     let others = ["-e", "getppid:signal=USR1:retval=1:comm=!nobody"];
     let murphy = murphy(["inject", "--pid", &pid])
         .args(faults)

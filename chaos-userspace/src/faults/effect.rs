@@ -24,6 +24,10 @@ pub struct CallEffect {
     /// The calling thread sleeps before the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_enter: Option<Nanos>,
+    /// A delay is meant although it holds up processes that are no targets: written as `!` behind
+    /// `delay_enter`. It makes a difference where threads sleep in a kernel program.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub long: bool,
     /// The calling thread sleeps after the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_exit: Option<Nanos>,
@@ -97,6 +101,9 @@ impl CallEffect {
                 EffectKey::Retval,
                 "a call gives an error or a value, not both",
             ));
+        }
+        if self.long && self.delay_enter.is_none() {
+            return Some((EffectKey::DelayEnter, "`long` is about `delay_enter`"));
         }
         let is_carried = |key: &EffectKey| matches!(key, EffectKey::Short | EffectKey::Corrupt);
         if let Some(key) = self.keys().find(is_carried)

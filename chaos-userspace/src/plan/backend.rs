@@ -8,10 +8,11 @@ use std::fmt;
 use chaos_common::delay::{LONGEST_NS, LONGEST_SPIN_NS};
 use chaos_common::lsm::Place;
 use serde::{Deserialize, Serialize};
+use syscalls::Sysno;
 
 use super::hook::delays;
 use super::{Hook, Options, Pattern, PlanError, Target, lsm, r#override};
-use crate::faults::{EffectKey, Fault, FilterKey, Op, syscall};
+use crate::faults::{Effect, EffectKey, Fault, FilterKey, Op, syscall};
 
 /// What carries a fault out.
 #[derive(
@@ -292,7 +293,7 @@ fn by_bpf(fault: &Fault) -> Option<String> {
     if fault.trigger.count.is_some() {
         return Some("it counts by fault, not by thread".to_owned());
     }
-    if let crate::faults::Effect::Call(call) = &fault.effect
+    if let Effect::Call(call) = &fault.effect
         && call.error.len() > 1
     {
         return Some("it has one error for a fault".to_owned());
@@ -310,7 +311,7 @@ fn by_bpf(fault: &Fault) -> Option<String> {
     {
         return Some(format!("the hook of `{op}` is not told where the file is"));
     }
-    if let crate::faults::Effect::Error(errno) = fault.effect
+    if let Effect::Error(errno) = fault.effect
         && i32::from(errno.get()) == libc::ENOSYS
         && fault.ops.iter().any(|op| is(Hook::Lsm(Place::Prctl))(&op))
     {
@@ -327,19 +328,33 @@ fn by_bpf(fault: &Fault) -> Option<String> {
     ))
 }
 
+/// The longest sleep in a kernel program that needs no `!`. A sleeping thread holds up
+/// `sched_setaffinity(2)` on itself, writes to its cpuset, `mkdir` of every cgroup, and the
+/// detaching of other BPF programs.
+const CONSIDERATE_NS: u64 = 2_000_000_000;
+
 /// Why threads cannot wait as long as an effect says; `None` if they can.
-fn too_long(effect: &crate::faults::Effect) -> Option<String> {
-    (longest(effect) > LONGEST_NS).then(|| {
-        format!(
+fn too_long(effect: &Effect) -> Option<String> {
+    let longest = longest(effect);
+    let is_meant = matches!(effect, Effect::Call(call) if call.long);
+    if longest > LONGEST_NS {
+        return Some(format!(
             "a thread waits in the kernel for {} s at most, `jitter` included",
             LONGEST_NS / 1_000_000_000
+        ));
+    }
+    (longest > CONSIDERATE_NS && !is_meant).then(|| {
+        format!(
+            "a thread that sleeps in the kernel holds up other processes (taskset, cpusets, new \
+             cgroups), so it may for {} s at most, `jitter` included; `delay_enter=…!` allows more",
+            CONSIDERATE_NS / 1_000_000_000
         )
     })
 }
 
 /// The longest delay that an effect may come to, in ns.
-fn longest(effect: &crate::faults::Effect) -> u64 {
-    let crate::faults::Effect::Call(call) = effect else {
+fn longest(effect: &Effect) -> u64 {
+    let Effect::Call(call) = effect else {
         return 0;
     };
     call.delay_enter.map_or(0, |delay| delay.0) + call.jitter.map_or(0, |by| by.0)
@@ -355,6 +370,18 @@ fn by_spin(fault: &Fault) -> Option<String> {
     if fault.trigger.count.is_some() {
         return Some("it counts by fault, not by thread".to_owned());
     }
+    let answers = match &fault.effect {
+        Effect::Error(_) => true,
+        Effect::Call(call) => call.answers(),
+        Effect::Loss(_) | Effect::Netem(_) | Effect::Wire(_) => false,
+    };
+    if answers && fault.ops.iter().any(|op| op.call() == Some(Sysno::close)) {
+        return Some(
+            "not for `close`: the call would be skipped and leave the descriptor open, which \
+             Linux never does; `murphy run` closes it by seccomp"
+                .to_owned(),
+        );
+    }
     r#override::too_many(&fault.filter.fd)
 }
 
@@ -362,12 +389,24 @@ fn by_override(fault: &Fault) -> Option<String> {
     if fault.trigger.count.is_some() {
         return Some("it counts by fault, not by thread".to_owned());
     }
+    let answers = match &fault.effect {
+        Effect::Error(_) => true,
+        Effect::Call(call) => call.answers(),
+        Effect::Loss(_) | Effect::Netem(_) | Effect::Wire(_) => false,
+    };
+    if answers && fault.ops.iter().any(|op| op.call() == Some(Sysno::close)) {
+        return Some(
+            "not for `close`: the call would be skipped and leave the descriptor open, which \
+             Linux never does; `murphy run` closes it by seccomp"
+                .to_owned(),
+        );
+    }
     r#override::too_many(&fault.filter.fd).or_else(|| r#override::too_much(&fault.effect))
 }
 
 fn by_seccomp(fault: &Fault) -> Option<String> {
     match &fault.effect {
-        crate::faults::Effect::Call(call) if call.delay_exit.is_some() && !call.answers() => Some(
+        Effect::Call(call) if call.delay_exit.is_some() && !call.answers() => Some(
             "it lets the kernel do a call and does not see its end, so `delay_exit` needs `error` or `retval`"
                 .to_owned(),
         ),
@@ -421,9 +460,16 @@ mod tests {
             ("fchmod:delay_enter=1s", Some("file is locked"), None),
             ("openat:delay_enter=1s:path=/a", None, None),
             ("openat,connect:delay_enter=1s:error=EIO", None, None),
-            ("connect:delay_enter=60s:port=80", None, None),
+            ("connect:delay_enter=2s:port=80", None, None),
+            ("connect:delay_enter=60s!:port=80", None, None),
+            ("connect:delay_enter=1s:jitter=1ms:port=80", None, None),
             (
-                "connect:delay_enter=59s:jitter=1001ms",
+                "connect:delay_enter=2s:jitter=1ms:port=80",
+                Some("holds up other processes"),
+                None,
+            ),
+            (
+                "connect:delay_enter=59s!:jitter=1001ms",
                 Some("60 s at most"),
                 None,
             ),
@@ -488,7 +534,10 @@ mod tests {
     fn an_override_answers_and_looks_at_nothing() {
         for (text, expected) in [
             ("fsync:error=EIO", None),
-            ("fsync,close:error=EIO,ENOSPC", None),
+            ("fsync,fdatasync:error=EIO,ENOSPC", None),
+            ("close:signal=9", None),
+            ("fsync,close:error=EIO", Some("descriptor open")),
+            ("close:retval=0", Some("descriptor open")),
             ("write:retval=0:comm=a", None),
             ("getpid:signal=9", None),
             ("egress:loss=1%", Some("`egress` is no system call")),

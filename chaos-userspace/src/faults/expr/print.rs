@@ -71,6 +71,9 @@ impl Display for CallEffect {
         values(f, "retval", self.retval.as_slice())?;
         values(f, "signal", self.signal.as_slice())?;
         values(f, "delay_enter", self.delay_enter.as_slice())?;
+        if self.long {
+            f.write_str("!")?;
+        }
         values(f, "delay_exit", self.delay_exit.as_slice())?;
         values(f, "jitter", self.jitter.as_slice())?;
         values(f, "short", self.short.as_slice())?;

@@ -283,7 +283,14 @@ impl Parts {
             EffectKey::Error => self.call.error = many(key, argument, errno)?,
             EffectKey::Retval => self.call.retval = Some(one(key, argument, retval)?),
             EffectKey::Signal => self.call.signal = Some(one(key, argument, signal)?),
-            EffectKey::DelayEnter => self.call.delay_enter = Some(one(key, argument, delay)?),
+            EffectKey::DelayEnter => {
+                let (delay, long) = one(key, argument, |text| match text.strip_suffix('!') {
+                    Some(text) => Ok((delay(text)?, true)),
+                    None => Ok((delay(text)?, false)),
+                })?;
+                self.call.delay_enter = Some(delay);
+                self.call.long = long;
+            }
             EffectKey::DelayExit => self.call.delay_exit = Some(one(key, argument, delay)?),
             EffectKey::Jitter => self.call.jitter = Some(one(key, argument, delay)?),
             EffectKey::Short => {

@@ -220,6 +220,7 @@ fn call_effect() -> impl Strategy<Value = Effect> {
                 retval: retval.or(nothing.then_some(0)),
                 signal,
                 delay_enter,
+                long: delay_enter.is_some_and(|delay| delay.0 % 2 == 0),
                 delay_exit,
                 jitter: shortest.filter(|_| jitter),
                 short: None,

@@ -322,6 +322,15 @@ fn table() -> Vec<(&'static str, Fault)> {
             }),
         ),
         (
+            "fsync:delay_enter=40s!:jitter=1s",
+            on_fsync(CallEffect {
+                delay_enter: Some(Nanos(40 * S)),
+                long: true,
+                jitter: Some(Nanos(S)),
+                ..CallEffect::default()
+            }),
+        ),
+        (
             "read:short=4096:corrupt=3",
             fault(
                 &[call("read")],

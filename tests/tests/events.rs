@@ -1,11 +1,12 @@
 //! `--trace` and `--events`: what is told of each decision, and whether it is all of it.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tests::{Case, Finished, Hit, Outcome, case, murphy, needs, net::Echo, victim};
+use tests::{Case, Finished, Hit, Outcome, case, murphy, needs, net::Echo, victim, wait_until};
 
 fn main() -> ExitCode {
     tests::run(cases())
@@ -36,6 +37,11 @@ fn cases() -> Vec<Case> {
         ),
         case("inject tells too", net(), inject),
         case(
+            "a reader that does not read shortens nothing",
+            net(),
+            stalled_reader,
+        ),
+        case(
             "an events file that cannot be written: nothing is run",
             net(),
             unwritable,
@@ -48,6 +54,61 @@ fn cases() -> Vec<Case> {
         case("replay -- CMD repeats the decisions", net(), replay_command),
         case("without a listener no word of events", net(), silent),
     ]
+}
+
+/// A pipe for the trace that is full before long, and a FIFO for the events that is never read.
+fn stalled_reader() -> Outcome {
+    let patience = Duration::from_secs(60);
+    let folder = tempfile::tempdir()?;
+    let fifo = folder.path().join("events");
+    let made = tests::program("mkfifo").args([&fifo]).run()?;
+    ensure!(made.code == Some(0), "{made}");
+    // Both ends, so that it can be opened and is never read.
+    let _reader = fs::File::options().read(true).write(true).open(&fifo)?;
+    let (mut from, to) = std::io::pipe()?;
+    let echo = Echo::start()?;
+    let steps = ["connect", &echo.address.to_string(), "2000000", "0"];
+    let own = victim::victim(steps).spawn()?;
+    let fault = "connect:error=ECONNREFUSED";
+    let pid = own.pid().to_string();
+    let mut inject = std::process::Command::new(tests::murphy_path())
+        .args(["inject", "--trace", "--name", "stalled", "--pid", &pid])
+        .args(["--lease", "1s", "-e", fault, "--for", "10m", "--events"])
+        .arg(&fifo)
+        .stdin(std::process::Stdio::null())
+        .stderr(to)
+        .spawn()?;
+    let injected = || -> Option<u64> {
+        let status = murphy(["status", "--id", "stalled", "--json"]).run().ok()?;
+        let status: Value = serde_json::from_str(&status.stdout).ok()?;
+        let found = status.to_string();
+        let (_, rest) = found.split_once("\"injected\":")?;
+        rest.split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    };
+    // Far more lines than the pipe and the FIFO take, and then more for longer than a lease.
+    wait_until(patience, || injected().is_some_and(|count| count > 20_000))
+        .context("not hit any more, or no status")?;
+    let (before, begun) = (injected().unwrap_or(0), Instant::now());
+    wait_until(patience, || begun.elapsed() > Duration::from_secs(3))?;
+    wait_until(patience, || {
+        injected().is_some_and(|count| count > before + 100)
+    })
+    .context("the fault ended with its reader")?;
+    let asked = Instant::now();
+    let stopped = murphy(["stop", "stalled"]).run()?;
+    ensure!(stopped.code == Some(0), "{stopped}");
+    ensure!(asked.elapsed() < Duration::from_secs(20), "{stopped}");
+    ensure!(!stopped.stdout.contains("was killed"), "{stopped}");
+    // The reader comes back: it reads what there was room for, and what was lost is said.
+    drop(_reader);
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut from, &mut text)?;
+    inject.wait()?;
+    ensure!(text.contains("(INJECTED)"), "{text}");
+    Ok(())
 }
 
 /// All lines of an events file.

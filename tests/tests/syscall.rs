@@ -6,6 +6,8 @@ mod bounds;
 mod bytes;
 #[path = "syscall/effects.rs"]
 mod effects;
+#[path = "syscall/identity.rs"]
+mod identity;
 #[path = "syscall/programs.rs"]
 mod programs;
 #[path = "syscall/who.rs"]
@@ -146,6 +148,23 @@ fn main() -> ExitCode {
             needs![Root],
             bounds::own_calls,
         ),
+        // Nobody else, and nothing after the end.
+        case(
+            "a process that has the number of a dead one is spared",
+            python(),
+            identity::number_reused,
+        ),
+        case(
+            "what was pending at `stop` does not happen",
+            python(),
+            identity::pending_at_stop,
+        ),
+        case(
+            "what was pending at the death of murphy does not happen",
+            python(),
+            identity::pending_at_death,
+        ),
+        case("a close that fails has closed", python(), identity::closes),
         // Programs.
         case(
             "sqlite3 keeps its database",

@@ -8,11 +8,12 @@ use std::time::Duration;
 use chaos_common::delay::PAGES;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, Signal, getpid, getppid};
 
 use super::page::Page;
 use super::step;
 use crate::engine::boot_ns;
+use crate::sys::process::Process;
 
 /// How often it looks whether the server is alive.
 const LOOK: Duration = Duration::from_millis(250);
@@ -33,23 +34,27 @@ pub(super) fn hold(page: &Page, mount: OwnedFd, server: Pid, lease: Duration) {
         Err(error) => return page.fail(step::MAP, &error),
     };
     drop(mount);
-    let Ok(pidfd) = pidfd_open(server, PidfdFlags::empty()) else {
+    let Ok(parent) = Process::open(server.as_raw_nonzero().get().cast_unsigned()) else {
         return;
     };
+    // It may have ended before it was opened: then this is a child of another process by now.
+    if getppid() != Some(server) {
+        return;
+    }
     let me = getpid().as_raw_nonzero().get().unsigned_abs();
     page.holder.store(me, Ordering::Release);
     page.base.store(base, Ordering::Release);
     let stuck = u64::try_from(lease.max(STUCK).as_nanos()).unwrap_or(u64::MAX / 4);
     let look = Timespec::try_from(LOOK).unwrap_or_default();
     loop {
-        let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&look));
+        let ended = poll(&mut [PollFd::new(&parent, PollFlags::IN)], Some(&look));
         if ended.is_ok_and(|ready| ready > 0) {
             return;
         }
         let alive = page.alive.load(Ordering::Acquire);
         if boot_ns() > alive.saturating_add(stuck) {
             // With its end the kernel lets all that wait go on.
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            let _ = parent.signal(Signal::KILL);
         }
     }
 }

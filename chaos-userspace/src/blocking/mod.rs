@@ -25,10 +25,10 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     send, sendmsg, socketpair,
 };
-use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
 use crate::engine::boot_ns;
 use crate::seccomp::process::Helper;
+use crate::sys::process::Process;
 use page::Shared;
 
 /// Steps that can fail, as [`page::Page::step`] numbers them.
@@ -148,8 +148,9 @@ impl Blocking {
         )
         .map_err(|error| BlockingError::io("making a socket")(error.into()))?;
         // Tells of our end even while a forked child that has not come to its exec still holds a copy of `ours`.
-        let murphy = pidfd_open(getpid(), PidfdFlags::empty())
-            .map_err(|error| BlockingError::io("opening a pidfd")(error.into()))?;
+        let murphy = Process::this()
+            .map_err(BlockingError::io("opening a pidfd"))?
+            .into_pidfd();
         let shared = Arc::clone(&page);
         let server = Helper::start(c"murphy-delay", &[&murphy, &theirs], move |kept| {
             let mut kept = kept.into_iter();
@@ -253,7 +254,7 @@ impl Drop for Blocking {
         self.server.reap(END);
         if !self.server.has_ended() {
             // Stopped, or stuck. With it the kernel lets go of all that wait, and the holder ends.
-            let _ = pidfd_send_signal(&self.server.pidfd, Signal::KILL);
+            self.server.kill_now();
             self.server.reap(END);
         }
     }

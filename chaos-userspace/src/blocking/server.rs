@@ -19,14 +19,13 @@ use rustix::mount::{
     fsopen,
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, waitpid,
-};
+use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 
 use super::fuse::{self, Asked, Read};
 use super::page::{END, Page};
 use super::{holder, step};
 use crate::engine::boot_ns;
+use crate::sys::process::{ProcFolder, Process, kill_unreaped};
 
 /// How long it does nothing at most: the holder looks whether it is alive.
 const IDLE_NS: u64 = 500_000_000;
@@ -69,13 +68,13 @@ pub(super) fn serve(page: &Page, murphy: OwnedFd, socket: OwnedFd, lease: Durati
     };
     if let Some(holder) = holder {
         // Cannot be another process by now: ours stays a zombie until it is waited for.
-        match pidfd_open(holder, PidfdFlags::empty()) {
-            Ok(held) => server.run(&murphy, &socket, &held),
-            Err(error) => page.fail(step::HOLDER, &error.into()),
+        match Process::open(holder.as_raw_nonzero().get().cast_unsigned()) {
+            Ok(held) => server.run(&murphy, &socket, &held.into_pidfd()),
+            Err(error) => page.fail(step::HOLDER, &error),
         }
         // Whoever waits goes on when the device is closed.
         drop(server);
-        let _ = kill_process(holder, Signal::KILL);
+        kill_unreaped(holder);
         let _ = waitpid(Some(holder), WaitOptions::empty());
     }
 }
@@ -301,7 +300,7 @@ impl Server<'_> {
 
 /// Whether a thread has been killed, or does not exist any more.
 fn is_dying(thread: u32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{thread}/status")) else {
+    let Ok(status) = ProcFolder::open(thread).and_then(|folder| folder.read_text("status")) else {
         return true;
     };
     // proc_pid_status(5): signals that are pending for the thread itself, where the kernel puts SIGKILL for whatever ends a process.

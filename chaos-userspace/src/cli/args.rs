@@ -162,9 +162,15 @@ pub struct RunArgs {
     /// Inject for this long after the command has started, then let it run on
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub limit: Option<Duration>,
-    /// Run the command as this user: a name or an id
+    /// Run the command as this user: a name or an id. It gains no privileges by set-user-ID
+    /// programs, and has no controlling terminal
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
+    /// With -u: let the command use sudo and other set-user-ID programs, and keep this terminal.
+    /// DANGEROUS with a user who is not trusted: under injected faults such a program may not give
+    /// its privileges up, and the command can type into this terminal as you
+    #[arg(long, requires = "user")]
+    pub allow_new_privileges: bool,
     /// What carries the faults out; auto takes the first that can, fault by fault
     #[arg(long, value_enum, default_value_t = BackendArg::Auto, value_name = "WHAT")]
     pub backend: BackendArg,

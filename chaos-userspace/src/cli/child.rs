@@ -114,13 +114,15 @@ pub(super) fn find(command: &OsStr) -> Result<PathBuf, Failure> {
 
 /// Starts the command in the cgroup and under the filter of `entry`.
 ///
-/// It stays in murphy's process group: the terminal's signals reach it as ever.
+/// It stays in murphy's process group: the terminal's signals reach it as ever. If it is `confined`
+/// it leads a session of its own, without a terminal to type into, and can gain no privileges.
 /// `signals` are those that shall be blocked in it.
 pub(super) fn start(
     command: &[OsString],
     program: &Path,
     entry: Entry,
     identity: Option<&Identity>,
+    confined: bool,
     signals: SigSet,
 ) -> Result<Child, Failure> {
     let mut start = Command::new(program);
@@ -138,7 +140,11 @@ pub(super) fn start(
                 return Err(io::Error::last_os_error());
             }
         }
-        // While it has murphy's privileges: then `sudo` and the like work in it as ever.
+        if confined {
+            nix::unistd::setsid()?;
+            nix::sys::prctl::set_no_new_privs()?;
+        }
+        // While it has murphy's privileges: without no_new_privs a filter takes CAP_SYS_ADMIN.
         if let Some(filter) = &entry.filter {
             filter.enter()?;
         }

@@ -210,6 +210,16 @@ fn sentences(refusals: &[Refusal]) -> String {
     format!("not allowed here: {}", lines.join("\n  and "))
 }
 
+/// A warning in red, where there are colours.
+pub(super) fn warn(text: &str) {
+    let (red, plain) = if colour() {
+        ("\x1b[1;31m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    tell(&format!("{red}murphy: warning: {text}{plain}"));
+}
+
 /// Colours are for people: standard error is a terminal and `NO_COLOR` is not set.
 fn colour() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

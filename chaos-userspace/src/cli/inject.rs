@@ -1,5 +1,7 @@
 //! `murphy inject`: faults for processes that already run.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 use tokio::time::sleep;
 
@@ -21,7 +23,7 @@ use crate::plan::{Options, Plan, Target};
 use crate::state::{About, Claim, client};
 
 /// How long a detached injector may take to end when its caller cannot use it.
-const STOPPING: std::time::Duration = std::time::Duration::from_secs(10);
+const STOPPING: Duration = Duration::from_secs(10);
 
 /// Injects until the time is over, the targets have ended, or somebody stops it.
 pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
@@ -121,21 +123,7 @@ fn carry_out(
         source: error.into(),
     })?;
     let mut session = Session::for_running(plan, settings, Some(claim))?;
-    if !args.common.quiet {
-        let targets = match session.members().len() {
-            1 => "1 process".to_owned(),
-            several => format!("{several} processes"),
-        };
-        let id = session.entry().map(|entry| entry.record().id.clone());
-        let how = match id.filter(|_| detached.is_some()) {
-            Some(id) => format!("murphy stop {id}"),
-            None => "Ctrl-C".to_owned(),
-        };
-        output::tell(&format!(
-            "murphy: armed against {targets} for {:?}; {how} undoes it",
-            args.limit
-        ));
-    }
+    let armed = (!args.common.quiet).then(|| armed(&mut session, args.limit, detached.is_some()));
     if let Some(injector) = detached {
         let id = session.entry().map(|entry| entry.record().id.clone());
         injector.armed(&Armed {
@@ -149,25 +137,43 @@ fn carry_out(
         let mut control = Control::start(&mut session, Some(args.limit), args.keepalive)?;
         let mut listener = Listener::new(session.take_events(), None, sinks)
             .map_err(Failure::io("listening to events"))?;
+        if let Some(armed) = armed {
+            listener.notice(&armed);
+        }
         listener.begin(&session.take_first_events());
         let stop = watch(&mut session, &mut listener, &mut control, args).await;
         let report = session.end();
         let stop = stop?;
         let ended = stop.ended.clone();
         stop.done(control.id(), report.as_ref()).await;
-        let report = report?;
+        let mut report = report?;
+        permit.ended(&ended, &report);
+        signals::release().map_err(Failure::io("unblocking signals"))?;
+        let written = listener.finish(&ended, &mut report);
         let outcome = Outcome {
             status: None,
             ended: &ended,
             seed,
             report: &report,
         };
-        permit.ended(outcome.ended, &report);
-        let written = listener.finish(outcome.ended, &report);
         output::result(&args.common, file, &outcome)?;
         written?;
         Ok(0)
     })
+}
+
+/// What is said once the faults are armed.
+fn armed(session: &mut Session, limit: Duration, is_detached: bool) -> String {
+    let targets = match session.members().len() {
+        1 => "1 process".to_owned(),
+        several => format!("{several} processes"),
+    };
+    let id = session.entry().map(|entry| entry.record().id.clone());
+    let how = match id.filter(|_| is_detached) {
+        Some(id) => format!("murphy stop {id}"),
+        None => "Ctrl-C".to_owned(),
+    };
+    format!("murphy: armed against {targets} for {limit:?}; {how} undoes it")
 }
 
 /// Renews the lease until it is to end; gives the reason.
@@ -185,7 +191,7 @@ async fn watch(
         tokio::select! {
             _ = renewal.tick() => {
                 session.renew().map_err(Failure::from)?;
-                output::warnings(session);
+                output::warnings(session, listener);
                 if session.targets_have_ended() {
                     return Ok(Stop::because("all targets have ended"));
                 }

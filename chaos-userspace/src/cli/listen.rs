@@ -1,8 +1,8 @@
 //! `--trace` and `--events`: writes down the decisions that the kernel programs tell.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use chaos_common::event::Event;
 use tokio::io::unix::AsyncFd;
@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 use super::args::FaultArgs;
 use super::failure::Failure;
 use super::signals::register;
+use super::writer::Writer;
 use crate::engine::{End, Header, Line, Match, Report, Verdict};
 use crate::kernel::{Events, Listen};
 use crate::plan::Plan;
@@ -18,11 +19,16 @@ use crate::seccomp::Told;
 /// How many events are read at a time, so that neither lease nor signals wait.
 const AT_ONCE: usize = 1024;
 
+/// What errors call it.
+const STDERR: &str = "standard error";
+
 /// Files and streams for events; made before anything is begun, so that one that cannot
 /// be written is told in time.
 pub(super) struct Sinks {
     trace: Option<Sink>,
     events: Option<Sink>,
+    /// What murphy says meanwhile, on standard error.
+    notices: Writer,
     plan: Plan,
     /// Matches that were left alone are traced too.
     all: bool,
@@ -30,57 +36,39 @@ pub(super) struct Sinks {
 
 struct Sink {
     path: PathBuf,
-    to: BufWriter<Box<dyn Write>>,
-    /// The first error; nothing is written after it.
-    failed: Option<io::Error>,
+    to: Writer,
 }
 
 impl Sink {
-    fn new(path: PathBuf, to: Box<dyn Write>) -> Self {
-        Self {
-            path,
-            to: BufWriter::new(to),
-            failed: None,
+    fn new(path: PathBuf, to: Box<dyn Write + Send>) -> Self {
+        let to = Writer::new(to);
+        Self { path, to }
+    }
+
+    fn create(path: &PathBuf) -> Result<File, Failure> {
+        File::create(path).map_err(|source| Self::failure(path, source))
+    }
+
+    fn failure(path: &Path, source: io::Error) -> Failure {
+        Failure::Output {
+            path: path.to_owned(),
+            source,
         }
     }
 
-    fn create(path: &PathBuf) -> Result<Self, Failure> {
-        match File::create(path) {
-            Ok(file) => Ok(Self::new(path.clone(), Box::new(file))),
-            Err(source) => Err(Failure::Output {
-                path: path.clone(),
-                source,
-            }),
-        }
-    }
-
-    fn write(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
-        if self.failed.is_none() {
-            self.failed = write(&mut self.to).err();
-        }
-    }
-
-    /// Everything written is with the operating system now.
-    fn flush(&mut self) {
-        self.write(|to| to.flush());
-    }
-
-    fn result(&mut self) -> Result<(), Failure> {
-        match self.failed.take() {
-            None => Ok(()),
-            Some(source) => Err(Failure::Output {
-                path: self.path.clone(),
-                source,
-            }),
-        }
+    /// Waits until everything is written.
+    fn finish(&mut self) -> Result<(), Failure> {
+        let written = self.to.finish();
+        written.map_err(|source| Self::failure(&self.path, source))
     }
 }
 
-fn json(line: &Line) -> impl FnOnce(&mut dyn Write) -> io::Result<()> + '_ {
-    move |to| {
-        serde_json::to_writer(&mut *to, line)?;
-        to.write_all(b"\n")
-    }
+/// A line of the events file.
+fn json(line: &Line) -> Vec<u8> {
+    // Nothing in a line fails to be written as JSON.
+    let mut text = serde_json::to_vec(line).unwrap_or_default();
+    text.push(b'\n');
+    text
 }
 
 impl Sinks {
@@ -94,19 +82,24 @@ impl Sinks {
         let trace = match &args.trace {
             None => None,
             Some(path) if path.as_os_str() == "-" => {
-                Some(Sink::new("standard error".into(), Box::new(io::stderr())))
+                Some(Sink::new(STDERR.into(), Box::new(io::stderr())))
             }
-            Some(path) => Some(Sink::create(path)?),
+            Some(path) => Some(Sink::new(path.clone(), Box::new(Sink::create(path)?))),
         };
-        let mut events = args.events.as_ref().map(Sink::create).transpose()?;
-        if let Some(events) = &mut events {
-            events.write(json(&Line::Plan(Header::new(plan, seed, limit))));
-            events.flush();
-            events.result()?;
-        }
+        let events = match &args.events {
+            None => None,
+            Some(path) => {
+                let mut file = Sink::create(path)?;
+                let header = json(&Line::Plan(Header::new(plan, seed, limit)));
+                file.write_all(&header)
+                    .map_err(|source| Sink::failure(path, source))?;
+                Some(Sink::new(path.clone(), Box::new(file)))
+            }
+        };
         Ok(Self {
             trace,
             events,
+            notices: Writer::new(Box::new(io::stderr())),
             plan: plan.clone(),
             all: args.verbose,
         })
@@ -126,17 +119,27 @@ impl Sinks {
         if let Some(trace) = &mut self.trace
             && (self.all || line.verdict == Verdict::Injected)
         {
-            trace.write(|to| writeln!(to, "{}", line.trace(&self.plan)));
+            let text = format!("{}\n", line.trace(&self.plan));
+            trace.to.line(text.as_bytes());
         }
         if let Some(events) = &mut self.events {
-            events.write(json(&Line::Match(line)));
+            events.to.line(&json(&Line::Match(line)));
         }
     }
 
-    fn flush(&mut self) {
-        for sink in [&mut self.trace, &mut self.events].into_iter().flatten() {
-            sink.flush();
+    /// Says something on standard error, in the order of the trace if that is there too.
+    fn notice(&mut self, text: &str) {
+        let line = format!("{text}\n");
+        match &mut self.trace {
+            Some(trace) if trace.path == Path::new(STDERR) => trace.to.line(line.as_bytes()),
+            _ => self.notices.line(line.as_bytes()),
         }
+    }
+
+    /// How many lines found no room, as their reader did not read.
+    fn lost(&self) -> u64 {
+        let sinks = [&self.trace, &self.events].into_iter().flatten();
+        sinks.map(|sink| sink.to.lost()).sum()
     }
 }
 
@@ -161,12 +164,17 @@ impl Listener {
         })
     }
 
+    /// Says something on standard error. Never waits for its reader, unlike [`super::output::tell`],
+    /// which must not be used while faults are armed.
+    pub(super) fn notice(&mut self, text: &str) {
+        self.sinks.notice(text);
+    }
+
     /// Writes down what happened before there was anything to listen to.
     pub(super) fn begin(&mut self, events: &[Event]) {
         for event in events {
             self.sinks.write(Match::new(event));
         }
-        self.sinks.flush();
     }
 
     /// Waits for events and writes some down; for ever where nobody is to listen.
@@ -178,19 +186,16 @@ impl Listener {
         for event in &batch {
             self.sinks.write(Match::new(event));
         }
-        if batch.len() < AT_ONCE {
-            // Caught up: who follows the trace sees it now.
-            self.sinks.flush();
-        }
         Ok(())
     }
 
-    /// Writes down what is left once the session has ended, and the last line.
+    /// Writes down what is left once the session has ended, and the last line. What was lost on
+    /// the way is added to the report. Waits for readers: nothing is held up by it any more.
     ///
     /// # Errors
     ///
     /// The first thing that could not be written.
-    pub(super) fn finish(mut self, ended: &str, report: &Report) -> Result<(), Failure> {
+    pub(super) fn finish(mut self, ended: &str, report: &mut Report) -> Result<(), Failure> {
         if let Some(events) = &mut self.events {
             while let Some(event) = events.get_mut().take() {
                 self.sinks.write(Match::new(&event));
@@ -201,6 +206,10 @@ impl Listener {
                 self.sinks.write(Match::new(&event));
             }
         }
+        let lost = self.sinks.lost();
+        if lost > 0 {
+            *report.events_lost.get_or_insert(0) += lost;
+        }
         if let Some(events) = &mut self.sinks.events {
             let end = Line::End(End {
                 ended: ended.to_owned(),
@@ -208,25 +217,18 @@ impl Listener {
                 lost: report.events_lost.unwrap_or(0),
                 report: report.clone(),
             });
-            events.write(json(&end));
+            events.to.last_line(&json(&end));
         }
-        self.sinks.flush();
-        if let Some(trace) = &mut self.sinks.trace
-            && trace
-                .failed
-                .as_ref()
-                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-        {
-            // Whoever closed it does not want to read it.
-            trace.failed = None;
+        let trace = self.sinks.trace.as_mut().map_or(Ok(()), Sink::finish);
+        let events = self.sinks.events.as_mut().map_or(Ok(()), Sink::finish);
+        // A standard error that is closed or full does not change what came of the faults.
+        let _ = self.sinks.notices.finish();
+        match trace {
+            // A reader that closed the trace does not want to read it.
+            Err(Failure::Output { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {}
+            other => other?,
         }
-        for sink in [&mut self.sinks.trace, &mut self.sinks.events]
-            .into_iter()
-            .flatten()
-        {
-            sink.result()?;
-        }
-        Ok(())
+        events
     }
 }
 

@@ -23,6 +23,7 @@ mod signals;
 mod spans;
 mod suite;
 mod targets;
+mod writer;
 
 use std::process::ExitCode;
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::args::{Cli, FaultArgs};
 use super::failure::Failure;
+use super::listen::Listener;
 use crate::engine::{FaultReport, Report, Session};
 use crate::plan::Plan;
 
@@ -30,15 +31,16 @@ pub(super) struct Outcome<'a> {
 }
 
 /// Writes a line to standard error. That nobody reads it is no reason to stop, as
-/// `eprintln!` would.
+/// `eprintln!` would. It waits for a reader that does not read: while faults are armed,
+/// `Listener::notice` says things.
 pub(super) fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// What a session has to say while it lasts. Nobody asked for it, and it must not go unnoticed.
-pub(super) fn warnings(session: &mut Session) {
+pub(super) fn warnings(session: &mut Session, listener: &mut Listener) {
     for warning in session.take_warnings() {
-        tell(&format!("murphy: {warning}"));
+        listener.notice(&format!("murphy: {warning}"));
     }
 }
 

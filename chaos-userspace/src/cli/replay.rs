@@ -42,6 +42,7 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
             },
             limit: header.limit_ns.map(std::time::Duration::from_nanos),
             user: None,
+            allow_new_privileges: false,
             skip_loader: false,
             backend: super::args::BackendArg::Auto,
             orphans: Orphans::Release,

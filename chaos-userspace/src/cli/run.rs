@@ -7,12 +7,12 @@ use std::process::Child;
 use super::args::{Orphans, RunArgs};
 use super::child::{self, Identity};
 use super::control::{Control, Stop};
-use super::failure::Failure;
+use super::failure::{Failure, warn};
 use super::lease::renewals;
 use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
 use super::permit::{self, Permit};
-use super::signals::{Arrived, Signals, pidfd};
+use super::signals::{self, Arrived, Signals, pidfd};
 use super::targets;
 use super::{runtime, seed};
 use crate::engine::{self, Here, Session, Settings};
@@ -22,8 +22,8 @@ use crate::plan::{Options, Plan, Target};
 use crate::policy::Command;
 use crate::seccomp::Health;
 use crate::state::{About, Claim};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::sys::process::{Process, kill_child, signal_child};
+use nix::sys::signal::Signal;
 
 /// Runs the command; gives the status to exit with.
 pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
@@ -51,6 +51,12 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
     let Some(mut permit) = permit::ask(&args.common, &plan, Some(target))? else {
         return Ok(0);
     };
+    if args.allow_new_privileges {
+        warn(
+            "the command may gain privileges by set-user-ID programs, under the faults, and can \
+             type into this terminal",
+        );
+    }
     let claim = Claim::new(
         &plan,
         About {
@@ -109,6 +115,7 @@ fn carry_out(
             &command.program,
             entrance,
             command.identity.as_ref(),
+            is_confined(args),
             signals.before(),
         );
         // What kept it from being executed may have been the filter.
@@ -130,12 +137,12 @@ fn carry_out(
         .await;
         if watched.is_err() {
             // murphy cannot go on: neither can the command under faults that nobody counts.
-            let _ = child.kill();
+            kill_child(&mut child);
         }
         let Watched { status, stop, .. } =
             watched.map_err(Failure::io("waiting for the command"))?;
         if stop.is_none() {
-            left_over(&session, args).await;
+            left_over(&session, &mut listener, args).await;
         }
         let report = session.end();
         let mut ended = "the command ended".to_owned();
@@ -143,26 +150,27 @@ fn carry_out(
             ended.clone_from(&stop.ended);
             stop.done(control.id(), report.as_ref()).await;
             if status.is_none() && !args.common.quiet {
-                output::tell(&format!(
+                listener.notice(&format!(
                     "murphy: {ended}; the command goes on without faults"
                 ));
             }
         }
         let status = match status {
             Some(status) => status,
-            None => outlive(&signals, &mut child)
+            None => outlive(&signals, &mut child, is_confined(args))
                 .await
                 .map_err(Failure::io("waiting for the command"))?,
         };
-        let report = report?;
+        let mut report = report?;
+        permit.ended(&ended, &report);
+        signals::release().map_err(Failure::io("unblocking signals"))?;
+        let written = listener.finish(&ended, &mut report);
         let outcome = Outcome {
             status: Some(status),
             ended: &ended,
             seed,
             report: &report,
         };
-        permit.ended(outcome.ended, &report);
-        let written = listener.finish(outcome.ended, &report);
         output::result(&args.common, file, &outcome)?;
         written?;
         Ok(status)
@@ -181,12 +189,12 @@ struct Watched {
 }
 
 /// What becomes of processes that outlive the command, and is said of it.
-async fn left_over(session: &Session, args: &RunArgs) {
+async fn left_over(session: &Session, listener: &mut Listener, args: &RunArgs) {
     let left = session.members();
     if !left.is_empty() && args.orphans == Orphans::Kill {
         end(session).await;
     } else if !left.is_empty() && !args.common.quiet {
-        output::tell(&format!(
+        listener.notice(&format!(
             "murphy: {} of the command's processes outlive it and go on without faults",
             left.len()
         ));
@@ -194,11 +202,11 @@ async fn left_over(session: &Session, args: &RunArgs) {
 }
 
 /// Waits for the command when its faults have ended before it.
-async fn outlive(signals: &Signals, child: &mut Child) -> io::Result<u8> {
+async fn outlive(signals: &Signals, child: &mut Child, confined: bool) -> io::Result<u8> {
     let process = pidfd(child.id())?;
     loop {
         tokio::select! {
-            arrived = signals.next() => hand_on(&arrived?, child),
+            arrived = signals.next() => hand_on(&arrived?, child, confined),
             ended = process.readable() => {
                 drop(ended?);
                 return Ok(child::exit_status(child.wait()?));
@@ -207,11 +215,22 @@ async fn outlive(signals: &Signals, child: &mut Child) -> io::Result<u8> {
     }
 }
 
-/// Hands a signal on, unless the terminal has sent it to the whole process group.
-fn hand_on(arrived: &Arrived, child: &Child) {
-    if !arrived.by_terminal && arrived.signal != Signal::SIGCONT {
+/// Whether the command is another user's, and is to have no way to murphy's privileges.
+fn is_confined(args: &RunArgs) -> bool {
+    args.user.is_some() && !args.allow_new_privileges
+}
+
+/// Hands a signal on, unless the terminal has sent it to the command as well.
+///
+/// The terminal sends to its foreground process group, which the command shares unless it is
+/// `confined`. When the terminal hangs up it sends SIGHUP to the leader of the session alone.
+fn hand_on(arrived: &Arrived, child: &Child, confined: bool) {
+    let alone = confined
+        || arrived.signal == Signal::SIGHUP
+            && nix::unistd::getsid(None) == Ok(nix::unistd::getpid());
+    if (alone || !arrived.by_terminal) && arrived.signal != Signal::SIGCONT {
         // It may have ended this instant; then there is nobody to tell.
-        let _ = kill(Pid::from_raw(child.id().cast_signed()), arrived.signal);
+        let _ = signal_child(child, arrived.signal as i32);
     }
 }
 
@@ -242,11 +261,11 @@ async fn watch(
         tokio::select! {
             _ = renewal.tick() => {
                 session.renew().map_err(io::Error::other)?;
-                output::warnings(session);
+                output::warnings(session, listener);
                 watched.stop = Control::halted(session);
                 if session.health() != watched.health {
                     watched.health = session.health();
-                    supervised(session, watched.health).await?;
+                    supervised(session, listener, watched.health).await?;
                 }
                 if watched.stop.is_some()
                     || watched.status.is_some() && session.members().is_empty() {
@@ -259,7 +278,7 @@ async fn watch(
                     // After a stop the lease has run out: renew at once.
                     Signal::SIGCONT => session.renew().map_err(io::Error::other)?,
                     _ if watched.status.is_some() => break,
-                    _ => hand_on(&arrived, child),
+                    _ => hand_on(&arrived, child, is_confined(args)),
                 }
             }
             asked = control.next() => {
@@ -276,7 +295,7 @@ async fn watch(
                     break;
                 }
                 if !args.common.quiet {
-                    output::tell("murphy: the command ended; waiting for its descendants, Ctrl-C releases them");
+                    listener.notice("murphy: the command ended; waiting for its descendants, Ctrl-C releases them");
                 }
             }
         }
@@ -285,11 +304,11 @@ async fn watch(
 }
 
 /// Says what became of the supervisor. Without anybody to answer, the command's system calls fail or hang: it is ended.
-async fn supervised(session: &Session, health: Health) -> io::Result<()> {
+async fn supervised(session: &Session, listener: &mut Listener, health: Health) -> io::Result<()> {
     match health {
         Health::Well => Ok(()),
         Health::Unsupervised => {
-            output::tell(
+            listener.notice(
                 "murphy: its supervisor was killed; the command goes on without the faults of seccomp",
             );
             Ok(())
@@ -306,12 +325,21 @@ async fn supervised(session: &Session, health: Health) -> io::Result<()> {
 /// Kills what is left of the command: again and again, since it may fork.
 async fn end(session: &Session) {
     for _ in 0..100 {
-        let members = session.members();
+        let members: Vec<_> = session
+            .members()
+            .into_iter()
+            .filter_map(|pid| Process::open(pid).ok())
+            .collect();
         if members.is_empty() {
             return;
         }
-        for pid in members {
-            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        // One that ended between the two looks may have left its number to another process, which
+        // the second look does not name.
+        let still = session.members();
+        for process in members {
+            if still.contains(&process.id()) {
+                let _ = process.signal(rustix::process::Signal::KILL);
+            }
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use crate::sys::process::Process;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
@@ -31,6 +32,29 @@ pub(super) fn block() -> nix::Result<SigSet> {
     let mask = CAUGHT.into_iter().collect::<SigSet>();
     mask.thread_block()?;
     Ok(mask)
+}
+
+/// Lets the signals do again what they do by default: from now on they end murphy, which has nothing
+/// left to undo, and which may be waiting for a reader.
+///
+/// Those that came before are forgotten: what they asked for is done.
+pub(super) fn release() -> io::Result<()> {
+    let caught = CAUGHT.into_iter().collect::<SigSet>();
+    let now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a mask and a time that are read, and a null pointer where a `siginfo_t` may be left
+    // out.
+    while unsafe { libc::sigtimedwait(caught.as_ref(), std::ptr::null_mut(), &raw const now) } > 0 {
+    }
+    let ending = [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ];
+    Ok(ending.into_iter().collect::<SigSet>().thread_unblock()?)
 }
 
 /// The signals of this process, from now on read instead of delivered.
@@ -80,12 +104,7 @@ impl Signals {
 
 /// A process that can be waited for.
 pub(super) fn pidfd(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or(io::ErrorKind::InvalidInput)?;
-    register(pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+    register(Process::open(pid)?.into_pidfd())
 }
 
 /// Makes a descriptor wait-able.

@@ -3,8 +3,6 @@
 //! Probes belong to files. Whoever maps one later has them from the beginning; files that nobody had mapped are found by looking again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use syscalls::Sysno;
@@ -13,6 +11,8 @@ use super::EngineError;
 use crate::code::{self, Calls};
 use crate::kernel::{Kernel, KernelError, Place};
 use crate::plan::Hook;
+use crate::sys::process::{Identity, ProcFolder, path_of_fd_here};
+use rustix::fs::OFlags;
 
 /// How often the targets' mappings are looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -57,20 +57,23 @@ impl Code {
     pub(super) fn cover(
         &mut self,
         kernel: &mut Kernel,
-        pids: impl IntoIterator<Item = u32>,
+        processes: impl IntoIterator<Item = Identity>,
         calls: &[u16],
     ) -> Result<(), EngineError> {
         let mut seen = BTreeSet::new();
         let mut result = Ok(());
-        for pid in pids {
+        for process in processes {
             // One that has ended has no code.
-            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+            let Ok(folder) = process.folder() else {
+                continue;
+            };
+            let maps = folder.read_text("maps").unwrap_or_default();
             for mapped in mapped(&maps) {
                 if !seen.insert(mapped.id.clone()) {
                     continue;
                 }
-                let covered = self.cover_file(kernel, pid, &mapped, calls);
-                if covered.is_err() && super::processes::runs(pid) {
+                let covered = self.cover_file(kernel, &folder, &mapped, calls);
+                if covered.is_err() && super::processes::runs(&folder) {
                     result = result.and(covered);
                 }
             }
@@ -82,7 +85,7 @@ impl Code {
     fn cover_file(
         &mut self,
         kernel: &mut Kernel,
-        pid: u32,
+        folder: &ProcFolder,
         mapped: &Mapped,
         calls: &[u16],
     ) -> Result<(), EngineError> {
@@ -96,7 +99,8 @@ impl Code {
             return Ok(());
         }
         // The very file that is mapped, whatever has its name by now.
-        let file = File::open(format!("/proc/{pid}/map_files/{}", mapped.range))
+        let file = folder
+            .open_file(format!("map_files/{}", mapped.range), OFlags::RDONLY)
             .map_err(EngineError::io("opening the code of a target"))?;
         if known.is_none() {
             let found =
@@ -106,7 +110,7 @@ impl Code {
         let Some(known) = self.files.get(&mapped.id) else {
             return Ok(());
         };
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let path = path_of_fd_here(&file);
         for place in known.making(calls) {
             // Not tried again if it fails.
             if !self.probed.insert((mapped.id.clone(), place.offset)) {

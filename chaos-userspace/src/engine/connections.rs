@@ -17,6 +17,7 @@ use crate::faults::{Effect, Fault, Proto, Wire};
 use crate::kernel::Listen;
 use crate::kernel::connections::{Connection, Connections};
 use crate::plan::{Names, Plan, Planned};
+use crate::sys::process::{Identity, ProcFolder};
 
 /// A connection, and who has it.
 struct Owned {
@@ -52,7 +53,7 @@ pub(super) fn ready(plan: &Plan) -> Result<Option<Connections>, EngineError> {
 pub(super) fn reset(
     mut kernel: Connections,
     plan: &Plan,
-    members: impl Iterator<Item = (u32, u64)>,
+    members: impl Iterator<Item = (Identity, u64)>,
     listen: Listen,
 ) -> Result<(BTreeMap<u32, Begun>, Vec<Event>), EngineError> {
     let mut begun = BTreeMap::new();
@@ -87,15 +88,19 @@ pub(super) fn reset(
 /// The connections of processes, each once: processes that fork share theirs.
 fn all(
     kernel: &mut Connections,
-    members: impl Iterator<Item = (u32, u64)>,
+    members: impl Iterator<Item = (Identity, u64)>,
 ) -> Result<Vec<Owned>, EngineError> {
     let mut found: Vec<Owned> = Vec::new();
     let mut known = BTreeMap::new();
-    for (pid, classes) in members {
-        let connections = match kernel.of(pid) {
+    for (member, classes) in members {
+        // One that ended meanwhile has none.
+        let Ok(process) = member.process() else {
+            continue;
+        };
+        let pid = member.id;
+        let connections = match kernel.of(&process) {
             Ok(connections) => connections,
-            // One that ended meanwhile has none.
-            Err(_) if !processes::runs(pid) => continue,
+            Err(_) if !processes::still_runs(member) => continue,
             Err(error) => return Err(error.into()),
         };
         for connection in connections {
@@ -167,7 +172,8 @@ fn event(rule: &Planned, owned: &Owned, became: u32, n: u64) -> Event {
             (kind::REMOTE6, [word(0), word(8)])
         }
     };
-    let name = std::fs::read(format!("/proc/{}/comm", owned.pid)).unwrap_or_default();
+    let name = ProcFolder::open(owned.pid).and_then(|folder| folder.read("comm"));
+    let name = name.unwrap_or_default();
     let mut comm = [0; 16];
     for (to, from) in comm.iter_mut().zip(name.trim_ascii_end()) {
         *to = *from;

@@ -75,7 +75,7 @@ mod tests {
             .unwrap();
         let found = living(&[], None);
         let without = living(&[child.id()], None);
-        child.kill().unwrap();
+        crate::sys::process::kill_child(&mut child);
         child.wait().unwrap();
         assert!(found.contains(&child.id()) && !found.contains(&1));
         assert!(!without.contains(&child.id()));

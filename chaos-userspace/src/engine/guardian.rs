@@ -20,13 +20,11 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, pidfd_open,
-    pidfd_send_signal, waitid, waitpid,
-};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
 
 use super::{threads, undo::Undo};
+use crate::sys::process::{Process, signal_pidfd};
 
 /// How long the guardian may take to confirm an entry.
 const CONFIRMATION: Duration = Duration::from_secs(1);
@@ -103,7 +101,7 @@ impl Guardian {
             None,
         )?;
         // Tells the guardian of our end even while a forked child that has not come to its exec still holds a copy of `ours`.
-        let injector = pidfd_open(getpid(), PidfdFlags::empty())?;
+        let injector = Process::this()?.into_pidfd();
 
         // Blocked across the fork, so that no Ctrl-C reaches the guardian before it has its own session. It never unblocks
         // them: it has nothing to do on a signal, and must not die of one.
@@ -122,10 +120,7 @@ impl Guardian {
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
         let pid = Pid::from_raw(child?.as_raw()).ok_or(Errno::SRCH)?;
         // Cannot be another process by now: ours stays a zombie until we wait for it.
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
-            let _ = kill_process(pid, Signal::KILL);
-            let _ = waitpid(Some(pid), WaitOptions::empty());
-        })?;
+        let pidfd = Process::open(pid.as_raw_nonzero().get().cast_unsigned())?.into_pidfd();
         let guardian = Self {
             pid,
             pidfd,
@@ -203,7 +198,7 @@ impl Guardian {
     /// Returns within about five seconds; a guardian that is stopped or stuck is killed then.
     pub fn finish(mut self) {
         if !self.end() {
-            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            let _ = signal_pidfd(&self.pidfd, libc::SIGKILL);
             self.reap(Instant::now() + CONFIRMATION);
         }
     }

@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::EngineError;
 use crate::kernel::links;
-use crate::plan::{Link, Network, Plan};
+use crate::plan::{Link, Namespace, Network, Plan};
+use crate::sys::process::{ProcFolder, path_of_fd_here, path_of_own_fd};
 
 /// Asks what kind of namespace a descriptor stands for (`linux/nsfs.h`).
 const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
@@ -109,6 +111,32 @@ pub(super) fn inside<T: Send>(
     })
 }
 
+/// Magic number of the file system of namespaces (`NSFS_MAGIC`, linux/magic.h).
+const NSFS: u64 = 0x6e73_6673;
+
+/// Opens the file of a network namespace as it was named.
+///
+/// A path may lead anywhere, and opening some files does something: a device, a FIFO. So it is
+/// looked at first, through a descriptor that does nothing, and only then opened.
+pub(super) fn open(namespace: &Namespace) -> io::Result<File> {
+    let Some(path) = namespace.path() else {
+        return match namespace {
+            Namespace::Of(pid) => open_of(&ProcFolder::open(*pid)?),
+            Namespace::At(_) => Err(io::ErrorKind::NotFound.into()),
+        };
+    };
+    let found = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if u64::try_from(rustix::fs::fstatfs(&found)?.f_type) != Ok(NSFS) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    File::open(path_of_fd_here(&found))
+}
+
+/// Opens the file of the network namespace of a process.
+fn open_of(process: &ProcFolder) -> io::Result<File> {
+    process.open_file("ns/net", OFlags::RDONLY)
+}
+
 /// A network namespace that is not this process's own, held open so that it stays
 /// the same one when the process it was found by ends and its id is used again.
 #[derive(Debug)]
@@ -119,23 +147,18 @@ pub(super) struct Netns {
 
 impl Netns {
     /// The namespace of a process; `None` if it is this process's own.
-    pub(super) fn of(pid: u32) -> io::Result<Option<Self>> {
-        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-        let identity = std::fs::read_link(&path)?;
-        if std::fs::read_link("/proc/self/ns/net")? == identity {
-            return Ok(None);
-        }
-        let file = File::open(path)?;
-        Ok(Some(Self { file, identity }))
+    pub(super) fn of(process: &ProcFolder) -> io::Result<Option<Self>> {
+        let (_, namespace) = Self::opened(open_of(process)?)?;
+        Ok(namespace)
     }
 
-    /// The namespace that a file stands for, with its number; `None` if it is this process's own.
-    pub(super) fn at(path: &Path) -> io::Result<(u32, Option<Self>)> {
-        // A path may lead anywhere, and only namespaces have a kind.
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)?;
+    /// A namespace as it was named, with its number; `None` if it is this process's own.
+    pub(super) fn named(namespace: &Namespace) -> io::Result<(u32, Option<Self>)> {
+        Self::opened(open(namespace)?)
+    }
+
+    /// The namespace that an open file stands for.
+    fn opened(file: File) -> io::Result<(u32, Option<Self>)> {
         // SAFETY: the request takes no argument (ioctl_ns(2)); the descriptor is open.
         let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
         if kind != libc::CLONE_NEWNET {
@@ -150,9 +173,9 @@ impl Netns {
     }
 
     /// The number of the namespace that a process is in.
-    pub(super) fn number_of(pid: u32) -> Option<u32> {
-        let metadata = std::fs::metadata(format!("/proc/{pid}/ns/net")).ok()?;
-        u32::try_from(metadata.ino()).ok()
+    pub(super) fn number_of(process: &ProcFolder) -> Option<u32> {
+        let namespace = process.stat("ns/net").ok()?;
+        u32::try_from(namespace.st_ino).ok()
     }
 
     /// What tells it from others.
@@ -162,11 +185,7 @@ impl Netns {
 
     /// A path by which others (the guardian) can open it while this lives.
     pub(super) fn path(&self) -> PathBuf {
-        PathBuf::from(format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            self.file.as_raw_fd()
-        ))
+        path_of_own_fd(&self.file)
     }
 }
 

@@ -28,6 +28,7 @@ use crate::kernel::probe::{self, Need};
 use crate::kernel::sleep;
 use crate::kernel::{Kernel, KernelError, Listen, Place as At, entry_point};
 use crate::plan::{Hook, Options, Plan, Target};
+use crate::sys::process::Identity;
 
 use scratch::Scratch;
 
@@ -281,7 +282,8 @@ fn attach(
         Hook::Uprobe(call) => {
             // The child's code is ours.
             let calls = u16::try_from(call.id()).map_err(|error| error.to_string())?;
-            let covered = Code::default().cover(kernel, [std::process::id()], &[calls]);
+            let this = Identity::of(std::process::id()).ok();
+            let covered = Code::default().cover(kernel, this, &[calls]);
             covered.map_err(|error| error.to_string())
         }
         Hook::Egress | Hook::Dns | Hook::Http | Hook::Reset | Hook::Unreachable => {

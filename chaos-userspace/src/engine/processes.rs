@@ -7,6 +7,7 @@ use chaos_common::target::{KERNEL_THREAD, Named};
 
 use super::EngineError;
 use crate::plan::EXEMPT;
+use crate::sys::process::{Identity, ProcFolder, all_ids, start_in};
 
 /// Inode of the initial pid namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -17,13 +18,23 @@ pub(super) struct Stat {
     pub(super) parent: u32,
     pub(super) flags: u32,
     pub(super) name: String,
+    /// When it began, in clock ticks since boot.
+    pub(super) start: u64,
+}
+
+impl Stat {
+    /// What tells the process of this number from a later one.
+    pub(super) fn identity(&self, id: u32) -> Identity {
+        let start = self.start;
+        Identity { id, start }
+    }
 }
 
 /// Refuses what is no process or must never be hit; with `by_name`, what is spared by default.
-pub(super) fn check(pid: u32, by_name: bool) -> Result<(), EngineError> {
+pub(super) fn check(pid: u32, by_name: bool) -> Result<Identity, EngineError> {
     initial_namespace()?;
     // A thread's id is no process's, though /proc answers to it.
-    match number_in(&status(pid).unwrap_or_default(), "Tgid:") {
+    match of_thread(pid) {
         Some(process) if process == pid => {}
         Some(process) => {
             return Err(EngineError::Thread {
@@ -34,21 +45,25 @@ pub(super) fn check(pid: u32, by_name: bool) -> Result<(), EngineError> {
         None => return Err(EngineError::NoProcess(pid)),
     }
     let stat = stat(pid).ok_or(EngineError::NoProcess(pid))?;
-    may_be_hit(pid, &stat, by_name)
+    may_be_hit(pid, &stat, by_name)?;
+    Ok(stat.identity(pid))
 }
 
 /// The same for a thread.
-pub(super) fn check_thread(tid: u32, by_name: bool) -> Result<(), EngineError> {
+pub(super) fn check_thread(tid: u32, by_name: bool) -> Result<Identity, EngineError> {
     initial_namespace()?;
-    let process = of_thread(tid).filter(|_| runs(tid));
-    let process = process.ok_or(EngineError::NoThread(tid))?;
-    let stat = stat(process).ok_or(EngineError::NoThread(tid))?;
-    may_be_hit(process, &stat, by_name)
+    let gone = || EngineError::NoThread(tid);
+    let folder = ProcFolder::open(tid).map_err(|_| gone())?;
+    let thread = stat_in(&folder).filter(Stat::runs).ok_or_else(gone)?;
+    let process = folder.status_number("Tgid:").map_err(|_| gone())?;
+    let stat = stat(process).ok_or_else(gone)?;
+    may_be_hit(process, &stat, by_name)?;
+    Ok(thread.identity(tid))
 }
 
 /// The process that a thread belongs to.
 pub(super) fn of_thread(tid: u32) -> Option<u32> {
-    number_in(&status(tid)?, "Tgid:")
+    ProcFolder::open(tid).ok()?.status_number("Tgid:").ok()
 }
 
 fn may_be_hit(pid: u32, stat: &Stat, by_name: bool) -> Result<(), EngineError> {
@@ -89,19 +104,14 @@ pub(super) fn never(pid: u32, stat: &Stat) -> Option<&'static str> {
 
 /// All processes there are.
 pub(super) fn all() -> BTreeMap<u32, Stat> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            Some((pid, stat(pid)?))
-        })
-        .collect()
+    let ids = all_ids().into_iter();
+    ids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
 }
 
 /// What processes are named, with what their ancestors hand on. Nothing goes through this
 /// process to its own children.
 pub(super) fn inherited(
-    roots: &BTreeMap<u32, Named>,
+    roots: &BTreeMap<Identity, Named>,
     all: &BTreeMap<u32, Stat>,
 ) -> BTreeMap<u32, Named> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
@@ -110,7 +120,13 @@ pub(super) fn inherited(
     }
     let own = std::process::id();
     let mut found: BTreeMap<u32, Named> = BTreeMap::new();
-    let mut next: Vec<_> = roots.iter().map(|(&pid, &named)| (pid, named)).collect();
+    // A root that has ended may have left its number to another process, which is no root.
+    let same = |root: &Identity| {
+        let there = all.get(&root.id);
+        there.is_some_and(|stat| stat.start == root.start)
+    };
+    let roots = roots.iter().filter(|(root, _)| same(root));
+    let mut next: Vec<_> = roots.map(|(root, &named)| (root.id, named)).collect();
     while let Some((pid, named)) = next.pop() {
         let old = found.get(&pid).copied();
         let new = old.unwrap_or_default().or(named);
@@ -131,30 +147,36 @@ pub(super) fn inherited(
 
 /// The real user id of a process.
 pub(crate) fn user(pid: u32) -> Option<u32> {
-    number_in(&status(pid)?, "Uid:")
-}
-
-fn status(pid: u32) -> Option<String> {
-    fs::read_to_string(format!("/proc/{pid}/status")).ok()
-}
-
-/// From the text of `/proc/PID/status`: the first number of a line.
-fn number_in(status: &str, name: &str) -> Option<u32> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
+    ProcFolder::open(pid).ok()?.status_number("Uid:").ok()
 }
 
 /// `PF_EXITING` (include/linux/sched.h): it is ending, or a zombie.
 const EXITING: u32 = 0x4;
 
-/// Whether a process or thread still runs. One that is ending does not: before it is a zombie it has left its
-/// namespaces and closed its files.
-pub(super) fn runs(pid: u32) -> bool {
-    stat(pid).is_some_and(|stat| stat.flags & EXITING == 0)
+impl Stat {
+    fn runs(&self) -> bool {
+        self.flags & EXITING == 0
+    }
+}
+
+/// Whether a pinned process or thread still runs. One that is ending does not: before it is a
+/// zombie it has left its namespaces and closed its files.
+pub(super) fn runs(folder: &ProcFolder) -> bool {
+    stat_in(folder).is_some_and(|stat| stat.runs())
+}
+
+/// The same of one that is remembered.
+pub(super) fn still_runs(identity: Identity) -> bool {
+    identity.folder().is_ok_and(|folder| runs(&folder))
+}
+
+/// The same of a pinned process or thread.
+pub(super) fn stat_in(folder: &ProcFolder) -> Option<Stat> {
+    parse(&folder.read("stat").ok()?)
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    stat_in(&ProcFolder::open(pid).ok()?)
 }
 
 /// From the bytes of `/proc/PID/stat`. The name in parentheses may hold anything, so
@@ -170,12 +192,14 @@ fn parse(stat: &[u8]) -> Option<Stat> {
         parent,
         flags,
         name: name.to_owned(),
+        start: start_in(stat)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::process::status_number;
 
     #[test]
     fn this_process_is_no_target() {
@@ -185,8 +209,9 @@ mod tests {
             Err(EngineError::Exempt { .. } | EngineError::PidNamespace)
         ));
         let named = Named { hit: 1, spare: 0 };
-        assert!(inherited(&BTreeMap::from([(own, named)]), &all()).is_empty());
-        assert!(runs(own));
+        let me = Identity::of(own).unwrap();
+        assert!(inherited(&BTreeMap::from([(me, named)]), &all()).is_empty());
+        assert!(still_runs(me));
     }
 
     #[test]
@@ -214,8 +239,10 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_anything() {
-        let stat = parse(b"7 (a) b (c) S 3 7 7 0 -1 2097216 0").unwrap();
+        let stat = parse(b"7 (a) b (c) S 3 7 7 0 -1 2097216 0 0 0 0 0 0 0 0 20 0 1 0 4711 0");
+        let stat = stat.unwrap();
         assert_eq!((stat.parent, stat.flags), (3, 2_097_216));
+        assert_eq!(stat.identity(7), Identity { id: 7, start: 4711 });
         assert_eq!(stat.name, "a) b (c");
         assert_eq!(stat.flags & KERNEL_THREAD, KERNEL_THREAD);
         assert_eq!(parse(b"7 (a"), None);
@@ -225,8 +252,8 @@ mod tests {
     #[test]
     fn the_real_user() {
         let status = "Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t5\t5\t5\t5\n";
-        assert_eq!(number_in(status, "Uid:"), Some(1000));
-        assert_eq!(number_in("", "Uid:"), None);
+        assert_eq!(status_number(status, "Uid:"), Some(1000));
+        assert_eq!(status_number("", "Uid:"), None);
     }
 
     #[test]
@@ -235,13 +262,18 @@ mod tests {
             parent,
             flags: 0,
             name: String::new(),
+            start: 5,
         };
+        let id = |id| Identity { id, start: 5 };
         let all = BTreeMap::from([(10, of(1)), (11, of(10)), (12, of(11)), (13, of(1))]);
         let hit = Named { hit: 1, spare: 0 };
         let spare = Named { hit: 0, spare: 1 };
-        let found = inherited(&BTreeMap::from([(10, hit), (11, spare)]), &all);
+        let found = inherited(&BTreeMap::from([(id(10), hit), (id(11), spare)]), &all);
         assert_eq!(found.get(&10), Some(&hit));
         assert_eq!(found.get(&12), Some(&hit.or(spare)));
         assert_eq!(found.get(&13), None);
+        // Another process has the number by now.
+        let ended = Identity { id: 10, start: 4 };
+        assert!(inherited(&BTreeMap::from([(ended, hit)]), &all).is_empty());
     }
 }

@@ -34,6 +34,7 @@ use crate::kernel::{
 use crate::plan::{Backend, Hook, Plan, Planned};
 use crate::seccomp::Supervision;
 use crate::state::{Claim, Entry, Live};
+use crate::sys::process::ProcFolder;
 
 /// The class of the command of `run`: the plan's first.
 const COMMAND: u64 = 1;
@@ -224,7 +225,9 @@ impl Session {
         targets: &Targets,
         known: &[Option<Netns>],
     ) -> Result<Vec<Option<Netns>>, EngineError> {
-        let mut found = Self::namespaces_of(targets.members(), known)?;
+        let members = targets.members();
+        let folders = members.filter_map(|process| process.folder().ok());
+        let mut found = Self::namespaces_of(folders, known)?;
         for of in targets.networks() {
             if !known.contains(&of) && !found.contains(&of) {
                 found.push(of);
@@ -238,14 +241,14 @@ impl Session {
 
     /// The network namespaces of processes, without those known.
     fn namespaces_of(
-        pids: impl IntoIterator<Item = u32>,
+        processes: impl IntoIterator<Item = ProcFolder>,
         known: &[Option<Netns>],
     ) -> Result<Vec<Option<Netns>>, EngineError> {
         let mut found = Vec::new();
-        for pid in pids {
-            let of = match Netns::of(pid) {
+        for process in processes {
+            let of = match Netns::of(&process) {
                 Ok(of) => of,
-                Err(_) if !processes::runs(pid) => continue,
+                Err(_) if !processes::runs(&process) => continue,
                 Err(error) => return Err(EngineError::io("opening a network namespace")(error)),
             };
             if !known.contains(&of) && !found.contains(&of) {
@@ -293,7 +296,11 @@ impl Session {
     fn new_namespaces(&self) -> Result<Vec<Option<Netns>>, EngineError> {
         match (&self.targets, &self.cgroup) {
             (Some(targets), _) => Self::namespaces(targets, &self.netns),
-            (None, Some(cgroup)) => Self::namespaces_of(cgroup.members(), &self.netns),
+            (None, Some(cgroup)) => {
+                let members = cgroup.members().into_iter();
+                let folders = members.filter_map(|pid| ProcFolder::open(pid).ok());
+                Self::namespaces_of(folders, &self.netns)
+            }
             (None, None) => Ok(Vec::new()),
         }
     }
@@ -555,7 +562,7 @@ impl Session {
     pub fn members(&self) -> Vec<u32> {
         match (&self.cgroup, &self.targets) {
             (Some(cgroup), _) => cgroup.members(),
-            (None, Some(targets)) => targets.members().collect(),
+            (None, Some(targets)) => targets.members().map(|process| process.id).collect(),
             (None, None) => self.descendants(),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -12,6 +11,7 @@ use super::targets::{Class, Targets, cgroup_of, container_of};
 use super::{EngineError, interfaces, processes};
 use crate::kernel::host::Cgroup2;
 use crate::plan::Plan;
+use crate::sys::process::Identity;
 
 /// The processes that a target means at the moment, among all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -75,7 +75,10 @@ impl Survey {
                 let netns = Session::namespaces(&targets, &[])?;
                 interfaces::locate(plan.clone(), netns.iter().map(Option::as_ref))?;
             }
-            targets.members().map(|pid| process(pid, &all)).collect()
+            targets
+                .members()
+                .map(|member| process(member, &all))
+                .collect()
         };
         let users = |stat: &&processes::Stat| stat.flags & chaos_common::target::KERNEL_THREAD == 0;
         Ok(Self {
@@ -98,9 +101,13 @@ impl Survey {
     }
 }
 
-fn process(pid: u32, all: &BTreeMap<u32, processes::Stat>) -> Process {
-    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"))
-        .ok()
+fn process(member: Identity, all: &BTreeMap<u32, processes::Stat>) -> Process {
+    let pid = member.id;
+    // All that is said of it is read through one folder: of one process, or of none.
+    let folder = member.folder().ok();
+    let folder = folder.as_ref();
+    let cgroup = folder
+        .and_then(|folder| folder.read_text("cgroup").ok())
         .and_then(|text| cgroup_of(&text));
     let units = cgroup
         .iter()
@@ -118,8 +125,8 @@ fn process(pid: u32, all: &BTreeMap<u32, processes::Stat>) -> Process {
             .get(&pid)
             .map(|stat| stat.name.clone())
             .unwrap_or_default(),
-        exe: fs::read_link(format!("/proc/{pid}/exe")).ok(),
-        uid: processes::user(pid),
+        exe: folder.and_then(|folder| folder.read_link("exe").ok()),
+        uid: folder.and_then(|folder| folder.status_number("Uid:").ok()),
         container: cgroup.as_deref().and_then(container_of),
         units,
         cgroup,

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::clsact::{self, Side};
 use crate::kernel::netem;
 use crate::state::{Owner, StateDir};
+use crate::sys::process::ProcFolder;
 
 /// How long processes may go on forking or dying in a cgroup that is to be emptied.
 const EMPTYING: Duration = Duration::from_secs(2);
@@ -266,8 +267,11 @@ fn move_processes(cgroup: &Path, back_to: &Path) -> io::Result<()> {
                 io::ErrorKind::ResourceBusy,
                 "it holds a process of another pid namespace",
             ))
-        } else {
+        } else if pid.parse().is_ok_and(|pid| is_in(pid, cgroup)) {
             fs::write(&destination, pid)
+        } else {
+            // It has ended, or moved by itself. Whatever has its number now is not ours to move.
+            Ok(())
         };
         match moved {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
@@ -275,6 +279,16 @@ fn move_processes(cgroup: &Path, back_to: &Path) -> io::Result<()> {
         }
     }
     stuck
+}
+
+/// Whether a process is in a cgroup of the second version now.
+fn is_in(pid: u32, cgroup: &Path) -> bool {
+    let text = ProcFolder::open(pid).and_then(|folder| folder.read_text("cgroup"));
+    let text = text.unwrap_or_default();
+    let mut lines = text.lines();
+    let path = lines.find_map(|line| line.strip_prefix("0::/"));
+    // Below the mount, whose own path comes first in the cgroup's.
+    path.is_some_and(|path| !path.is_empty() && cgroup.ends_with(path))
 }
 
 #[cfg(test)]

@@ -60,13 +60,18 @@ impl Namespace {
         (is_name || text.starts_with('/')).then(|| Self::At(text.into()))
     }
 
-    /// The file that stands for it.
-    pub fn path(&self) -> PathBuf {
+    /// The file that stands for it, unless it is that of a process.
+    pub fn path(&self) -> Option<PathBuf> {
         match self {
-            Self::Of(pid) => format!("/proc/{pid}/ns/net").into(),
+            Self::Of(_) => None,
             // What begins with a `/` replaces the folder.
-            Self::At(path) => PathBuf::from(NAMED_NAMESPACES).join(path),
+            Self::At(path) => Some(PathBuf::from(NAMED_NAMESPACES).join(path)),
         }
+    }
+
+    /// Whether it has no name of its own: it lives as long as something holds it.
+    pub fn is_nameless(&self) -> bool {
+        self.path().is_none_or(|path| path.starts_with("/proc"))
     }
 }
 
@@ -313,14 +318,15 @@ mod tests {
     #[test]
     fn namespaces_have_numbers_names_and_paths() {
         for (text, path) in [
-            ("12", "/proc/12/ns/net"),
-            ("blue", "/run/netns/blue"),
-            ("/run/docker/netns/a", "/run/docker/netns/a"),
+            ("12", None),
+            ("blue", Some("/run/netns/blue")),
+            ("/run/docker/netns/a", Some("/run/docker/netns/a")),
         ] {
             let Some(Selector::Netns(namespace)) = Selector::of(TargetKey::Netns, text) else {
                 panic!("{text}");
             };
-            assert_eq!(namespace.path(), PathBuf::from(path));
+            assert_eq!(namespace.path(), path.map(PathBuf::from));
+            assert_eq!(namespace.is_nameless(), path.is_none());
             assert_eq!(namespace.to_string(), text);
         }
         for text in ["0", "a/b", "..", ""] {

@@ -15,12 +15,12 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr as Address};
 use rustix::net::ipproto;
 use rustix::net::sockopt::{socket_cookie, socket_protocol};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::KernelError;
 use super::error::NoDestroy;
-use super::sockets::{borrow, socket_descriptors};
+use super::sockets::socket_descriptors;
+use crate::sys::process::Process;
 
 /// Gives the network namespace of a socket (`linux/sockios.h`; 4.9).
 const SIOCGSKNS: libc::c_ulong = 0x894c;
@@ -111,16 +111,12 @@ impl Connections {
     /// # Errors
     ///
     /// The process or a network namespace cannot be looked into.
-    pub fn of(&mut self, tgid: u32) -> Result<Vec<Connection>, KernelError> {
-        let Some(pid) = i32::try_from(tgid).ok().and_then(Pid::from_raw) else {
-            return Ok(Vec::new());
-        };
-        let process = pidfd_open(pid, PidfdFlags::empty())
-            .map_err(|error| KernelError::io(format!("opening process {tgid}"))(error.into()))?;
+    pub(crate) fn of(&mut self, process: &Process) -> Result<Vec<Connection>, KernelError> {
+        let tgid = process.id();
         let mut found = Vec::new();
-        for number in socket_descriptors(tgid) {
+        for number in socket_descriptors(process) {
             // A descriptor may be gone by now, or be no connection.
-            let Some(socket) = borrow(&process, number).ok().and_then(connected) else {
+            let Some(socket) = process.duplicate_fd(number).ok().and_then(connected) else {
                 continue;
             };
             match self.look(&socket) {

@@ -470,9 +470,13 @@ impl Kernel {
     }
 
     /// Makes the sockets that a process already has its own, see [`sockets`].
-    pub fn own_sockets(&mut self, tgid: u32, rules: u64) -> Result<usize, KernelError> {
+    pub(crate) fn own_sockets(
+        &mut self,
+        process: &crate::sys::process::Process,
+        rules: u64,
+    ) -> Result<usize, KernelError> {
         match self.objects.get_mut(&Family::Net) {
-            Some(object) => sockets::own(object, tgid, rules),
+            Some(object) => sockets::own(object, process, rules),
             None => Ok(0),
         }
     }

@@ -6,16 +6,17 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::rc::Rc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::transfer::{Position, Transfer};
 use super::victim::Victim;
 use crate::faults::CallEffect;
 use crate::faults::syscall::Moves;
+use crate::sys::process::{Memory, path_of_fd_here};
 
 /// The most that is held in memory for a thread.
 const LARGEST: usize = 64 << 20;
@@ -56,7 +57,9 @@ enum Kind {
 /// A read or a write that can be done in a thread's place.
 #[derive(Debug)]
 pub(super) struct Job {
-    victim: Victim,
+    /// The thread's memory, opened before the check that it still waits: what it becomes later, by
+    /// execve(2) for example, cannot be reached through it.
+    memory: Rc<Memory>,
     transfer: Transfer,
     file: OwnedFd,
     kind: Kind,
@@ -110,14 +113,14 @@ pub(super) fn prepare(victim: &Victim, effect: &CallEffect) -> io::Result<Option
     }
     let appends = flags.contains(OFlags::APPEND) || transfer.flags.contains(ReadWriteFlags::APPEND);
     let mut job = Job {
-        victim: *victim,
+        memory: Rc::clone(victim.memory()?),
         transfer,
         file,
         kind,
         appends,
     };
     let something = match kind {
-        Kind::Seekable => job.has_bytes()?,
+        Kind::Seekable => job.has_bytes(victim)?,
         Kind::Device => true,
         Kind::Pipe | Kind::Socket => job.is_ready(flags.contains(OFlags::NONBLOCK))?,
     };
@@ -129,10 +132,10 @@ pub(super) fn prepare(victim: &Victim, effect: &CallEffect) -> io::Result<Option
 
 impl Job {
     /// Whether there is something to read or to write.
-    fn has_bytes(&self) -> io::Result<bool> {
+    fn has_bytes(&self, victim: &Victim) -> io::Result<bool> {
         if self.transfer.moves == Moves::Writes {
             // What is beyond the thread's own limit is its error, and its signal.
-            return match self.victim.file_size_is_limited()? {
+            return match victim.file_size_is_limited()? {
                 true => Err(ErrorKind::Unsupported.into()),
                 false => Ok(true),
             };
@@ -188,14 +191,14 @@ impl Job {
     ) -> io::Result<Done> {
         let gone = || io::Error::from(ErrorKind::NotFound);
         if self.transfer.moves == Moves::Writes {
-            let bytes = self.transfer.fetch(&self.victim)?;
+            let bytes = self.transfer.fetch(&self.memory)?;
             if !still() {
                 return Err(gone());
             }
             let result = self.write(&bytes);
             return self.done(result);
         }
-        self.transfer.touch(&self.victim)?;
+        self.transfer.check_writable(&self.memory)?;
         let mut bytes = vec![0; self.transfer.length()];
         if !still() {
             return Err(gone());
@@ -213,7 +216,7 @@ impl Job {
         let delivered = match still() {
             true => self
                 .transfer
-                .deliver(&self.victim, bytes.get(..read).unwrap_or_default()),
+                .deliver(&self.memory, bytes.get(..read).unwrap_or_default()),
             false => Err(gone()),
         };
         let done = self.done(Ok(read))?;
@@ -291,32 +294,7 @@ fn number(position: Position) -> u64 {
 
 /// The thread's open file itself, not another opening of it.
 fn open_file(victim: &Victim, fd: u32) -> io::Result<OwnedFd> {
-    let thread = Pid::from_raw(victim.thread().as_raw()).ok_or(ErrorKind::NotFound)?;
-    // `PIDFD_THREAD` (Linux 6.9); before, a pidfd is of a process, whose threads need not share its descriptors.
-    let one = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
-    let pidfd = match pidfd_open(thread, one) {
-        Ok(pidfd) => pidfd,
-        Err(_) => {
-            let process = victim.process()?;
-            if process != thread && !share_descriptors(thread, process) {
-                return Err(ErrorKind::Unsupported.into());
-            }
-            pidfd_open(process, PidfdFlags::empty())?
-        }
-    };
-    Ok(pidfd_getfd(
-        &pidfd,
-        fd.cast_signed(),
-        PidfdGetfdFlags::empty(),
-    )?)
-}
-
-/// `kcmp(2)` of descriptor tables.
-fn share_descriptors(one: Pid, other: Pid) -> bool {
-    const KCMP_FILES: i32 = 2;
-    let [one, other] = [one, other].map(|pid| pid.as_raw_nonzero().get());
-    // SAFETY: numbers only.
-    unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILES, 0, 0) == 0 }
+    victim.thread()?.duplicate_fd(fd.cast_signed())
 }
 
 /// What it is; an error for what may wait or cannot be done in another's place.
@@ -353,9 +331,12 @@ fn without_waiting(pipe: &OwnedFd, moves: Moves) -> io::Result<OwnedFd> {
         Moves::Reads => OFlags::RDONLY,
         Moves::Writes => OFlags::WRONLY,
     };
-    let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
     let flags = way | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+    Ok(rustix::fs::open(
+        path_of_fd_here(pipe),
+        flags,
+        Mode::empty(),
+    )?)
 }
 
 fn receive(socket: &impl AsFd, bytes: &mut [u8], flags: i32) -> io::Result<usize> {

@@ -31,11 +31,12 @@ use std::time::{Duration, Instant};
 
 use chaos_common::counters::Counters;
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::process::getpid;
 
 use crate::engine::boot_ns;
 use crate::kernel::Listen;
 use crate::plan::{Names, Plan};
+use crate::sys::process::Process;
 use page::Shared;
 use process::Helper;
 use rules::Rules;
@@ -170,8 +171,9 @@ impl Supervision {
         let program = filter::program(&rules.calls()).into();
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| SeccompError::io("making an eventfd")(error.into()))?;
-        let murphy = pidfd_open(getpid(), PidfdFlags::empty())
-            .map_err(|error| SeccompError::io("opening a pidfd")(error.into()))?;
+        let murphy = Process::this()
+            .map_err(SeccompError::io("opening a pidfd"))?
+            .into_pidfd();
         let pipe = match listen {
             Listen::Nothing => None,
             _ => Some(tell::pipe().map_err(SeccompError::io("making a pipe for events"))?),

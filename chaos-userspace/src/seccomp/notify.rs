@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use libc::{
-    SECCOMP_IOCTL_NOTIF_ID_VALID, SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND,
-    SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_notif,
-    seccomp_notif_resp,
+    SECCOMP_ADDFD_FLAG_SETFD, SECCOMP_IOCTL_NOTIF_ADDFD, SECCOMP_IOCTL_NOTIF_ID_VALID,
+    SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND, SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+    SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_notif, seccomp_notif_addfd, seccomp_notif_resp,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -114,6 +114,30 @@ impl Listener {
         match result {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Puts a file of ours into the thread's table of descriptors, in place of the one that has this
+    /// number there, as dup3(2) would (`SECCOMP_IOCTL_NOTIF_ADDFD`, Linux 5.9).
+    pub(super) fn replace_fd(&self, id: u64, number: u32, file: &OwnedFd) -> io::Result<()> {
+        let request = seccomp_notif_addfd {
+            id,
+            flags: SECCOMP_ADDFD_FLAG_SETFD as u32,
+            srcfd: file.as_raw_fd().cast_unsigned(),
+            newfd: number,
+            newfd_flags: libc::O_CLOEXEC.cast_unsigned(),
+        };
+        // SAFETY: the kernel reads a `seccomp_notif_addfd`.
+        let result = unsafe {
+            libc::ioctl(
+                self.0.as_raw_fd(),
+                SECCOMP_IOCTL_NOTIF_ADDFD,
+                &raw const request,
+            )
+        };
+        match result {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
         }
     }
 

@@ -66,7 +66,7 @@ pub(super) const SUPERVISOR: u32 = 1;
 pub(super) const HOLDER: u32 = 2;
 
 /// One of [`Counters`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Counter {
     Injected,
     Probability,

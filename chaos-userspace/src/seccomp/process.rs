@@ -11,10 +11,11 @@ use nix::unistd::{ForkResult, fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, chdir, pidfd_open, setsid, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, chdir, setsid, waitid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::engine::is_only_thread;
+use crate::sys::process::{Process, is_readable, signal_pidfd};
 
 /// A helper, from its parent's side.
 #[derive(Debug)]
@@ -61,8 +62,14 @@ impl Helper {
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
         let pid = Pid::from_raw(child?.as_raw()).ok_or(rustix::io::Errno::SRCH)?;
         // Cannot be another process by now: ours stays a zombie until we wait for it.
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        let pidfd = Process::open(pid.as_raw_nonzero().get().cast_unsigned())?.into_pidfd();
         Ok(Self { pid, pidfd })
+    }
+
+    /// Kills it.
+    pub(crate) fn kill_now(&self) {
+        // An error says that it has ended.
+        let _ = signal_pidfd(&self.pidfd, libc::SIGKILL);
     }
 
     /// Whether it has ended.
@@ -81,8 +88,7 @@ impl Helper {
 
 /// Whether the process of a pidfd has ended.
 pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
-    let now = Timespec::default();
-    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+    is_readable(pidfd)
 }
 
 /// Lets go of everything that is the parent's: session, terminal, directory, and every descriptor but those given, which are

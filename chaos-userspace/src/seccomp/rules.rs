@@ -15,7 +15,7 @@ use crate::faults::{CallEffect, Count, Effect, Fault, Filter, Op};
 use crate::plan::{Backend, Names, Plan, file_types, operation};
 
 /// What was decided about one match.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Decision {
     pub(super) counter: Counter,
     /// One of [`verdict`].

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chaos_common::event::{Event, kind, verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
 
 use super::boot_ns;
 use super::carry::Done;
@@ -16,7 +17,7 @@ use super::rules::{Decision, Found, Rules, told_as};
 use super::take::take;
 use super::tell::Teller;
 use super::victim::Victim;
-use super::wait::{Waiting, Wake};
+use super::wait::{Pending, Waiting, Wake};
 
 /// What the supervisor is given.
 pub(super) struct Supervisor<'p> {
@@ -36,6 +37,8 @@ struct Work<'p> {
     /// Its other end closes when the child executes the command.
     marker: OwnedFd,
     waiting: Waiting,
+    /// What takes the place of a descriptor that is closed.
+    null: OwnedFd,
     /// Free places of [`Page::held`].
     free: Vec<usize>,
     /// Nothing is decided any more.
@@ -51,7 +54,11 @@ impl Supervisor<'_> {
         let Some((listener, marker)) = take(self.page, &self.murphy, SUPERVISOR) else {
             return;
         };
+        let Ok(null) = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
+            return;
+        };
         let mut work = Work {
+            null,
             killable: self.page.killable.load(Ordering::Relaxed) != 0,
             given: self,
             listener,
@@ -97,8 +104,11 @@ impl Work<'_> {
         }
         let over = self.passing || now > page.lease_until.load(Ordering::Acquire);
         let due = if over { u64::MAX } else { boot_ns() };
+        while let Some(place) = self.waiting.freed() {
+            self.release(place);
+        }
         while let Some(wake) = self.waiting.due(due) {
-            self.wake(&wake);
+            self.wake(wake, over);
         }
         if self.passing {
             page.settled.store(1, Ordering::Release);
@@ -163,7 +173,7 @@ impl Work<'_> {
                 self.release(place);
             }
             Some(Step::Over) => self.release(place),
-            Some(Step::Sleeps(wake)) => self.waiting.add(wake),
+            Some(Step::Sleeps(wake)) => self.waiting.add(*wake),
         }
     }
 
@@ -173,7 +183,8 @@ impl Work<'_> {
         while naming != 0 && !self.passing {
             let rule = &self.given.rules.all[naming.trailing_zeros() as usize];
             naming &= naming - 1;
-            self.conclude(notification, rule.index, FAILED, now);
+            let identity = self.identity(Victim::new(notification).as_ref());
+            self.conclude(notification, identity, rule.index, FAILED, now);
         }
         let _ = self.listener.answer(notification.id, Answer::Continue);
     }
@@ -206,6 +217,21 @@ impl Work<'_> {
             let found = victim
                 .as_ref()
                 .and_then(|victim| rule.look(victim, names).ok());
+            // All that is opened by the thread's number is opened before the check that it still
+            // waits, and used after it.
+            let identity = self.identity(victim.as_ref());
+            let rule = self.given.rules.all.get_mut(at)?;
+            let thread = match (rule.effect.signal, &victim) {
+                (Some(signal), Some(victim)) => match victim.thread() {
+                    Ok(thread) => Some((thread, i32::from(signal.get()))),
+                    Err(_) => None,
+                },
+                _ => None,
+            };
+            let closes = match (&victim, rule.effect.answers()) {
+                (Some(victim), true) => victim.closes(),
+                _ => Ok(None),
+            };
             if !self.listener.is_valid(notification.id) {
                 return Some(Step::Over);
             }
@@ -218,8 +244,10 @@ impl Work<'_> {
                 }
                 None => (FAILED, None),
             };
+            // An answer that would leave the descriptor open is none.
+            let decision = if closes.is_err() { FAILED } else { decision };
             if decision.verdict != verdict::INJECTED {
-                self.conclude(notification, index, decision, now);
+                self.conclude(notification, identity, index, decision, now);
                 continue;
             }
             let seed = rule.wire.seed;
@@ -227,39 +255,44 @@ impl Work<'_> {
                 let flips = |length| rule.effect.flips(seed, decision.n, length);
                 let done = job.run(flips, || self.listener.is_valid(notification.id));
                 let Ok(done) = done else {
-                    self.conclude(notification, index, FAILED, now);
+                    self.conclude(notification, identity, index, FAILED, now);
                     continue;
                 };
                 let hit = self.hand_over(notification.id, done);
-                self.conclude(
-                    notification,
-                    index,
-                    if hit { decision } else { FAILED },
-                    now,
-                );
+                let done = if hit { decision } else { FAILED };
+                self.conclude(notification, identity, index, done, now);
                 return Some(Step::Over);
             }
+            let answer = rule.effect.answer(seed, decision.n);
             let wake = Wake {
                 at: now.saturating_add(rule.effect.delay(seed, decision.n).0),
                 id: notification.id,
                 place,
                 call: *notification,
-                answer: rule
-                    .effect
-                    .answer(seed, decision.n)
-                    .map_or(Answer::Continue, Answer::Value),
-                signal: rule.effect.signal.map(|signal| i32::from(signal.get())),
+                answer: answer.map_or(Answer::Continue, Answer::Value),
+                closes: closes.unwrap_or(None),
+                signal: thread,
+                // A thread that only sleeps is hit from now on. One that is to get an answer or a
+                // signal is hit when it gets it, and not at all if the fault ends before.
+                pending: (answer.is_some() || rule.effect.signal.is_some()).then_some(Pending {
+                    rule: index,
+                    decision,
+                    decided_at: now,
+                    identity,
+                }),
             };
             if wake.at > now {
-                self.conclude(notification, index, decision, now);
-                return Some(Step::Sleeps(wake));
+                if wake.pending.is_none() {
+                    self.conclude(notification, identity, index, decision, now);
+                }
+                return Some(Step::Sleeps(Box::new(wake)));
             }
             let done = match self.act(&wake) {
                 true => decision,
                 // Interrupted in the meantime: it will be called again, and asked again.
                 false => FAILED,
             };
-            self.conclude(notification, index, done, now);
+            self.conclude(notification, identity, index, done, now);
             return Some(Step::Over);
         }
         None
@@ -277,30 +310,66 @@ impl Work<'_> {
 
     /// Answers, and sends the signal; whether the thread got the answer.
     fn act(&self, wake: &Wake) -> bool {
-        let signal = || {
-            if let Some(signal) = wake.signal {
-                // SAFETY: numbers only.
-                unsafe { libc::syscall(libc::SYS_tkill, wake.call.tid, signal) };
-            }
+        let signal = || match &wake.signal {
+            Some((thread, signal)) => thread.signal(*signal).is_ok(),
+            None => false,
         };
-        if self.killable {
-            signal();
+        // Before the answer, so that it is handled when the call returns. The thread still waits:
+        // what the handle stands for has not become another program by execve(2).
+        let killed = self.killable && self.listener.is_valid(wake.id) && signal();
+        if let Some(fd) = wake.closes
+            && matches!(wake.answer, Answer::Value(_))
+            && self.listener.replace_fd(wake.id, fd, &self.null).is_err()
+        {
+            // Without it the answer would leave the descriptor open.
+            let _ = self.listener.answer(wake.id, Answer::Continue);
+            return killed;
         }
         let answered = self.listener.answer(wake.id, wake.answer).is_ok();
         if !self.killable && answered {
             signal();
         }
         // A signal that kills it does not wait for the answer.
-        answered || (self.killable && wake.signal.is_some())
+        answered || killed
     }
 
-    fn wake(&mut self, wake: &Wake) {
-        self.act(wake);
-        self.release(wake.place);
+    /// Lets a thread go that slept. If the fault is `over` its call goes on, without the answer and
+    /// the signal that it was to get: nothing is injected after the end.
+    fn wake(&mut self, mut wake: Wake, over: bool) {
+        let (place, pending) = (wake.place, wake.pending);
+        if over {
+            (wake.answer, wake.signal) = (Answer::Continue, None);
+        }
+        let answered = self.act(&wake);
+        if let Some(pending) = pending {
+            let decision = match (over, answered) {
+                (true, _) => OVER,
+                (false, true) => pending.decision,
+                (false, false) => FAILED,
+            };
+            let (rule, at) = (pending.rule, pending.decided_at);
+            self.conclude(&wake.call, pending.identity, rule, decision, at);
+        }
+        self.release(place);
+    }
+
+    /// The thread's process and name, if an event would name them.
+    fn identity(&self, victim: Option<&Victim>) -> (u32, [u8; 16]) {
+        match (victim, &self.given.teller) {
+            (Some(victim), Some(_)) => victim.identity(),
+            _ => (0, [0; 16]),
+        }
     }
 
     /// Counts a match and tells of it.
-    fn conclude(&self, notification: &Notification, rule: usize, decision: Decision, now: u64) {
+    fn conclude(
+        &self,
+        notification: &Notification,
+        (pid, comm): (u32, [u8; 16]),
+        rule: usize,
+        decision: Decision,
+        now: u64,
+    ) {
         let page = self.given.page;
         page.count(rule, decision.counter);
         let Some(teller) = &self.given.teller else {
@@ -309,7 +378,6 @@ impl Work<'_> {
         if !teller.hears(decision.verdict) {
             return;
         }
-        let (pid, comm) = Victim::new(notification).map_or((0, [0; 16]), |one| one.identity());
         let told = teller.tell(&Event {
             time_ns: now,
             elapsed_ns: now.saturating_sub(page.armed_at.load(Ordering::Relaxed)),
@@ -336,8 +404,15 @@ enum Step {
     /// The thread has its answer, or waits no more.
     Over,
     /// It is to wait.
-    Sleeps(Wake),
+    Sleeps(Box<Wake>),
 }
+
+/// The lease or the fault was over before the thread had its answer.
+const OVER: Decision = Decision {
+    counter: Counter::Expired,
+    verdict: verdict::LEASE,
+    n: 0,
+};
 
 /// Nothing could be decided.
 const FAILED: Decision = Decision {

@@ -6,14 +6,13 @@ use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::process::{
-    Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
-};
+use rustix::process::Signal;
 
 use super::notify::Listener;
 use super::page::Page;
 use super::process::has_ended;
 use super::step;
+use crate::sys::process::Process;
 
 /// How often the page is looked at. The child makes the listener some milliseconds after the helpers have started.
 const LOOK: Duration = Duration::from_micros(500);
@@ -33,24 +32,23 @@ pub(super) fn take(page: &Page, murphy: &OwnedFd, who: u32) -> Option<(Listener,
         }
         sleep(LOOK);
     };
-    let child = Pid::from_raw(page.child.load(Ordering::Relaxed))?;
+    // The child waits until its listener is fetched, and its parent does not wait for it before
+    // its exec: the number is still its own.
+    let child = Process::open(page.child.load(Ordering::Relaxed).cast_unsigned()).ok()?;
     let marker = page.marker.load(Ordering::Relaxed);
-    match fetch(child, listener, marker) {
+    match fetch(&child, listener, marker) {
         Ok((listener, marker)) => {
             page.taken.fetch_or(who, Ordering::AcqRel);
             Some((Listener::new(listener), marker))
         }
         Err(error) => {
             page.fail(step::FETCH, error.raw_os_error().unwrap_or(libc::EIO));
-            let _ = kill_process(child, Signal::KILL);
+            let _ = child.signal(Signal::KILL);
             None
         }
     }
 }
 
-fn fetch(child: Pid, listener: i32, marker: i32) -> io::Result<(OwnedFd, OwnedFd)> {
-    let child = pidfd_open(child, PidfdFlags::empty())?;
-    let listener = pidfd_getfd(&child, listener, PidfdGetfdFlags::empty())?;
-    let marker = pidfd_getfd(&child, marker, PidfdGetfdFlags::empty())?;
-    Ok((listener, marker))
+fn fetch(child: &Process, listener: i32, marker: i32) -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok((child.duplicate_fd(listener)?, child.duplicate_fd(marker)?))
 }

@@ -1,17 +1,24 @@
 //! What a call that reads or writes is to move: between which descriptor and which pieces of the thread's memory.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io;
 
-use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use rustix::io::ReadWriteFlags;
 use syscalls::Sysno;
 
 use super::victim::Victim;
 use crate::faults::syscall::Moves;
+use crate::sys::process::Memory;
 
-/// How many pieces the kernel takes at once (`UIO_MAXIOV`).
+/// The most pieces that a call may name (`UIO_MAXIOV`).
 const PIECES: usize = 1024;
 const PAGE: usize = 4096;
+
+/// A piece of the thread's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    base: usize,
+    len: usize,
+}
 
 /// Where the bytes come from or go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +41,7 @@ pub(super) struct Transfer {
     /// Of `recvfrom` and `sendto`, which work on sockets only.
     pub(super) socket: Option<i32>,
     /// Where the thread's bytes are; none of the pieces is empty.
-    pieces: Vec<RemoteIoVec>,
+    pieces: Vec<Piece>,
 }
 
 impl Transfer {
@@ -103,80 +110,77 @@ impl Transfer {
     }
 
     /// Copies all of the thread's bytes.
-    pub(super) fn fetch(&self, victim: &Victim) -> io::Result<Vec<u8>> {
+    pub(super) fn fetch(&self, memory: &Memory) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; self.length()];
-        let mut at = 0;
-        for pieces in self.pieces.chunks(PIECES) {
-            let length: usize = pieces.iter().map(|piece| piece.len).sum();
-            let to = &mut bytes[at..at + length];
-            let read = process_vm_readv(victim.thread(), &mut [IoSliceMut::new(to)], pieces)?;
-            whole(read, length)?;
-            at += length;
+        let mut rest = bytes.as_mut_slice();
+        for piece in &self.pieces {
+            let (here, after) = rest.split_at_mut(piece.len);
+            memory.read_exact(piece.base as u64, here)?;
+            rest = after;
         }
         Ok(bytes)
     }
 
     /// Copies these bytes, no more than there is room for, to the beginning of the thread's.
-    pub(super) fn deliver(&self, victim: &Victim, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn deliver(&self, memory: &Memory, bytes: &[u8]) -> io::Result<()> {
         let mut filled = self.clone();
         filled.shorten(bytes.len());
-        let mut at = 0;
-        for pieces in filled.pieces.chunks(PIECES) {
-            let length: usize = pieces.iter().map(|piece| piece.len).sum();
-            let from = [IoSlice::new(&bytes[at..at + length])];
-            whole(process_vm_writev(victim.thread(), &from, pieces)?, length)?;
-            at += length;
+        let mut rest = bytes;
+        for piece in &filled.pieces {
+            let (here, after) = rest.split_at(piece.len);
+            memory.write_all(piece.base as u64, here)?;
+            rest = after;
         }
         Ok(())
     }
 
-    /// Whether the thread's memory can be written, all of it: a byte of each page is written with itself.
-    pub(super) fn touch(&self, victim: &Victim) -> io::Result<()> {
-        let touched: Vec<_> = self.pieces.iter().flat_map(touched).collect();
-        for pieces in touched.chunks(PIECES) {
-            let mut bytes = vec![0; pieces.len()];
-            let to = &mut [IoSliceMut::new(&mut bytes)];
-            whole(process_vm_readv(victim.thread(), to, pieces)?, pieces.len())?;
-            let from = [IoSlice::new(&bytes)];
-            let written = process_vm_writev(victim.thread(), &from, pieces)?;
-            whole(written, pieces.len())?;
+    /// Fails unless the thread can write to all of its pieces. Each page is read, so that it is
+    /// there when bytes are delivered.
+    pub(super) fn check_writable(&self, memory: &Memory) -> io::Result<()> {
+        let ranges = memory.writable()?;
+        let is_writable = |piece: &Piece| {
+            let (from, to) = (
+                piece.base as u64,
+                piece.base.saturating_add(piece.len) as u64,
+            );
+            let at = ranges.partition_point(|range| range.1 <= from);
+            ranges
+                .get(at)
+                .is_some_and(|range| range.0 <= from && to <= range.1)
+        };
+        if !self.pieces.iter().all(is_writable) {
+            return Err(io::Error::from_raw_os_error(libc::EFAULT));
+        }
+        for byte in self.pieces.iter().flat_map(one_byte_per_page) {
+            memory.read_exact(byte as u64, &mut [0])?;
         }
         Ok(())
     }
 }
 
-/// A byte of each page of a piece.
-fn touched(piece: &RemoteIoVec) -> impl Iterator<Item = RemoteIoVec> {
+/// The address of a byte in each page of a piece.
+fn one_byte_per_page(piece: &Piece) -> impl Iterator<Item = usize> {
     let (first, end) = (piece.base, piece.base.saturating_add(piece.len));
     let pages = (first / PAGE + 1..=(end - 1) / PAGE).map(|page| page * PAGE);
-    let bytes = std::iter::once(first).chain(pages);
-    bytes.map(|base| RemoteIoVec { base, len: 1 })
+    std::iter::once(first).chain(pages)
 }
 
-fn whole(done: usize, wanted: usize) -> io::Result<()> {
-    match done == wanted {
-        true => Ok(()),
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
-fn piece(place: u64, length: u64) -> RemoteIoVec {
-    RemoteIoVec {
+fn piece(place: u64, length: u64) -> Piece {
+    Piece {
         base: usize::try_from(place).unwrap_or(0),
         len: usize::try_from(length).unwrap_or(usize::MAX),
     }
 }
 
 /// The pieces that a vector of the thread's names.
-fn pieces(victim: &Victim, place: u64, count: u64) -> io::Result<Vec<RemoteIoVec>> {
+fn pieces(victim: &Victim, place: u64, count: u64) -> io::Result<Vec<Piece>> {
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     if count > PIECES {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut bytes = vec![0; count * size_of::<libc::iovec>()];
     if count > 0 {
-        let read = victim.read(place, &mut bytes)?;
-        whole(read, bytes.len())?;
+        victim.memory()?.read_exact(place, &mut bytes)?;
     }
     let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
     let each = bytes.chunks_exact(size_of::<libc::iovec>());
@@ -210,35 +214,42 @@ mod tests {
 
     #[test]
     fn a_vector_is_shortened_and_filled_in_its_order() {
-        let mut memory = [[b'.'; 4]; 3];
-        let vector: Vec<_> = memory
+        let mut pieces = [[b'.'; 4]; 3];
+        let vector: Vec<_> = pieces
             .iter_mut()
             .flat_map(|piece| [piece.as_mut_ptr() as u64, 4])
             .collect();
         let arguments = [7, vector.as_ptr() as u64, 3, 100, 0, 0];
         let victim = me(Sysno::preadv, arguments);
+        let memory = victim.memory().unwrap();
         let mut transfer = Transfer::of(&victim).unwrap();
         assert_eq!((transfer.fd, transfer.length()), (7, 12));
         assert_eq!(transfer.position, Position::At(100));
         transfer.shorten(6);
         assert_eq!(transfer.length(), 6);
-        transfer.touch(&victim).unwrap();
-        transfer.deliver(&victim, b"abcde").unwrap();
-        assert_eq!(memory.concat(), b"abcde.......");
+        transfer.check_writable(memory).unwrap();
+        transfer.deliver(memory, b"abcde").unwrap();
+        assert_eq!(pieces.concat(), b"abcde.......");
         let whole = Transfer::of(&me(Sysno::writev, arguments)).unwrap();
-        assert_eq!(whole.fetch(&victim).unwrap(), b"abcde.......");
+        assert_eq!(whole.fetch(memory).unwrap(), b"abcde.......");
     }
 
     #[test]
     fn what_is_not_there_is_noticed() {
         let victim = me(Sysno::read, [0, 8, 10, 0, 0, 0]);
-        assert!(Transfer::of(&victim).unwrap().touch(&victim).is_err());
+        let memory = victim.memory().unwrap();
+        assert!(
+            Transfer::of(&victim)
+                .unwrap()
+                .check_writable(memory)
+                .is_err()
+        );
         let text = "constant";
         // Readable, but not to be written.
         let victim = me(Sysno::read, [0, text.as_ptr() as u64, 8, 0, 0, 0]);
         let transfer = Transfer::of(&victim).unwrap();
-        assert_eq!(transfer.fetch(&victim).unwrap(), b"constant");
-        assert!(transfer.touch(&victim).is_err());
+        assert_eq!(transfer.fetch(memory).unwrap(), b"constant");
+        assert!(transfer.check_writable(memory).is_err());
         assert!(Transfer::of(&me(Sysno::readv, [0, 8, 1, 0, 0, 0])).is_err());
         assert!(Transfer::of(&me(Sysno::readv, [0, 8, 1025, 0, 0, 0])).is_err());
         assert!(Transfer::of(&me(Sysno::recvfrom, [0, 0, 1, 0, 16, 0])).is_err());
@@ -247,8 +258,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_page_is_touched_once(base in 1..1_000_000_usize, len in 1..100_000_usize) {
-            let bytes: Vec<_> = touched(&RemoteIoVec { base, len }).map(|byte| byte.base).collect();
+        fn each_page_is_read_once(base in 1..1_000_000_usize, len in 1..100_000_usize) {
+            let bytes: Vec<_> = one_byte_per_page(&Piece { base, len }).collect();
             prop_assert!(bytes.iter().all(|byte| (base..base + len).contains(byte)));
             let pages: Vec<_> = bytes.iter().map(|byte| byte / PAGE).collect();
             prop_assert!(pages.is_sorted_by(|a, b| a < b));

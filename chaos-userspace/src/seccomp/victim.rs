@@ -2,48 +2,63 @@
 //!
 //! What is read may be changed by another thread before the kernel reads it again; the faults are made for tests, not for
 //! confinement. Whatever cannot be read is an error, and the call goes on.
+//!
+//! The thread's number may be another thread's by the time something is read. So everything goes
+//! through descriptors that are opened once, and the caller checks afterwards that the thread
+//! still waits (`Listener::is_valid`): then what was opened was the thread's own.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
-use std::fs;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::unistd::Pid;
+use rustix::fs::OFlags;
 use syscalls::Sysno;
 
 use super::notify::Notification;
 use crate::faults::syscalls::{Argument, arguments};
+use crate::sys::process::{Memory, ProcFolder, Thread, path_of_fd_here, status_number};
 
-/// Who waits, and in which call.
-#[derive(Clone, Copy, Debug)]
+/// A thread that waits, and the call it is in.
+#[derive(Debug)]
 pub(super) struct Victim {
     tid: u32,
     call: Sysno,
     arguments: [u64; 6],
+    /// Its folder in `/proc`, from the first use on.
+    folder: OnceCell<ProcFolder>,
+    /// Its memory, likewise.
+    memory: OnceCell<Rc<Memory>>,
+    /// Its process and name, likewise.
+    identity: OnceCell<(u32, [u8; 16])>,
 }
 
 impl Victim {
     /// `None` for a call that is none of this architecture's, and for a thread that cannot be seen from here.
     pub(super) fn new(notification: &Notification) -> Option<Self> {
         let call = Sysno::new(usize::try_from(notification.number).ok()?)?;
-        (notification.tid != 0).then_some(Self {
-            tid: notification.tid,
+        (notification.tid != 0)
+            .then(|| Self::with_call(notification.tid, call, notification.arguments))
+    }
+
+    fn with_call(tid: u32, call: Sysno, arguments: [u64; 6]) -> Self {
+        Self {
+            tid,
             call,
-            arguments: notification.arguments,
-        })
+            arguments,
+            folder: OnceCell::new(),
+            memory: OnceCell::new(),
+            identity: OnceCell::new(),
+        }
     }
 
     #[cfg(test)]
     pub(super) fn of_this_thread(call: Sysno, arguments: [u64; 6]) -> Self {
-        Self {
-            tid: nix::unistd::gettid().as_raw().cast_unsigned(),
-            call,
-            arguments,
-        }
+        let tid = nix::unistd::gettid().as_raw().cast_unsigned();
+        Self::with_call(tid, call, arguments)
     }
 
     /// The call it is in.
@@ -56,32 +71,40 @@ impl Victim {
         self.arguments
     }
 
-    /// The thread.
-    pub(super) fn thread(&self) -> Pid {
-        Pid::from_raw(self.tid.cast_signed())
+    /// A handle for signals to the thread and for its descriptors.
+    pub(super) fn thread(&self) -> io::Result<Thread> {
+        Thread::open(self.tid)
     }
 
-    /// The process that it is a thread of.
-    pub(super) fn process(&self) -> io::Result<rustix::process::Pid> {
-        let status = fs::read_to_string(self.proc("status"))?;
-        let id = group(&status).and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
-        id.ok_or(io::ErrorKind::NotFound.into())
+    fn proc(&self) -> io::Result<&ProcFolder> {
+        if self.folder.get().is_none() {
+            let _ = self.folder.set(ProcFolder::open(self.tid)?);
+        }
+        self.folder
+            .get()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Its memory, as it was when this was first called.
+    pub(super) fn memory(&self) -> io::Result<&Rc<Memory>> {
+        if self.memory.get().is_none() {
+            let _ = self.memory.set(Rc::new(self.proc()?.memory()?));
+        }
+        self.memory
+            .get()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Whether it has a limit of its own to how long a file gets (`RLIMIT_FSIZE`).
     pub(super) fn file_size_is_limited(&self) -> io::Result<bool> {
-        let mut limit = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        let thread = self.thread().as_raw();
-        // SAFETY: nothing new is set, and the kernel writes an `rlimit`.
-        let got =
-            unsafe { libc::prlimit(thread, libc::RLIMIT_FSIZE, std::ptr::null(), &raw mut limit) };
-        match got {
-            0 => Ok(limit.rlim_cur != libc::RLIM_INFINITY),
-            _ => Err(io::Error::last_os_error()),
-        }
+        let limits = self.proc()?.read_text("limits")?;
+        let limit = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max file size"));
+        let limit = limit.and_then(|limit| limit.split_whitespace().next());
+        limit
+            .map(|limit| limit != "unlimited")
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     fn each(&self) -> impl Iterator<Item = (usize, Argument, u64)> {
@@ -99,20 +122,35 @@ impl Victim {
             .map(|(.., value)| value as u32)
     }
 
+    /// The open descriptor that the call would close, if it is close(2).
+    pub(super) fn closes(&self) -> io::Result<Option<u32>> {
+        if self.call != Sysno::close {
+            return Ok(None);
+        }
+        // The kernel looks at the lower half only.
+        let fd = self.arguments[0] as u32;
+        match self.proc()?.stat(&format!("fd/{fd}")) {
+            Ok(_) => Ok(Some(fd)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The types (`i_mode >> 12`) of the files behind its descriptors and paths.
     pub(super) fn file_types(&self) -> io::Result<Vec<u32>> {
         let mut types = Vec::new();
         for fd in self.descriptors() {
-            match fs::metadata(self.proc(&format!("fd/{fd}"))) {
-                Ok(file) => types.push(file.mode() >> 12),
+            match self.proc()?.stat(&format!("fd/{fd}")) {
+                Ok(file) => types.push(file.st_mode >> 12),
                 // Not open: the kernel will say so.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
         for path in self.named()? {
-            match fs::metadata(self.below_root(&path)) {
-                Ok(file) => types.push(file.mode() >> 12),
+            let opened = self.proc()?.open_in_root(&path, false);
+            match opened.and_then(|file| Ok(rustix::fs::fstat(file)?)) {
+                Ok(file) => types.push(file.st_mode >> 12),
                 Err(_) if self.creates() => types.push(libc::S_IFREG >> 12),
                 Err(_) => {}
             }
@@ -125,7 +163,7 @@ impl Victim {
     pub(super) fn paths(&self) -> io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for fd in self.descriptors() {
-            match fs::read_link(self.proc(&format!("fd/{fd}"))) {
+            match self.proc()?.read_link(&format!("fd/{fd}")) {
                 Ok(path) => paths.push(path),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -158,19 +196,20 @@ impl Victim {
         Ok(addresses)
     }
 
-    /// Its thread group and name, for whoever listens.
+    /// Its process and its name, as they were when this was first called.
     pub(super) fn identity(&self) -> (u32, [u8; 16]) {
-        let status = fs::read_to_string(self.proc("status")).unwrap_or_default();
-        let mut name = [0; 16];
-        let comm = fs::read(self.proc("comm")).unwrap_or_default();
-        for (to, from) in name
-            .iter_mut()
-            .take(15)
-            .zip(comm.iter().take_while(|b| **b != b'\n'))
-        {
-            *to = *from;
-        }
-        (group(&status).unwrap_or(self.tid), name)
+        *self.identity.get_or_init(|| {
+            let read = |name| self.proc().and_then(|folder| folder.read(name));
+            let status = read("status").unwrap_or_default();
+            let process = status_number(&String::from_utf8_lossy(&status), "Tgid:");
+            let mut name = [0; 16];
+            let comm = read("comm").unwrap_or_default();
+            let comm = comm.iter().take_while(|byte| **byte != b'\n');
+            for (to, from) in name.iter_mut().take(15).zip(comm) {
+                *to = *from;
+            }
+            (process.unwrap_or(self.tid), name)
+        })
     }
 
     /// The absolute paths that it is called with, `.` and `..` taken out.
@@ -202,8 +241,8 @@ impl Victim {
     /// What a relative path begins at.
     fn folder(&self, descriptor: Option<u32>) -> io::Result<PathBuf> {
         match descriptor.map(u32::cast_signed) {
-            None | Some(libc::AT_FDCWD) => fs::read_link(self.proc("cwd")),
-            Some(fd) => fs::read_link(self.proc(&format!("fd/{fd}"))),
+            None | Some(libc::AT_FDCWD) => self.proc()?.read_link("cwd"),
+            Some(fd) => self.proc()?.read_link(&format!("fd/{fd}")),
         }
     }
 
@@ -218,26 +257,20 @@ impl Victim {
         flags & u64::from(libc::O_CREAT.cast_unsigned()) != 0
     }
 
-    /// The path with its folders' links resolved, and its own unless the call means the link itself.
+    /// The path with its links resolved as the thread resolves them, below its own root. Of a file
+    /// that does not exist its folder's links.
     fn without_links(&self, path: &Path) -> Option<PathBuf> {
-        let root = self.proc("root");
+        let folder = self.proc().ok()?;
+        let name_of = |fd: &std::os::fd::OwnedFd| std::fs::read_link(path_of_fd_here(fd)).ok();
+        let root = folder.open_file("root", OFlags::PATH).ok()?;
+        // Where the thread has our root, this is `/`.
+        let root = name_of(&root.into())?;
         let resolved = |path: &Path| {
-            let real = fs::canonicalize(self.below_root(path)).ok()?;
-            // Where the thread has our root, its link leads to `/`.
-            let prefix = fs::read_link(&root).ok()?;
-            let inside = real.strip_prefix(&prefix).ok()?;
+            let real = name_of(&folder.open_in_root(path, false).ok()?)?;
+            let inside = real.strip_prefix(&root).ok()?;
             Some(Path::new("/").join(inside))
         };
         resolved(path).or_else(|| Some(resolved(path.parent()?)?.join(path.file_name()?)))
-    }
-
-    fn below_root(&self, path: &Path) -> PathBuf {
-        let inside = path.strip_prefix("/").unwrap_or(path);
-        self.proc("root").join(inside)
-    }
-
-    fn proc(&self, what: &str) -> PathBuf {
-        format!("/proc/{}/{what}", self.tid).into()
     }
 
     /// Reads a string of at most a path's length.
@@ -263,20 +296,8 @@ impl Victim {
 
     /// Reads memory of the thread's; how much, at least a byte.
     pub(super) fn read(&self, place: u64, to: &mut [u8]) -> io::Result<usize> {
-        let (base, len) = (usize::try_from(place).unwrap_or(0), to.len());
-        let remote = [RemoteIoVec { base, len }];
-        let read = process_vm_readv(self.thread(), &mut [IoSliceMut::new(to)], &remote)?;
-        match read {
-            0 if len > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            read => Ok(read),
-        }
+        self.memory()?.read(place, to)
     }
-}
-
-/// The process's id in `/proc/…/status`.
-fn group(status: &str) -> Option<u32> {
-    let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-    group.trim().parse().ok()
 }
 
 /// Without `.` and `..`, which here are taken to go back one name.
@@ -310,6 +331,8 @@ fn address(bytes: &[u8]) -> Option<(IpAddr, u16)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// This thread, as if it were in that call.

@@ -4,9 +4,11 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use super::notify::{Answer, Notification};
+use super::rules::Decision;
+use crate::sys::process::Thread;
 
 /// A thread that is to be answered later.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Wake {
     /// When, as boot time in ns.
     pub(super) at: u64,
@@ -18,8 +20,26 @@ pub(super) struct Wake {
     pub(super) call: Notification,
     /// The answer.
     pub(super) answer: Answer,
-    /// A signal that the thread gets with it.
-    pub(super) signal: Option<i32>,
+    /// The descriptor that is closed before an answer to close(2): Linux frees it, whatever the
+    /// call returns.
+    pub(super) closes: Option<u32>,
+    /// A signal that the thread gets with it, and the thread.
+    pub(super) signal: Option<(Thread, i32)>,
+    /// What is counted once the thread has its answer; `None` if that was done when it fell asleep.
+    pub(super) pending: Option<Pending>,
+}
+
+/// A match whose outcome is known only when the thread wakes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    /// The rule, as the plan numbers it.
+    pub(super) rule: usize,
+    /// What was decided.
+    pub(super) decision: Decision,
+    /// When, as boot time in ns.
+    pub(super) decided_at: u64,
+    /// The thread's process and name at that time.
+    pub(super) identity: (u32, [u8; 16]),
 }
 
 /// A call, told from others of the same thread.
@@ -30,8 +50,8 @@ type Key = (u32, u32, [u64; 6]);
 pub(super) struct Waiting {
     queue: BinaryHeap<Reverse<(u64, Key)>>,
     asleep: HashMap<Key, Wake>,
-    /// Places of calls that were interrupted, for whoever wakes next.
-    interrupted: Vec<Wake>,
+    /// Places in the page of calls that were interrupted: nothing waits in them any more.
+    freed: Vec<usize>,
 }
 
 fn key(call: &Notification) -> Key {
@@ -43,7 +63,7 @@ impl Waiting {
         let key = key(&wake.call);
         self.queue.push(Reverse((wake.at, key)));
         if let Some(before) = self.asleep.insert(key, wake) {
-            self.interrupted.push(before);
+            self.freed.push(before.place);
         }
     }
 
@@ -53,26 +73,26 @@ impl Waiting {
         let Some(wake) = self.asleep.get_mut(&key(call)) else {
             return false;
         };
-        let before = *wake;
+        self.freed.push(wake.place);
         (wake.id, wake.place, wake.call) = (call.id, place, *call);
-        self.interrupted.push(before);
         true
+    }
+
+    /// Takes a place that is free again.
+    pub(super) fn freed(&mut self) -> Option<usize> {
+        self.freed.pop()
     }
 
     /// When the next is to be woken.
     pub(super) fn next(&self) -> Option<u64> {
-        match self.interrupted.is_empty() {
+        match self.freed.is_empty() {
             true => self.queue.peek().map(|Reverse((at, _))| *at),
             false => Some(0),
         }
     }
 
-    /// One that is to be woken by then. Interrupted ones come first: their answer reaches nobody, their place is free.
+    /// One that is to be woken by then.
     pub(super) fn due(&mut self, now: u64) -> Option<Wake> {
-        if let Some(mut wake) = self.interrupted.pop() {
-            wake.signal = None;
-            return Some(wake);
-        }
         loop {
             let Reverse((at, key)) = *self.queue.peek()?;
             if at > now {
@@ -103,7 +123,9 @@ mod tests {
                 arguments: [0; 6],
             },
             answer: Answer::Continue,
+            closes: None,
             signal: None,
+            pending: None,
         }
     }
 
@@ -131,7 +153,8 @@ mod tests {
         assert!(waiting.resumes(&again, 3));
         assert!(!waiting.resumes(&wake(0, 2, 9).call, 4));
         // The place of the first is given back at once, the second wakes at the time of the first.
-        assert_eq!(waiting.due(0).map(|wake| wake.id), Some(7));
+        assert_eq!((waiting.next(), waiting.freed()), (Some(0), Some(0)));
+        assert_eq!((waiting.next(), waiting.freed()), (Some(50), None));
         assert!(waiting.due(49).is_none());
         let woken = waiting.due(50).unwrap();
         assert_eq!((woken.id, woken.place), (8, 3));

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::broadcast;
@@ -23,6 +22,7 @@ use crate::engine::{FaultReport, Report};
 use crate::faults::Fault;
 use crate::injector::{Armed, OrderError};
 use crate::state::{Live, Stopped, client};
+use crate::sys::process::{Process, path_of_own_fd};
 
 /// How long faults without a lease of their own outlive the daemon.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -127,11 +127,7 @@ impl Injections {
         // Its result comes through memory of the daemon's: nothing is left of it if both die.
         let outcome =
             memfd_create("murphy-outcome", MemfdFlags::CLOEXEC).map_err(Problem::internal)?;
-        let path = format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            outcome.as_fd().as_raw_fd()
-        );
+        let path = path_of_own_fd(&outcome);
         let order = wanted
             .order
             .clone()
@@ -326,9 +322,7 @@ async fn watch(id: &str, process: &AsyncFd<OwnedFd>, keep: bool) {
 }
 
 fn pidfd(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
-    let process = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    let process = Process::open(pid)?.into_pidfd();
     // SAFETY: an `OwnedFd` owns one open descriptor for all its life.
     Ok(unsafe { AsyncFd::register(process) }?)
 }

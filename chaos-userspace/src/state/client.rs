@@ -5,10 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Signal;
 
 use super::control::{Live, Reply, Request, Stopped};
 use super::{Record, StateDir, StateError, recover};
+use crate::sys::process::Process;
 
 /// How long an injector may take to say how it is; one that is starting is not listening yet.
 const STATUS: Duration = Duration::from_secs(2);
@@ -93,7 +94,7 @@ pub fn stop(
         Ok(_) | Err(_) => {}
     }
     // It ended by itself meanwhile, or hangs, or is stopped.
-    let killed = kill(dir, record)?;
+    let killed = kill_owner(dir, record)?;
     settle(dir, record)?;
     Ok(Stopped {
         id: record.id.clone(),
@@ -110,15 +111,13 @@ pub fn stop(
 }
 
 /// Kills an injector, if it runs; whether it did. It is told from another process of the same id.
-fn kill(dir: &StateDir, record: &Record) -> Result<bool, StateError> {
+fn kill_owner(dir: &StateDir, record: &Record) -> Result<bool, StateError> {
     let refused = |why: String| StateError::Refused {
         id: record.id.clone(),
         why,
     };
-    let Some(pid) = i32::try_from(record.owner.pid).ok().and_then(Pid::from_raw) else {
-        return Err(refused("its record has no process id".to_owned()));
-    };
-    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+    let pid = record.owner.pid;
+    let Ok(process) = Process::open(pid) else {
         return Ok(false);
     };
     // Checked with the descriptor in hand: it cannot become another process any more.
@@ -137,9 +136,9 @@ fn kill(dir: &StateDir, record: &Record) -> Result<bool, StateError> {
             "its record names a process of another user".to_owned(),
         ));
     }
-    match pidfd_send_signal(&process, Signal::KILL) {
+    match process.signal(Signal::KILL) {
         Ok(()) => Ok(true),
-        Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
         Err(error) => Err(refused(format!("killing process {pid}: {error}"))),
     }
 }

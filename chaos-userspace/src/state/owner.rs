@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
+use crate::sys::process::ProcFolder;
 use serde::{Deserialize, Serialize};
 
 /// A process: its id alone is used again by others.
@@ -53,7 +54,7 @@ impl Owner {
 
 /// When a process began; `None` if there is none, or a zombie.
 fn start(pid: u32) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = ProcFolder::open(pid).ok()?.read("stat").ok()?;
     let text = String::from_utf8_lossy(&stat);
     // The name in parentheses may hold anything.
     let (_, rest) = text.rsplit_once(") ")?;

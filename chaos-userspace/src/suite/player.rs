@@ -9,15 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal,
-    set_parent_process_death_signal,
-};
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 use serde_json::{Value, json};
 
 use super::ending::Woken;
 use super::{Ending, SuiteError};
 use crate::report::{self, Verdict};
+use crate::sys::process::Process;
 
 /// What became of an experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,16 +150,14 @@ impl Runner {
 
     /// Waits for its end. The first signal asks for it, with rollbacks where the program knows how; another does not wait for these.
     fn wait(&self, child: &mut Child) -> io::Result<ExitStatus> {
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-        let ended = pidfd_open(pid, PidfdFlags::empty())?;
+        let ended = Process::child(child)?;
         let mut next = match self.program {
             Program::Own(_) => Signal::HUP,
             Program::Chaos(_) => Signal::TERM,
         };
         while self.ending.wait(Some(ended.as_fd()), None) != Woken::Ready {
             // It may have ended meanwhile.
-            let _ = pidfd_send_signal(&ended, next);
+            let _ = ended.signal(next);
             next = Signal::TERM;
         }
         child.wait()

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use anyhow::{Context as _, ensure};
-use tests::{Case, Outcome, case, net::Echo, program, victim, victim::seen};
+use tests::{Case, Outcome, case, needs, net::Echo, program, victim, victim::seen};
 
 use super::{least, run};
 
@@ -13,6 +13,21 @@ pub(super) fn cases() -> Vec<Case> {
         case("-u NUMBER without an entry", least(), by_number),
         case("-u: no capabilities are left", least(), powerless),
         case("-u: the command is hit", least(), hit),
+        case(
+            "-u: a set-user-ID program gains nothing",
+            least(),
+            set_user_id,
+        ),
+        case(
+            "-u: no terminal to type into",
+            needs![Root, Cgroup2, Atomics, Tool("python3")],
+            no_terminal,
+        ),
+        case(
+            "-u: signals for murphy reach the command",
+            least(),
+            signalled,
+        ),
         case(
             "-u: a command that the user may not execute",
             least(),
@@ -77,6 +92,108 @@ fn hit() -> Outcome {
     )
     .run()?;
     ensure!(seen(&done.stdout, "ECONNREFUSED") == 5, "{done}");
+    Ok(())
+}
+
+/// A program that is root's when it is executed, in a folder of everybody's; whether that counts
+/// where it lies.
+fn set_user_id_program() -> anyhow::Result<(tempfile::TempDir, String, bool)> {
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let copy = folder.path().join("id");
+    let id = program("sh").args(["-c", "command -v id"]).run()?;
+    fs::copy(id.stdout.trim(), &copy)?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755))?;
+    let mount = rustix::fs::statvfs(folder.path())?;
+    let counts = !mount.f_flag.contains(rustix::fs::StatVfsMountFlags::NOSUID);
+    let copy = copy.to_str().context("a strange folder")?.to_owned();
+    Ok((folder, copy, counts))
+}
+
+fn set_user_id() -> Outcome {
+    let (_folder, id, counts) = set_user_id_program()?;
+    let done = run(&["-q", "-u", "nobody"], &[&id, "-un"]).run()?;
+    ensure!(done.stdout == "nobody\n", "{done}");
+    let freely = ["-q", "-u", "nobody", "--allow-new-privileges"];
+    let done = run(&freely, &[&id, "-un"]).run()?;
+    let wanted = if counts { "root\n" } else { "nobody\n" };
+    ensure!(done.stdout == wanted, "{done}");
+    ensure!(
+        done.stderr.contains("warning: the command may gain"),
+        "{done}"
+    );
+    let done = run(&["--allow-new-privileges"], &["true"]).run()?;
+    ensure!(
+        done.code == Some(125) && done.stderr.contains("--user"),
+        "{done}"
+    );
+    Ok(())
+}
+
+/// In a terminal of the test's own: whether the command has it, and whether it can type into it.
+const IN_TERMINAL: &str = r#"
+import os, pty, sys
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+said = b""
+try:
+    while piece := os.read(terminal, 4096):
+        said += piece
+except OSError:
+    pass  # The other side is closed.
+os.waitpid(child, 0)
+sys.stdout.write(said.decode().replace("\r", ""))
+"#;
+
+const TYPES: &str = r#"
+import fcntl, os, termios
+try:
+    os.close(os.open("/dev/tty", os.O_RDWR))
+    print("has a terminal")
+except OSError as error:
+    print("no terminal")
+try:
+    fcntl.ioctl(0, termios.TIOCSTI, b"x")
+    print("typed")
+except OSError as error:
+    print("cannot type")
+"#;
+
+fn no_terminal() -> Outcome {
+    let python = ["/usr/bin/python3", "/usr/local/bin/python3"]
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists())
+        .context("no python3")?;
+    let in_terminal = |options: &[&str]| {
+        let murphy = tests::murphy_path();
+        let run = program(python)
+            .args(["-c", IN_TERMINAL])
+            .args([murphy])
+            .args(["run", "-q", "-e", super::REFUSED, "-u", "nobody"])
+            .args(options)
+            .args(["--", python, "-c", TYPES]);
+        run.run()
+    };
+    let done = in_terminal(&[])?;
+    ensure!(done.stdout == "no terminal\ncannot type\n", "{done}");
+    let done = in_terminal(&["--allow-new-privileges"])?;
+    ensure!(done.stdout.starts_with("has a terminal\n"), "{done}");
+    Ok(())
+}
+
+/// It is in no process group of murphy's, so that murphy hands everything on.
+fn signalled() -> Outcome {
+    let script = "trap 'echo hung up; exit 3' HUP; echo ready; while :; do sleep 0.05; done";
+    let murphy = run(&["-q", "-u", "nobody"], &["sh", "-c", script]).spawn()?;
+    let patience = std::time::Duration::from_secs(60);
+    tests::wait_until(patience, || {
+        murphy.stdout().is_ok_and(|said| said.contains("ready"))
+    })?;
+    murphy.signal(libc::SIGHUP)?;
+    let done = murphy.finish(patience)?;
+    ensure!(done.code == Some(3), "{done}");
+    ensure!(done.stdout == "ready\nhung up\n", "{done}");
     Ok(())
 }
 

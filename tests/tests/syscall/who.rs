@@ -69,15 +69,20 @@ pub(super) fn unprivileged() -> Outcome {
     Ok(())
 }
 
-/// Filtered by root, who needs no `no_new_privs`: programs that change users work under the filter.
+/// Another user's command gains no privileges, unless that is asked for.
 pub(super) fn user() -> Outcome {
     let script =
         "id -u; cat /etc/hostname; grep NoNewPrivs /proc/self/status; setpriv --reuid 65533 id -u";
     let fault = "openat:error=EIO:path=/etc/hostname";
-    let (done, report) = run(&["-u", "65534", "-e", fault], &sh(script))?;
-    let lines: Vec<_> = done.stdout.lines().collect();
-    ensure!(lines.starts_with(&["65534", "NoNewPrivs:\t0"]), "{done}");
-    ensure!(count(&report, 0, "injected") == 1, "{report}");
+    for (option, set) in [(None, 1), (Some("--allow-new-privileges"), 0)] {
+        let mut args = vec!["-u", "65534", "-e", fault];
+        args.extend(option);
+        let (done, report) = run(&args, &sh(script))?;
+        let lines: Vec<_> = done.stdout.lines().collect();
+        let wanted = format!("NoNewPrivs:\t{set}");
+        ensure!(lines.starts_with(&["65534", &wanted]), "{done}");
+        ensure!(count(&report, 0, "injected") == 1, "{report}");
+    }
     Ok(())
 }
 

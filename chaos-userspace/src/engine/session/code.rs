@@ -1,6 +1,7 @@
 //! Answers in the targets' own code: which files they have mapped, at the beginning and later.
 
 use super::{EngineError, Session, not_loaded};
+use crate::sys::process::Identity;
 
 impl Session {
     /// Probes the code of the targets where it makes calls that are answered there.
@@ -26,9 +27,10 @@ impl Session {
         let (Some(targets), Some(kernel)) = (&self.targets, &mut self.kernel) else {
             return Err(not_loaded());
         };
-        let mut pids: Vec<_> = targets.members().collect();
+        let mut members: Vec<_> = targets.members().collect();
         // Children that the kernel has found.
-        pids.extend(kernel.targets().into_keys());
-        self.code.cover(kernel, pids, calls)
+        let found = kernel.targets().into_keys();
+        members.extend(found.filter_map(|pid| Identity::of(pid).ok()));
+        self.code.cover(kernel, members, calls)
     }
 }

@@ -11,7 +11,6 @@ mod resolve;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use chaos_common::target::{Named, Process};
@@ -21,6 +20,7 @@ use super::{EngineError, processes};
 use crate::kernel::Kernel;
 use crate::kernel::host::Cgroup2;
 use crate::plan::{Namespace, Selector, Target, Who};
+use crate::sys::process::{Identity, path_of_fd_here};
 use resolve::Resolved;
 
 /// The path of a process's cgroup, from the text of `/proc/PID/cgroup`: that of the second version if it says
@@ -116,11 +116,11 @@ pub(super) struct Targets {
     cgroup2: Cgroup2,
     resolved: Resolved,
     /// Processes that are named by id or executable, for the kernel's table.
-    named: BTreeMap<u32, Process>,
+    named: BTreeMap<Identity, Process>,
     /// Processes that are hit, and the classes they are in.
-    members: BTreeMap<u32, u64>,
+    members: BTreeMap<Identity, u64>,
     /// Those whose sockets are known to be theirs, as being in these classes.
-    owners: BTreeMap<u32, u64>,
+    owners: BTreeMap<Identity, u64>,
     /// Network namespaces that were named by a process: by its id, another may come to be meant.
     held: Vec<File>,
     looked: Instant,
@@ -175,18 +175,18 @@ impl Targets {
     pub(super) fn networks(&self) -> impl Iterator<Item = Option<Netns>> {
         self.hit().filter_map(|selector| match selector {
             // One that is gone is none.
-            Selector::Netns(namespace) => Some(Netns::at(&namespace.path()).ok()?.1),
+            Selector::Netns(namespace) => Some(Netns::named(namespace).ok()?.1),
             _ => None,
         })
     }
 
     /// Processes that are hit at the moment.
-    pub(super) fn members(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn members(&self) -> impl Iterator<Item = Identity> {
         self.members.keys().copied()
     }
 
     /// The same with the classes they are in.
-    pub(super) fn classes_of_members(&self) -> impl Iterator<Item = (u32, u64)> {
+    pub(super) fn classes_of_members(&self) -> impl Iterator<Item = (Identity, u64)> {
         self.members.iter().map(|(&pid, &classes)| (pid, classes))
     }
 
@@ -262,25 +262,32 @@ impl Targets {
             if processes::never(pid, stat).is_some() {
                 continue;
             }
+            // All that is read of it is read of the process that was listed.
+            let identity = stat.identity(pid);
+            let Ok(folder) = identity.folder() else {
+                continue;
+            };
             let process = Process {
                 by_id: inherited.get(&pid).copied().unwrap_or_default(),
-                by_exe: self.resolved.of_exe(pid),
+                by_exe: self.resolved.of_exe(&folder),
             };
-            let others = self.resolved.of_others(pid, stat, &self.cgroup2);
+            let others = self.resolved.of_others(&folder, stat, &self.cgroup2);
             let classes = process.by_id.or(process.by_exe).or(others).classes();
             if classes != 0 {
-                self.members.insert(pid, classes);
+                self.members.insert(identity, classes);
             }
             // Who is spared by these is in the table too, and its children with it.
             if process != Process::default() {
-                self.named.insert(pid, process);
+                self.named.insert(identity, process);
             }
         }
-        for (&tid, named) in &self.resolved.threads {
+        for (&thread, named) in &self.resolved.threads {
             if named.hit != 0
-                && let Some(pid) = processes::of_thread(tid)
+                && let Ok(folder) = thread.folder()
+                && let Ok(pid) = folder.status_number("Tgid:")
+                && let Some(stat) = all.get(&pid)
             {
-                *self.members.entry(pid).or_default() |= named.hit;
+                *self.members.entry(stat.identity(pid)).or_default() |= named.hit;
             }
         }
     }
@@ -289,7 +296,8 @@ impl Targets {
     fn tell(&mut self, kernel: &mut Kernel, sockets: bool) -> Result<bool, EngineError> {
         let known = kernel.targets();
         let mut new = false;
-        for (&pid, process) in &self.named {
+        for (&identity, process) in &self.named {
+            let pid = identity.id;
             let old = known.get(&pid).copied().unwrap_or_default();
             let wanted = Process {
                 // It may have inherited a name from one that has ended.
@@ -299,23 +307,31 @@ impl Targets {
             if wanted == old {
                 continue;
             }
+            let Ok(folder) = identity.folder() else {
+                continue;
+            };
             kernel.target(pid, wanted)?;
-            // One that ended meanwhile would leave its name to another.
-            if processes::runs(pid) {
+            // One that ended meanwhile would leave its name to another. The folder tells: it is
+            // pinned, and the kernel forgets a process at its end by itself.
+            if processes::runs(&folder) {
                 new = true;
             } else {
                 kernel.untarget(pid);
             }
         }
         let known = kernel.threads();
-        for (&tid, &named) in &self.resolved.threads {
+        for (&identity, &named) in &self.resolved.threads {
+            let tid = identity.id;
             let old = known.get(&tid).copied().unwrap_or_default();
             let wanted = old.or(named);
-            if wanted == old || !processes::runs(tid) {
+            let Ok(folder) = identity.folder() else {
+                continue;
+            };
+            if wanted == old || !processes::runs(&folder) {
                 continue;
             }
             kernel.target_thread(tid, wanted)?;
-            if processes::runs(tid) {
+            if processes::runs(&folder) {
                 new = true;
             } else {
                 kernel.untarget_thread(tid);
@@ -324,19 +340,22 @@ impl Targets {
         if !sockets {
             return Ok(new);
         }
-        for (&pid, &classes) in &self.members {
-            if self.owners.insert(pid, classes) == Some(classes) {
+        for (&identity, &classes) in &self.members {
+            if self.owners.insert(identity, classes) == Some(classes) {
                 continue;
             }
             new = true;
-            match kernel.own_sockets(pid, classes) {
+            // One that ended meanwhile has no sockets either.
+            let Ok(process) = identity.process() else {
+                continue;
+            };
+            match kernel.own_sockets(&process, classes) {
                 Ok(_) => {}
-                // One that ended meanwhile has no sockets either.
-                Err(_) if !processes::runs(pid) => {}
+                Err(_) if !processes::still_runs(identity) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        self.owners.retain(|pid, _| self.members.contains_key(pid));
+        self.owners.retain(|one, _| self.members.contains_key(one));
         Ok(new)
     }
 }
@@ -346,11 +365,11 @@ fn hold(mut classes: Vec<Class>, held: &mut Vec<File>) -> Result<Vec<Class>, Eng
     let whos = classes.iter_mut().map(|class| &mut class.who);
     for selector in whos.flat_map(|who| who.hit.iter_mut().chain(&mut who.spare)) {
         if let Selector::Netns(namespace) = selector
-            && namespace.path().starts_with("/proc")
+            && namespace.is_nameless()
         {
-            let file = File::open(namespace.path())
+            let file = super::interfaces::open(namespace)
                 .map_err(EngineError::io("opening a network namespace"))?;
-            *namespace = Namespace::At(format!("/proc/self/fd/{}", file.as_raw_fd()).into());
+            *namespace = Namespace::At(path_of_fd_here(&file));
             held.push(file);
         }
     }

@@ -14,6 +14,7 @@ use crate::engine::EngineError;
 use crate::kernel::Names;
 use crate::kernel::host::Cgroup2;
 use crate::plan::{EXEMPT, Selector, Who};
+use crate::sys::process::{Identity, ProcFolder};
 
 /// Selectors, resolved.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,9 +22,9 @@ pub(super) struct Resolved {
     /// For the kernel.
     pub(super) names: Names,
     /// Named processes, whose descendants inherit it.
-    pub(super) roots: BTreeMap<u32, Named>,
+    pub(super) roots: BTreeMap<Identity, Named>,
     /// Named threads.
-    pub(super) threads: BTreeMap<u32, Named>,
+    pub(super) threads: BTreeMap<Identity, Named>,
     /// Directories of the named cgroups.
     directories: BTreeMap<PathBuf, Named>,
     /// Executables by the numbers that `stat` gives.
@@ -36,7 +37,7 @@ pub(super) struct Resolved {
 struct Present {
     directories: Vec<PathBuf>,
     /// Process, and its cgroup paths in the first version.
-    processes: Vec<(u32, Vec<String>)>,
+    processes: Vec<(Identity, Vec<String>)>,
 }
 
 impl Resolved {
@@ -70,14 +71,14 @@ impl Resolved {
 
     /// Names processes and threads as they were named before, if they still run.
     pub(super) fn keep_roots(&mut self, before: &Self) {
-        for (&pid, &named) in &before.roots {
-            if processes::runs(pid) {
-                add(&mut self.roots, pid, named);
+        for (&process, &named) in &before.roots {
+            if processes::still_runs(process) {
+                add(&mut self.roots, process, named);
             }
         }
-        for (&tid, &named) in &before.threads {
-            if processes::runs(tid) {
-                add(&mut self.threads, tid, named);
+        for (&thread, &named) in &before.threads {
+            if processes::still_runs(thread) {
+                add(&mut self.threads, thread, named);
             }
         }
     }
@@ -97,12 +98,12 @@ impl Resolved {
         match selector {
             Selector::All => self.names.all |= named.hit,
             Selector::Pid(pid) => {
-                processes::check(*pid, who.exempt && named.hit != 0)?;
-                add(&mut self.roots, *pid, named);
+                let process = processes::check(*pid, who.exempt && named.hit != 0)?;
+                add(&mut self.roots, process, named);
             }
             Selector::Tid(tid) => {
-                processes::check_thread(*tid, who.exempt && named.hit != 0)?;
-                add(&mut self.threads, *tid, named);
+                let thread = processes::check_thread(*tid, who.exempt && named.hit != 0)?;
+                add(&mut self.threads, thread, named);
             }
             Selector::Uid(id) => add(&mut self.names.uids, *id, named),
             Selector::User(_) => return Err(missing(NO_USER)),
@@ -148,12 +149,14 @@ impl Resolved {
             }
             Selector::Netns(namespace) => {
                 processes::initial_namespace()?;
-                let (number, _) =
-                    Netns::at(&namespace.path()).map_err(|_| missing(NO_NAMESPACE))?;
+                let (number, _) = Netns::named(namespace).map_err(|_| missing(NO_NAMESPACE))?;
                 add(&mut self.names.networks, number, named);
                 // One that has no name lives as long as it has processes.
-                if named.hit != 0 && namespace.path().starts_with("/proc") {
-                    let is_in_it = |pid: u32| Netns::number_of(pid) == Some(number);
+                if named.hit != 0 && namespace.is_nameless() {
+                    let is_in_it = |pid: u32| {
+                        let folder = ProcFolder::open(pid);
+                        folder.is_ok_and(|folder| Netns::number_of(&folder) == Some(number))
+                    };
                     let others = |pid: &u32| *pid != std::process::id();
                     if !processes::all().into_keys().filter(others).any(is_in_it) {
                         return Err(missing(NO_NAMESPACE));
@@ -196,24 +199,24 @@ impl Resolved {
     }
 
     /// What a process is named apart from its id and its executable.
-    pub(super) fn of_others(&self, pid: u32, stat: &Stat, cgroup2: &Cgroup2) -> Named {
+    pub(super) fn of_others(&self, folder: &ProcFolder, stat: &Stat, cgroup2: &Cgroup2) -> Named {
         let mut named = Named {
             hit: self.names.all,
             spare: 0,
         };
         if !self.names.uids.is_empty()
-            && let Some(user) = processes::user(pid)
+            && let Ok(user) = folder.status_number("Uid:")
         {
             named = named.or(get(&self.names.uids, &user));
         }
         named = named.or(get(&self.names.comms, &comm(&stat.name)));
         if !self.names.networks.is_empty()
-            && let Some(number) = Netns::number_of(pid)
+            && let Some(number) = Netns::number_of(folder)
         {
             named = named.or(get(&self.names.networks, &number));
         }
         if !self.directories.is_empty()
-            && let Ok(text) = fs::read_to_string(format!("/proc/{pid}/cgroup"))
+            && let Ok(text) = folder.read_text("cgroup")
             && let (Some(path), _) = cgroups::parse(&text)
         {
             let below = Path::new(path).strip_prefix(&cgroup2.root);
@@ -226,12 +229,12 @@ impl Resolved {
     }
 
     /// What a process is named by the file it executes.
-    pub(super) fn of_exe(&self, pid: u32) -> Named {
+    pub(super) fn of_exe(&self, folder: &ProcFolder) -> Named {
         if self.files.is_empty() {
             return Named::default();
         }
-        match fs::metadata(format!("/proc/{pid}/exe")) {
-            Ok(metadata) => get(&self.files, &(metadata.dev(), metadata.ino())),
+        match folder.stat("exe") {
+            Ok(file) => get(&self.files, &(file.st_dev, file.st_ino)),
             Err(_) => Named::default(),
         }
     }
@@ -240,11 +243,12 @@ impl Resolved {
 impl Present {
     fn of(cgroup2: &Cgroup2) -> Self {
         let processes = processes::all()
-            .into_keys()
-            .filter_map(|pid| {
-                let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+            .into_iter()
+            .filter_map(|(pid, stat)| {
+                let process = stat.identity(pid);
+                let text = process.folder().ok()?.read_text("cgroup").ok()?;
                 let (_, first) = cgroups::parse(&text);
-                Some((pid, first.into_iter().map(str::to_owned).collect()))
+                Some((process, first.into_iter().map(str::to_owned).collect()))
             })
             .collect();
         Self {
@@ -376,7 +380,9 @@ mod tests {
             parent: 1,
             flags: 0,
             name: "sshd".into(),
+            start: 0,
         };
-        assert_eq!(resolved.of_others(1, &sshd, &cgroup2).classes(), 1);
+        let folder = ProcFolder::open(1).unwrap();
+        assert_eq!(resolved.of_others(&folder, &sshd, &cgroup2).classes(), 1);
     }
 }

@@ -9,13 +9,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Map, Value, json};
 
 use super::{Call, Failure, seconds};
 use crate::experiment::model::{Problem, join};
 use crate::experiment::python_like;
 use crate::experiment::stop::{Stop, timespec};
+use crate::sys::process::{Process, kill_child};
 
 /// Runs the program to its end.
 pub(super) fn run(call: &Call<'_>) -> Result<Value, Failure> {
@@ -85,7 +85,7 @@ pub(super) fn output(
     let ended = listen(&mut child, timeout.map(|time| Instant::now() + time), stop);
     if ended.is_err() {
         // It may have ended by itself by now; then there is nothing to kill.
-        let _ = child.kill();
+        kill_child(&mut child);
         let _ = child.wait();
     }
     let (stdout, stderr) = ended?;
@@ -102,9 +102,7 @@ fn listen(
         |error: io::Error| Failure::Broken(format!("reading what a program says: {error}"));
     let mut streams = (child.stdout.take(), child.stderr.take());
     let mut said = (Vec::new(), Vec::new());
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| Failure::Broken("a process without an id".to_owned()))?;
-    let ended = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| broken(error.into()))?;
+    let ended = Process::child(child).map_err(broken)?;
     loop {
         let both_closed = streams.0.is_none() && streams.1.is_none();
         let mut fds = vec![PollFd::new(stop, PollFlags::IN)];

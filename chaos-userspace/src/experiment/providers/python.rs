@@ -13,6 +13,7 @@ use super::{Call, Failure};
 use crate::experiment::model::{Experiment, Problem, join};
 use crate::experiment::python_like;
 use crate::experiment::stop::{Reason, Stop};
+use crate::sys::process::kill_child;
 
 const SHIM: &str = include_str!("shim.py");
 /// How often a call under way looks whether it is to stop.
@@ -82,7 +83,7 @@ impl Shim {
 impl Drop for Shim {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.child.kill();
+        kill_child(&mut self.child);
         let _ = self.child.wait();
     }
 }

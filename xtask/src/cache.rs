@@ -31,6 +31,14 @@ impl Cache {
         Ok(Self { root })
     }
 
+    /// A cache elsewhere, for tests.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
     /// `tools/`: a `cargo install --root`.
     pub(crate) fn tools(&self) -> PathBuf {
         self.root.join("tools")

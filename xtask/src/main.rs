@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod cache;
 mod chaos_toolkit;
+mod cost;
 mod ebpf;
 mod emulator;
 mod image;

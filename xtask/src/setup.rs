@@ -72,6 +72,25 @@ pub(crate) struct Args {
     /// Look for newer kernels even if there are some
     #[arg(long)]
     refresh: bool,
+    /// Whether a test run calls this, rather than a person
+    #[arg(skip)]
+    for_tests: bool,
+}
+
+impl Args {
+    /// What a test run cannot do without.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            for_tests: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// Whether test runs build cargo-deny where it is missing. It takes minutes: CI uses one from its
+/// cache, and skips the checks without it.
+fn tests_build_cargo_deny() -> bool {
+    !sh::in_ci()
 }
 
 struct Setup<'a> {
@@ -95,7 +114,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         setup.ebpf()?;
     }
     if wants(Part::Lint) {
-        setup.cargo_tool("cargo-deny", || tools::install_cargo_deny(&cache))?;
+        if !args.for_tests || tests_build_cargo_deny() {
+            setup.cargo_tool("cargo-deny", || tools::install_cargo_deny(&cache))?;
+        }
         setup.packages("packages for the checks", &LINT_PACKAGES)?;
     }
     if wants(Part::Vm) {
@@ -118,7 +139,7 @@ pub(crate) fn is_complete(cache: &Cache) -> bool {
     let toolchain = tools::rustup_nightly() || apt::missing(&tools::DEBIAN_TOOLCHAIN).is_empty();
     toolchain
         && tools::version(cache, "bpf-linker").is_some()
-        && tools::version(cache, "cargo-deny").is_some()
+        && (!tests_build_cargo_deny() || tools::version(cache, "cargo-deny").is_some())
         && emulator::find(cache).is_ok()
         && image::find(cache).is_ok()
         && kernels

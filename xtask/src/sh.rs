@@ -15,6 +15,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use crate::cost;
+
 /// What a program printed and how it ended.
 pub(crate) struct Finished {
     pub(crate) status: ExitStatus,
@@ -47,22 +49,27 @@ pub(crate) fn interrupted() -> bool {
     flag().load(Ordering::Relaxed)
 }
 
+/// Whether a CI system runs us: nothing is built there for a later run.
+pub(crate) fn in_ci() -> bool {
+    std::env::var_os("CI").is_some()
+}
+
 /// Waits for a child; ends it when we are interrupted.
 pub(crate) fn wait(child: &mut Child) -> Result<ExitStatus> {
     loop {
-        if let Some(status) = child.try_wait()? {
+        if let Some(status) = cost::try_wait(child)? {
             return Ok(status);
         }
         if interrupted() {
             // It has seen the same Ctrl-C if it shares our terminal: let it finish by itself first.
             for _ in 0..20 {
-                if let Some(status) = child.try_wait()? {
+                if let Some(status) = cost::try_wait(child)? {
                     return Ok(status);
                 }
                 thread::sleep(Duration::from_millis(50));
             }
             child.kill()?;
-            return Ok(child.wait()?);
+            return Ok(cost::wait(child)?);
         }
         thread::sleep(Duration::from_millis(10));
     }

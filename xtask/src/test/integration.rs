@@ -10,18 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::record::{Collector, Outcome, Record};
 use crate::{
     cache::Cache,
-    emulator, image,
+    cost, emulator, image,
     kernels::{self, Kernel},
     progress::Step,
     sh,
     vm::{
         self,
-        build::{self, Profile},
+        build::{self, Artifact},
         console,
         initrd::{self, Job},
         qemu::{self, End, Machine, Streams},
@@ -119,25 +119,43 @@ pub(crate) struct Suite {
     full: bool,
     /// `FILE: NAME` of every test that the filter lets through.
     pub(crate) tests: Vec<String>,
+    /// Programs of unit tests, if all tests were built.
+    pub(crate) units: Vec<Artifact>,
     /// What did not compile.
     pub(crate) errors: String,
 }
 
 impl Suite {
-    /// Builds murphy and the test programs and lists their tests.
-    pub(crate) fn build(filter: Option<&str>, files: &[String], full: bool) -> Result<Self> {
-        let step = Step::start("building murphy and the integration tests");
-        let murphy = build::murphy(Profile::Vm)?;
-        let mut cargo = build::static_cargo("build", Profile::Vm);
+    /// Builds murphy and the test programs, with those of unit tests if `units`, and lists the
+    /// integration tests.
+    pub(crate) fn build(
+        filter: Option<&str>,
+        files: &[String],
+        full: bool,
+        units: bool,
+    ) -> Result<Self> {
+        let step = Step::start("building murphy and the tests");
+        let mut cargo = build::test_cargo();
         // One file that does not compile is one failure; the others run.
-        cargo.args(["--keep-going", "-p", "tests"]);
-        if files.is_empty() {
+        cargo.args(["--keep-going", "--bin", "murphy"]);
+        if units {
+            cargo.arg("--tests");
+        } else if files.is_empty() {
             cargo.args(["--test", "*"]);
         }
         for file in files {
             cargo.args(["--test", file]);
         }
         let built = build::artifacts(cargo)?;
+        let murphy = built.artifacts.iter().find(|a| a.is_murphy());
+        let Some(murphy) = murphy.map(|a| a.path.clone()) else {
+            bail!("{}", built.errors);
+        };
+        let (integration, others): (Vec<_>, Vec<_>) = built
+            .artifacts
+            .into_iter()
+            .filter(|a| a.is_test)
+            .partition(|a| a.is_integration && a.package.ends_with(build::TESTS));
         let mut suite = Self {
             programs: Vec::new(),
             whole: filter.is_none() && files.is_empty(),
@@ -145,9 +163,10 @@ impl Suite {
             filter: filter.map(str::to_owned),
             full,
             tests: Vec::new(),
+            units: others,
             errors: built.errors,
         };
-        for artifact in built.artifacts {
+        for artifact in integration {
             let listed = sh::run(Command::new(&artifact.path).arg("--list").args(filter))?;
             let names: Vec<_> = listed
                 .lines()
@@ -170,9 +189,10 @@ impl Suite {
                 "FAILED"
             },
             &format!(
-                "{} tests in {} files",
+                "{} integration tests in {} files; {} crates compiled",
                 suite.tests.len(),
-                suite.programs.len()
+                suite.programs.len(),
+                built.compiled
             ),
         );
         Ok(suite)
@@ -379,12 +399,12 @@ fn finish(step: Step, records: &[Record], remark: &str) {
 fn wait(child: &mut std::process::Child, limit: Duration) -> Result<String> {
     let until = Instant::now() + limit;
     loop {
-        if let Some(status) = child.try_wait().context("waiting for a test program")? {
+        if let Some(status) = cost::try_wait(child).context("waiting for a test program")? {
             return Ok(status.to_string());
         }
         if Instant::now() > until || sh::interrupted() {
             child.kill()?;
-            child.wait()?;
+            cost::wait(child)?;
             return Ok(if sh::interrupted() {
                 "interrupted".into()
             } else {

@@ -1,51 +1,35 @@
 //! What can be checked without running anything: form, lints, licences, freshness, the other architecture.
 
 use std::{
-    env,
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
 };
-
-use anyhow::Result;
 
 use super::record::{Outcome, Record};
 use crate::{
     cache::Cache,
+    cost,
     progress::Step,
-    sh,
+    sh, tools,
     vm::build::{target_dir, workspace},
 };
-
-/// The advisory database is asked for once, and not for long.
-const FETCH: Duration = Duration::from_secs(30);
 
 const AARCH64: &str = "aarch64-unknown-linux-gnu";
 
 /// Runs all checks, in the order of how soon they tell.
-pub(crate) fn run(cache: &Cache) -> Result<Vec<Record>> {
+pub(crate) fn run(cache: &Cache) -> Vec<Record> {
+    let step = |cost: &str, name: &str, command| cost::step(cost, || check(name, command));
+    let fmt = cargo(&["fmt", "--check", "--", "--color", "never"]);
+    let clippy = cargo(&["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]);
+    let objects = "the committed eBPF objects are fresh";
     let mut records = vec![
-        check(
-            "cargo fmt",
-            cargo(&["fmt", "--check", "--", "--color", "never"]),
-        ),
-        check(
-            "clippy",
-            cargo(&["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]),
-        ),
-        check(
-            "the committed eBPF objects are fresh",
-            this(&["ebpf", "--check"]),
-        ),
+        step("cargo fmt", "cargo fmt", fmt),
+        step("clippy", "clippy", clippy),
+        step("ebpf --check", objects, this(&["ebpf", "--check"])),
     ];
-    for what in ["licenses", "bans", "sources"] {
-        records.push(check(
-            &format!("cargo deny {what}"),
-            deny(cache, &["check", what]),
-        ));
-    }
-    records.push(advisories(cache)?);
-    Ok(records)
+    records.extend(cost::step("cargo deny", || dependencies(cache)));
+    records
 }
 
 /// A command whose success is the test.
@@ -97,42 +81,45 @@ fn deny(cache: &Cache, args: &[&str]) -> Command {
     command
 }
 
-/// Known vulnerabilities, if the database can be had: without a network that is a skip, not a failure.
-fn advisories(cache: &Cache) -> Result<Record> {
-    const NAME: &str = "cargo deny advisories";
-    let step = Step::start(format!("{NAME}: fetching the database"));
-    let mut fetch = deny(cache, &["fetch", "db"])
-        .current_dir(workspace())
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let until = Instant::now() + FETCH;
-    let fetched = loop {
-        if let Some(status) = fetch.try_wait()? {
-            break status.success();
+/// Licences, forbidden crates, sources and known vulnerabilities, by cargo-deny. What is not in the
+/// cache is not fetched or built for it: the check is skipped then.
+fn dependencies(cache: &Cache) -> Vec<Record> {
+    let missing = tools::version(cache, "cargo-deny")
+        .is_none()
+        .then_some("cargo-deny is not in the cache: `cargo xtask setup --only lint` builds it");
+    let no_database = advisory_databases()
+        .as_deref()
+        .is_none_or(is_empty)
+        .then_some("no advisory database: `cargo-deny fetch db` fetches it");
+    let run = |what: &str, args: &[&str], missing: Option<&str>| {
+        let name = format!("cargo deny {what}");
+        match missing {
+            None => check(&name, deny(cache, args)),
+            Some(why) => end(Step::start(&name), &name, Outcome::Skipped, why.to_owned()),
         }
-        if Instant::now() > until || sh::interrupted() {
-            fetch.kill()?;
-            fetch.wait()?;
-            break false;
-        }
-        thread::sleep(Duration::from_millis(50));
     };
-    if fetched {
-        step.end("ok", "");
-        return Ok(check(
-            NAME,
-            deny(cache, &["check", "--disable-fetch", "advisories"]),
-        ));
-    }
-    Ok(end(
-        step,
-        NAME,
-        Outcome::Skipped,
-        "advisory database unreachable".to_owned(),
-    ))
+    let mut records: Vec<_> = ["licenses", "bans", "sources"]
+        .map(|what| run(what, &["check", what], missing))
+        .into();
+    let args = ["check", "--disable-fetch", "advisories"];
+    records.push(run("advisories", &args, missing.or(no_database)));
+    records
+}
+
+/// Where cargo-deny keeps advisory databases, unless deny.toml says otherwise.
+fn advisory_databases() -> Option<PathBuf> {
+    let cargo = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))?;
+    Some(cargo.join("advisory-dbs"))
+}
+
+/// Whether a folder holds no folder, or cannot be read.
+fn is_empty(folder: &Path) -> bool {
+    !fs::read_dir(folder).is_ok_and(|entries| {
+        entries
+            .flatten()
+            .any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    })
 }
 
 /// User space compiles for aarch64: with rustup's library, or with one built from Debian's source. It takes the time that
@@ -149,13 +136,13 @@ pub(crate) fn aarch64() -> Record {
     ];
     let std_installed =
         sh::output(Command::new("rustc").args(["--print", "target-libdir", "--target", AARCH64]))
-            .is_ok_and(|o| std::path::Path::new(o.stdout.trim()).is_dir());
+            .is_ok_and(|o| Path::new(o.stdout.trim()).is_dir());
     if std_installed {
         return check(NAME, idly(&cargo(&target)));
     }
-    let source = std::path::Path::new("/usr/bin/rustc").is_file()
+    let source = Path::new("/usr/bin/rustc").is_file()
         && sh::output(Command::new("/usr/bin/rustc").args(["--print", "sysroot"])).is_ok_and(|o| {
-            std::path::Path::new(o.stdout.trim())
+            Path::new(o.stdout.trim())
                 .join("lib/rustlib/src/rust/library/std")
                 .is_dir()
         });
@@ -189,4 +176,20 @@ fn idly(command: &Command) -> Command {
         };
     }
     idle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_cargo_deny_its_checks_are_skipped_and_say_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = dependencies(&Cache::at(folder.path()));
+        assert_eq!(records.len(), 4);
+        for record in records {
+            assert_eq!(record.outcome, Outcome::Skipped, "{record:?}");
+            assert!(record.text.starts_with("cargo-deny is not in the cache"));
+        }
+    }
 }

@@ -16,7 +16,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -25,7 +25,7 @@ use self::{
     integration::Suite,
     record::{Outcome, Record},
 };
-use crate::{cache::Cache, kernels, setup, sh, vm::status};
+use crate::{cache::Cache, cost, kernels, setup, sh, vm::status};
 
 /// Run all checks and tests, on this machine and in every kernel
 #[derive(Debug, clap::Args)]
@@ -59,9 +59,42 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 }
 
+/// What a whole run may cost, of CPU time.
+const BUDGET: Duration = Duration::from_secs(130 * 60);
+
+impl Args {
+    /// Whether unit tests are run, too.
+    fn has_units(&self) -> bool {
+        !self.host_only && !self.integration && !self.safety && self.file.is_empty()
+    }
+
+    /// Whether this is all that there is to run.
+    fn is_whole(&self) -> bool {
+        self.has_units()
+            && self.kernel.is_empty()
+            && !self.no_vm
+            && !self.full
+            && self.filter.is_none()
+    }
+}
+
+/// Compares what a whole run has cost with what it may cost.
+fn within_budget(cpu: Duration) -> Record {
+    let (minutes, budget) = (cost::minutes(cpu), cost::minutes(BUDGET));
+    let text = format!("the run cost {minutes:.1} CPU-minutes, more than {budget:.0}");
+    let (outcome, text) = if cpu > BUDGET {
+        (Outcome::Failed, text)
+    } else {
+        (Outcome::Passed, String::new())
+    };
+    let name = format!("check: a whole run costs at most {budget:.0} CPU-minutes");
+    Record::new("host", name, outcome, text)
+}
+
 /// Runs the command; the status to exit with.
 pub(crate) fn run(args: &Args) -> u8 {
     let begun = Instant::now();
+    let before = cost::since_start("cargo and the build of xtask");
     let mut records = Vec::new();
     let mut columns = vec![("host".to_owned(), "host".to_owned())];
     if let Err(error) = all(args, &mut records, &mut columns) {
@@ -73,7 +106,11 @@ pub(crate) fn run(args: &Args) -> u8 {
             format!("{error:#}"),
         ));
     }
-    let table = table::render(&columns, &records);
+    let cost = cost::so_far(before);
+    if args.is_whole() {
+        records.push(within_budget(cost.cpu()));
+    }
+    let table = table::render(&columns, &records, &cost.render(BUDGET));
     eprintln!("\n{} s in all", begun.elapsed().as_secs());
     println!("{table}");
     if let Some(file) = &args.json {
@@ -92,32 +129,36 @@ pub(crate) fn run(args: &Args) -> u8 {
 
 fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String)>) -> Result<()> {
     let cache = Cache::open()?;
-    if !setup::is_complete(&cache) {
-        setup::run(&setup::Args::default()).context("setup")?;
-    }
-    let filter = args.filter.as_deref();
-    let mut checks = false;
-    if !args.host_only && !args.integration && !args.safety && args.file.is_empty() {
-        checks = filter.is_none();
-        if checks {
-            records.extend(lint::run(&cache)?);
+    cost::step("setup", || -> Result<()> {
+        if !setup::is_complete(&cache) {
+            setup::run(&setup::Args::for_tests()).context("setup")?;
         }
-        interruptible()?;
-        records.extend(unit::run(filter)?);
+        Ok(())
+    })?;
+    let filter = args.filter.as_deref();
+    let units = args.has_units();
+    let checks = units && filter.is_none();
+    if checks {
+        records.extend(lint::run(&cache));
     }
     interruptible()?;
     let mut files = args.file.clone();
     files.extend(args.safety.then(|| "safety".to_owned()));
-    let suite = Suite::build(filter, &files, args.full)?;
+    let suite = cost::step("build", || Suite::build(filter, &files, args.full, units))?;
     if !suite.errors.is_empty() {
         let errors = suite.errors.as_str();
         records.push(Record::new(
             "host",
-            "building the integration tests",
+            "building the tests",
             Outcome::Failed,
             errors,
         ));
     }
+    interruptible()?;
+    if units {
+        records.extend(unit::run(&suite.units, filter)?);
+    }
+    interruptible()?;
     let named = !args.kernel.is_empty();
     let names = if args.no_vm || args.host_only {
         Vec::new()
@@ -130,9 +171,11 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
     };
     // Not beside the machines: some of its tests measure, and most of its time is waiting.
     thread::scope(|scope| -> Result<()> {
-        let aarch64 = checks.then(|| scope.spawn(lint::aarch64));
+        let check = || cost::step("check for aarch64", lint::aarch64);
+        let aarch64 = checks.then(|| scope.spawn(check));
         if !named {
-            records.extend(suite.on_host()?);
+            let here = cost::step("integration on the host", || suite.on_host());
+            records.extend(here?);
         }
         if let Some(check) = aarch64 {
             let died = |_| anyhow::anyhow!("the check for aarch64 panicked");
@@ -187,7 +230,9 @@ fn in_one(cache: &Cache, suite: &Suite, name: &str, named: bool) -> Told {
                 kernels::build::NAME => name.to_owned(),
                 _ => heading(&kernel.release),
             },
-            suite.in_kernel(cache, &kernel),
+            cost::step(&format!("kernel {name}"), || {
+                suite.in_kernel(cache, &kernel)
+            }),
         ),
         Err(error) => {
             // The oldest kernel is best effort: its suite moves to an archive one day.
@@ -211,4 +256,17 @@ fn interruptible() -> Result<()> {
 /// `6.12.107+deb13-cloud-amd64` → `6.12`.
 fn heading(release: &str) -> String {
     release.split('.').take(2).collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_above_the_budget_is_a_failure() {
+        assert_eq!(within_budget(BUDGET).outcome, Outcome::Passed);
+        let over = within_budget(BUDGET + Duration::from_secs(60));
+        assert_eq!(over.outcome, Outcome::Failed);
+        assert_eq!(over.text, "the run cost 131.0 CPU-minutes, more than 130");
+    }
 }

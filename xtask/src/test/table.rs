@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::record::{Outcome, Record};
 
-/// Renders everything. `columns` are environments with their headings, in order.
-pub(crate) fn render(columns: &[(String, String)], records: &[Record]) -> String {
+/// Renders everything. `columns` are environments with their headings, in order; `cost` is the table
+/// of what the steps cost.
+pub(crate) fn render(columns: &[(String, String)], records: &[Record], cost: &str) -> String {
     let mut out = units(records);
     let mut tests: Vec<&str> = Vec::new();
     for record in records.iter().filter(|r| !is_quiet(r)) {
@@ -75,6 +76,7 @@ pub(crate) fn render(columns: &[(String, String)], records: &[Record]) -> String
         }
     }
     out.push_str(&slowest(records));
+    out.push_str(cost);
     let count = |outcome| records.iter().filter(|r| r.outcome == outcome).count();
     let _ = write!(
         out,
@@ -154,7 +156,7 @@ mod tests {
             Record::new("host", "a: y", Outcome::Skipped, "not root"),
             Record::new("sid", "a: y", Outcome::Failed, "boom"),
         ];
-        let text = render(&columns, &records);
+        let text = render(&columns, &records, "\ncost\n");
         assert!(text.contains("a: x  skip 1    ok\n"), "{text}");
         assert_eq!(text.matches("not root").count(), 1);
         assert!(text.contains("FAILED a: y [sid]\n    boom"), "{text}");

@@ -1,52 +1,38 @@
-//! Unit, property and documentation tests, counted one by one.
+//! Unit and property tests, counted one by one.
+//!
+//! Runs the test programs that were built together with murphy and the integration tests. Those of
+//! xtask are built as xtask itself is. There are no documentation tests.
+
+use std::process::Command;
 
 use anyhow::Result;
 
 use super::record::{Outcome, Record};
 use crate::{
+    cost,
     progress::Step,
     sh,
-    vm::build::{Profile, static_cargo},
+    vm::build::{self, Artifact, workspace},
 };
 
-/// Runs them for all crates; the integration tests are not among them.
-pub(crate) fn run(filter: Option<&str>) -> Result<Vec<Record>> {
+/// The name of this crate and of its test program.
+const XTASK: &str = "xtask";
+
+/// Builds and runs xtask's tests, and runs the given test programs.
+pub(crate) fn run(programs: &[Artifact], filter: Option<&str>) -> Result<Vec<Record>> {
+    let own = cost::step("build of xtask's tests", xtask)?;
     let step = Step::start("unit and property tests");
     let mut records = Vec::new();
-    let groups: [&[&str]; 2] = [
-        &[
-            "--workspace",
-            "--exclude",
-            "chaos-ebpf",
-            "--exclude",
-            "tests",
-            "--no-fail-fast",
-        ],
-        &["-p", "tests", "--lib"],
-    ];
-    for args in groups {
-        // As the integration tests are built: what both use is compiled once.
-        let mut command = static_cargo("test", Profile::Vm);
-        command.args(args).env("RUST_BACKTRACE", "0").args(filter);
-        let done = sh::output(&mut command)?;
-        let found = parse(&done.stdout, &done.stderr);
-        let failed = found.iter().any(|r| r.outcome == Outcome::Failed);
-        records.extend(found);
-        if !done.status.success() && !failed {
-            // It did not compile, or a test program crashed.
-            let text = format!(
-                "{}\n{}",
-                sh::tail(&done.stdout, 20),
-                sh::tail(&done.stderr, 60)
-            );
-            records.push(Record::new(
-                "host",
-                format!("unit: {}", args.join(" ")),
-                Outcome::Failed,
-                text,
-            ));
-        }
+    if !own.errors.is_empty() {
+        let test = format!("unit: {XTASK}");
+        records.push(Record::new("host", test, Outcome::Failed, own.errors));
     }
+    cost::step("unit tests", || {
+        for program in programs.iter().chain(&own.artifacts) {
+            records.extend(run_one(program, filter)?);
+        }
+        anyhow::Ok(())
+    })?;
     let bad = records
         .iter()
         .filter(|r| r.outcome == Outcome::Failed)
@@ -58,33 +44,41 @@ pub(crate) fn run(filter: Option<&str>) -> Result<Vec<Record>> {
     Ok(records)
 }
 
+/// Builds xtask's tests with the profile that `cargo xtask` uses: the dependencies are there.
+fn xtask() -> Result<build::Built> {
+    let mut cargo = build::cargo("test");
+    cargo.current_dir(workspace());
+    cargo.args(["--no-run", "-p", XTASK]);
+    build::artifacts(cargo)
+}
+
+/// Runs one test program in the folder of its package, as cargo does.
+fn run_one(program: &Artifact, filter: Option<&str>) -> Result<Vec<Record>> {
+    let mut command = Command::new(&program.path);
+    command
+        .current_dir(&program.package)
+        .env("CARGO_MANIFEST_DIR", &program.package)
+        .env("RUST_BACKTRACE", "0")
+        .args(filter);
+    let done = sh::output(&mut command)?;
+    let mut records = parse(&program.name, &done.stdout);
+    if !done.status.success() && !records.iter().any(|r| r.outcome == Outcome::Failed) {
+        let text = format!(
+            "the test program crashed: {}\n{}\n{}",
+            done.status,
+            sh::tail(&done.stdout, 20),
+            sh::tail(&done.stderr, 60)
+        );
+        let test = format!("unit: {}", program.name);
+        records.push(Record::new("host", test, Outcome::Failed, text));
+    }
+    Ok(records)
+}
+
 /// Reads libtest's lines `test NAME ... ok`. Stable has no machine-readable form.
-fn parse(stdout: &str, stderr: &str) -> Vec<Record> {
-    // Which program is running is said on stderr, in the same order as the programs' headers on stdout.
-    let programs: Vec<String> = stderr
-        .lines()
-        .filter_map(|l| {
-            let l = l.trim_start();
-            l.strip_prefix("Running ")
-                .or_else(|| l.strip_prefix("Doc-tests "))
-        })
-        .map(|l| {
-            let path = l
-                .rsplit_once('(')
-                .map_or(l, |(_, p)| p.trim_end_matches(')'));
-            let name = path.rsplit('/').next().unwrap_or(path);
-            name.rsplit_once('-')
-                .map_or(name, |(stem, _)| stem)
-                .to_owned()
-        })
-        .collect();
-    let mut next = programs.into_iter();
-    let mut program = String::new();
+fn parse(program: &str, stdout: &str) -> Vec<Record> {
     let mut records = Vec::new();
     for line in stdout.lines() {
-        if line.starts_with("running ") && line.contains(" test") {
-            program = next.next().unwrap_or_default();
-        }
         let Some((name, result)) = line
             .strip_prefix("test ")
             .and_then(|l| l.rsplit_once(" ... "))
@@ -128,10 +122,9 @@ mod tests {
 
     #[test]
     fn reads_libtest() {
-        let stderr = "   Compiling x\n     Running unittests src/lib.rs (target/debug/deps/chaos_common-0123456789abcdef)\n";
         let stdout = "\nrunning 2 tests\ntest a::b ... ok\ntest c ... FAILED\n\nfailures:\n\n\
                       ---- c stdout ----\nboom\n\nfailures:\n    c\n";
-        let got = parse(stdout, stderr);
+        let got = parse("chaos_common", stdout);
         assert_eq!(got[0].test, "unit: chaos_common::a::b");
         assert_eq!(
             (got[1].outcome, got[1].text.as_str()),

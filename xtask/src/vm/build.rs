@@ -16,6 +16,19 @@ pub(crate) struct Artifact {
     /// The target's name: `murphy`, or a test file's stem.
     pub(crate) name: String,
     pub(crate) path: PathBuf,
+    /// The folder of its package.
+    pub(crate) package: PathBuf,
+    /// Whether it is a test program.
+    pub(crate) is_test: bool,
+    /// Whether it is a test program of its own, rather than the tests inside a library or a program.
+    pub(crate) is_integration: bool,
+}
+
+impl Artifact {
+    /// Whether it is the program itself, not its unit tests.
+    pub(crate) fn is_murphy(&self) -> bool {
+        self.name == "murphy" && !self.is_test
+    }
 }
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -51,13 +64,32 @@ impl Profile {
     }
 }
 
+/// `cargo SUBCOMMAND`.
+pub(crate) fn cargo(subcommand: &str) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.arg(subcommand);
+    cargo
+}
+
+/// `cargo build` for tests. All builds for tests name the same packages and at least one test: cargo
+/// compiles a crate anew for each set of features that the packages and their tests ask for.
+pub(crate) fn test_cargo() -> Command {
+    let mut cargo = static_cargo("build", Profile::Vm);
+    for package in ["chaos-common", "chaos-userspace", TESTS] {
+        cargo.args(["-p", package]);
+    }
+    cargo
+}
+
+/// The package of the integration tests.
+pub(crate) const TESTS: &str = "tests";
+
 /// `cargo build` and so on, linked statically.
 pub(crate) fn static_cargo(subcommand: &str, profile: Profile) -> Command {
     const STATIC: &str = "-C target-feature=+crt-static";
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = cargo(subcommand);
     cargo
         .current_dir(workspace())
-        .arg(subcommand)
         .args(["--profile", profile.name(), "--target", TARGET])
         .arg("--target-dir")
         .arg(target_dir())
@@ -68,7 +100,7 @@ pub(crate) fn static_cargo(subcommand: &str, profile: Profile) -> Command {
         // Link-time optimisation triples the wait before each boot.
         .env("CARGO_PROFILE_RELEASE_LTO", "off");
     // A machine that builds once has nothing of it.
-    if env::var_os("CI").is_none() {
+    if !sh::in_ci() {
         let key = format!(
             "CARGO_PROFILE_{}_INCREMENTAL",
             profile.name().to_uppercase()
@@ -81,6 +113,8 @@ pub(crate) fn static_cargo(subcommand: &str, profile: Profile) -> Command {
 /// What a cargo command made.
 pub(crate) struct Built {
     pub(crate) artifacts: Vec<Artifact>,
+    /// How many crates were compiled, rather than found compiled.
+    pub(crate) compiled: usize,
     /// What did not compile, as cargo says it; empty if everything did.
     pub(crate) errors: String,
 }
@@ -92,16 +126,23 @@ pub(crate) fn artifacts(mut cargo: Command) -> Result<Built> {
     if sh::interrupted() {
         bail!("interrupted");
     }
-    let messages = done
+    let made: Vec<Value> = done
         .stdout
         .lines()
-        .filter_map(|l| serde_json::from_str::<Value>(l).ok());
-    let artifacts = messages
+        .filter_map(|l| serde_json::from_str::<Value>(l).ok())
         .filter(|m| m["reason"] == "compiler-artifact")
+        .collect();
+    let compiled = made.iter().filter(|m| m["fresh"] == false).count();
+    let artifacts = made
+        .iter()
         .filter_map(|m| {
+            let manifest = Path::new(m["manifest_path"].as_str()?);
             Some(Artifact {
                 name: m["target"]["name"].as_str()?.to_owned(),
                 path: m["executable"].as_str()?.into(),
+                package: manifest.parent()?.to_owned(),
+                is_test: m["profile"]["test"] == true,
+                is_integration: m["target"]["kind"][0] == "test",
             })
         })
         .collect();
@@ -114,13 +155,28 @@ pub(crate) fn artifacts(mut cargo: Command) -> Result<Built> {
             sh::tail(&done.stderr, 60)
         )
     };
-    Ok(Built { artifacts, errors })
+    Ok(Built {
+        artifacts,
+        compiled,
+        errors,
+    })
 }
 
 /// Builds murphy for the guests.
 pub(crate) fn murphy(profile: Profile) -> Result<PathBuf> {
-    let mut cargo = static_cargo("build", profile);
-    cargo.args(["-p", "chaos-userspace", "--bin", "murphy"]);
+    let cargo = match profile {
+        Profile::Vm => {
+            let mut cargo = test_cargo();
+            // Any test will do: a build without one is another build of most dependencies.
+            cargo.args(["--bin", "murphy", "--test", "harness"]);
+            cargo
+        }
+        Profile::Release => {
+            let mut cargo = static_cargo("build", profile);
+            cargo.args(["-p", "chaos-userspace", "--bin", "murphy"]);
+            cargo
+        }
+    };
     let built = artifacts(cargo)?;
     if !built.errors.is_empty() {
         bail!("{}", built.errors);
@@ -128,7 +184,7 @@ pub(crate) fn murphy(profile: Profile) -> Result<PathBuf> {
     built
         .artifacts
         .into_iter()
-        .find(|a| a.name == "murphy")
+        .find(Artifact::is_murphy)
         .map(|a| a.path)
         .context("cargo built no murphy")
 }

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::qemu::Streams;
-use crate::sh;
+use crate::{cost, sh};
 
 /// The names of the ports, ours and the guest's (`murphy.NAME`).
 pub(super) const PORTS: [&str; 4] = ["control", "stdout", "stderr", "events"];
@@ -109,7 +109,7 @@ fn accept(listener: &UnixListener, qemu: &mut Child) -> Result<Option<UnixStream
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
-        if qemu.try_wait()?.is_some() || sh::interrupted() {
+        if cost::try_wait(qemu)?.is_some() || sh::interrupted() {
             return Ok(None);
         }
         if Instant::now() > until {

@@ -46,6 +46,7 @@ const SCOPE: [(&[&str], &[&str]); 11] = [
         &[
             "convert",
             "experiment",
+            "golden",
             "guard",
             "harness",
             "policy",

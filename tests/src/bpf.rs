@@ -8,6 +8,7 @@ use std::{
 use aya_obj::btf::{Btf, BtfKind};
 
 const PROG_LOAD: libc::c_long = 5;
+const OBJ_PIN: libc::c_long = 6;
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const LINK_CREATE: libc::c_long = 28;
 const PROG_TYPE_KPROBE: u32 = 2;
@@ -104,6 +105,17 @@ fn load_code(
     expected_attach_type: u32,
     attach_btf_id: u32,
 ) -> io::Result<OwnedFd> {
+    let name = probe_name();
+    load_named(&name, code, prog_type, expected_attach_type, attach_btf_id)
+}
+
+fn load_named(
+    name: &str,
+    code: &'static [u64],
+    prog_type: u32,
+    expected_attach_type: u32,
+    attach_btf_id: u32,
+) -> io::Result<OwnedFd> {
     let mut attr = ProgLoad {
         prog_type,
         insn_cnt: code.len() as u32,
@@ -113,8 +125,16 @@ fn load_code(
         attach_btf_id,
         ..ProgLoad::default()
     };
-    attr.prog_name[..5].copy_from_slice(b"probe");
+    let name = name.as_bytes();
+    // The last byte stays 0.
+    let length = name.len().min(attr.prog_name.len() - 1);
+    attr.prog_name[..length].copy_from_slice(&name[..length]);
     bpf(PROG_LOAD, &attr)
+}
+
+/// The name of the programs that this test program loads.
+pub(crate) fn probe_name() -> String {
+    format!("probe_{}", std::process::id())
 }
 
 /// Loads a classifier.
@@ -166,6 +186,35 @@ pub fn attach_egress() -> io::Result<OwnedFd> {
 
 fn attach_classifier(attach_type: u32) -> io::Result<OwnedFd> {
     let program = load_code(&NEXT, PROG_TYPE_SCHED_CLS, 0, 0)?;
+    link_classifier(&program, attach_type)
+}
+
+/// A classifier of a given name that lets everything through.
+pub fn load_classifier_named(name: &str) -> io::Result<OwnedFd> {
+    load_named(name, &NEXT, PROG_TYPE_SCHED_CLS, 0, 0)
+}
+
+/// Attaches a classifier to the loopback interface's way out by a tcx link, as long as this lives.
+pub fn link_egress(program: &OwnedFd) -> io::Result<OwnedFd> {
+    link_classifier(program, ATTACH_TCX_EGRESS)
+}
+
+/// Gives a program a name in a BPF file system. `BPF_OBJ_PIN`: path, descriptor, flags.
+pub fn pin(program: &OwnedFd, path: &std::ffi::CStr) -> io::Result<()> {
+    let attr = [
+        path.as_ptr() as u64,
+        program.as_raw_fd().unsigned_abs().into(),
+    ];
+    // SAFETY: the kernel reads both words of attr and the path that the first names.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, OBJ_PIN, attr.as_ptr(), size_of_val(&attr)) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn link_classifier(program: &OwnedFd, attach_type: u32) -> io::Result<OwnedFd> {
     let attr = LinkCreate {
         prog_fd: program.as_raw_fd().unsigned_abs(),
         target_ifindex: LO,

@@ -94,6 +94,7 @@ fn start(cases: impl IntoIterator<Item = Case>, again: bool) -> ExitCode {
         return code;
     }
     hear_signals();
+    leftovers::mark_descendants();
     conclude(Arguments::from_args(), cases, true, again).exit_code()
 }
 

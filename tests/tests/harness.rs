@@ -1,5 +1,8 @@
 //! The harness itself: what it counts as passed, failed and skipped, and that it sees what is left behind.
 
+#[path = "harness/leftovers.rs"]
+mod leftovers;
+
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::ensure;
@@ -23,6 +26,16 @@ fn main() -> ExitCode {
             "a leftover fails the test that left it",
             needs![Root, Cgroup2],
             leftover,
+        ),
+        case(
+            "what another program of the machine makes is no leftover",
+            needs![Root, Cgroup2, Tcx, Tool("ip"), Tool("tc"), Tool("mount")],
+            || leftovers::apart(leftovers::neighbour),
+        ),
+        case(
+            "what murphy can leave is found, one of each kind",
+            needs![Root, Cgroup2, Tcx, Tool("ip"), Tool("tc"), Tool("mount")],
+            || leftovers::apart(leftovers::each_kind),
         ),
         case(
             "a program over its time limit is killed",

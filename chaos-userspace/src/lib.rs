@@ -26,5 +26,6 @@ pub mod suite;
 mod sys;
 pub mod telemetry;
 mod tls;
+mod users;
 
 pub use guard::{Guard, Injection, InjectionError, KEEPALIVE, beside_this_program};

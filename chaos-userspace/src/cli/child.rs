@@ -12,6 +12,7 @@ use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
 use super::failure::Failure;
 use crate::engine::Entry;
+use crate::users::ids;
 
 /// Whom the command runs as.
 #[derive(Clone, Debug)]
@@ -59,20 +60,6 @@ impl Identity {
         setuid(self.user)?;
         Ok(())
     }
-}
-
-/// What id(1) says of a user, if it knows one. Not libc: its user database loads
-/// plug-ins (NSS), which a statically linked murphy cannot.
-pub(super) fn ids(of: &str, name: &str) -> Option<Vec<u32>> {
-    let said = Command::new("id").args([of, "--", name]).output().ok()?;
-    if !said.status.success() {
-        return None;
-    }
-    String::from_utf8(said.stdout)
-        .ok()?
-        .split_whitespace()
-        .map(|id| id.parse().ok())
-        .collect()
 }
 
 /// Finds the program as execvp(3) would, so that a typing error is told before

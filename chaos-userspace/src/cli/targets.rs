@@ -1,10 +1,10 @@
 //! Whom `inject` hits, from the words of the command line.
 
 use super::args::{Picked, TargetArgs};
-use super::child;
 use super::failure::Failure;
 use crate::faults::{Fault, TargetKey};
 use crate::plan::{Selector, Who};
+use crate::users;
 
 /// Looks the users' names up that faults speak of.
 pub(super) fn look_up(faults: &mut [Fault]) -> Result<(), Failure> {
@@ -72,12 +72,7 @@ fn add<T>(
 
 /// A user by name or by number, which need not be in the user database.
 fn user(name: &str) -> Result<u32, Failure> {
-    if let Ok(id) = name.parse() {
-        return Ok(id);
-    }
-    child::ids("-u", name)
-        .and_then(|ids| ids.first().copied())
-        .ok_or_else(|| Failure::NoUser(name.to_owned()))
+    users::id(name).ok_or_else(|| Failure::NoUser(name.to_owned()))
 }
 
 #[cfg(test)]

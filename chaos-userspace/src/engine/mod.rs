@@ -38,6 +38,7 @@ pub use session::{Session, Settings};
 pub use supervised::Entry;
 pub use survey::{Process, Survey};
 pub use tables::TableError;
+pub(crate) use targets::{container_names, unit_name};
 pub(crate) use threads::is_only_one as is_only_thread;
 
 /// Looks up what a plan only names: addresses of hosts, tables in files. What it has already stays as it is.

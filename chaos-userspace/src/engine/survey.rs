@@ -33,6 +33,9 @@ pub struct Process {
     pub comm: String,
     /// The file it executes.
     pub exe: Option<PathBuf>,
+    /// Device and inode of that file, by which it is known under any name.
+    #[serde(skip)]
+    pub exe_id: Option<(u64, u64)>,
     /// Its real user id.
     pub uid: Option<u32>,
     /// The path of its cgroup.
@@ -126,6 +129,9 @@ fn process(member: Identity, all: &BTreeMap<u32, processes::Stat>) -> Process {
             .map(|stat| stat.name.clone())
             .unwrap_or_default(),
         exe: folder.and_then(|folder| folder.read_link("exe").ok()),
+        exe_id: folder
+            .and_then(|folder| folder.stat("exe").ok())
+            .map(|file| (file.st_dev, file.st_ino)),
         uid: folder.and_then(|folder| folder.status_number("Uid:").ok()),
         container: cgroup.as_deref().and_then(container_of),
         units,

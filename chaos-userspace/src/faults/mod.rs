@@ -24,6 +24,7 @@ pub mod netem;
 mod open;
 mod path;
 mod process;
+mod reach;
 mod read_write;
 pub mod registry;
 pub mod remote;

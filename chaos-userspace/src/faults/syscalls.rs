@@ -70,6 +70,11 @@ pub fn class(name: &str) -> Option<Vec<Sysno>> {
     )
 }
 
+/// Whether a call is in strace's class `%network`.
+pub(super) fn is_network(call: Sysno) -> bool {
+    row(call).is_some_and(|row| row.1 & NETWORK != 0)
+}
+
 /// The names of all classes.
 pub fn class_names() -> impl Iterator<Item = &'static str> {
     CLASSES.iter().map(|(name, _)| *name)

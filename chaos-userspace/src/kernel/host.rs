@@ -76,7 +76,7 @@ impl Cgroup2 {
 }
 
 /// mountinfo writes space, tab, newline and backslash in octal.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     text.replace("\\040", " ")
         .replace("\\011", "\t")
         .replace("\\012", "\n")

@@ -1,14 +1,15 @@
 //! Holding what is asked against the rules.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Label, Policy, Refusal};
+use super::overlap::overlap;
+use super::place::{self, Tree};
+use super::{Label, Pattern, Policy, Refusal};
 use crate::engine::{Process, Survey};
-use crate::faults::{Fault, Key, Op};
-use crate::plan::{Plan, Planned, Selector, Target};
+use crate::faults::{EffectKey, Fault, Op};
+use crate::plan::{Plan, Planned, Selector, Target, Who};
 use crate::state::RUN_DIR;
 
 /// What somebody wants to do.
@@ -34,12 +35,14 @@ pub struct Command<'a> {
 }
 
 impl Command<'_> {
-    /// As the process it will be.
+    /// As the process it will be: its name is that of the path it is executed by, its file is where that path leads.
     fn process(&self) -> Process {
         let name = self.program.file_name().unwrap_or_default();
+        let name = name.to_string_lossy();
         Process {
-            comm: name.to_string_lossy().chars().take(15).collect(),
-            exe: Some(self.program.to_owned()),
+            comm: name[..name.floor_char_boundary(15)].to_owned(),
+            exe: Some(place::resolve(self.program).path),
+            exe_id: place::id(self.program),
             uid: Some(self.uid),
             ..Process::default()
         }
@@ -57,7 +60,8 @@ impl Policy {
         self.targets(asked, &mut refusals);
         for planned in &asked.plan.rules {
             self.fault(&planned.fault, &mut refusals);
-            self.network(&planned.fault, asked, &mut refusals);
+            self.ports(&planned.fault, &mut refusals);
+            self.interfaces(&planned.fault, &mut refusals);
             self.paths(&planned.fault, &mut refusals);
         }
         refusals
@@ -126,40 +130,30 @@ impl Policy {
         let rules = &self.rules.targets;
         let command = asked.command.map(|command| command.process());
         let processes: Vec<&Process> = asked.survey.hit.iter().chain(&command).collect();
-        let running = asked.plan.running().iter();
-        let selectors: Vec<&Selector> = running
-            .filter_map(|class| match class {
-                Target::Running(who) => Some(&who.hit),
-                Target::Command => None,
-            })
-            .flatten()
-            .collect();
         for forbidden in &rules.forbid {
             let pattern = forbidden.get_ref();
-            let named = selectors
-                .iter()
-                .find(|selector| pattern.covers(selector))
-                .map(ToString::to_string);
             let hit = processes
                 .iter()
                 .find(|process| pattern.has(process))
-                .map(|process| Process::to_string(process));
-            if let Some(who) = named.or(hit) {
+                .map(|process| format!("{process} would be hit"));
+            if let Some(asked) = hit.or_else(|| reached(asked.plan, pattern)) {
                 refusals.push(Refusal {
                     rule: self.said(forbidden),
-                    asked: format!("{who} would be hit"),
-                    remedy: "spare it with !, or name other targets".to_owned(),
+                    asked,
+                    remedy: match pattern.exclusion() {
+                        Some(exclusion) => format!("spare it: {exclusion}, or name other targets"),
+                        None => "name processes by --pid, or by what the policy forbids of them"
+                            .to_owned(),
+                    },
                 });
             }
         }
         let Some(allowed) = &rules.allow else { return };
         let patterns = allowed.get_ref();
-        // Who comes to be named later has to be allowed too, and nobody can look at that now.
-        let stranger = selectors
-            .iter()
-            .find(|selector| {
-                selector.is_standing() && !patterns.iter().any(|pattern| pattern.covers(selector))
-            })
+        // Processes that come to be named later have to be allowed too.
+        let stranger = followed(asked.plan.running())
+            .map(|(_, selector)| selector)
+            .find(|selector| !patterns.iter().any(|pattern| pattern.covers(selector)))
             .map(ToString::to_string);
         let process = processes
             .iter()
@@ -178,7 +172,7 @@ impl Policy {
     fn fault(&self, fault: &Fault, refusals: &mut Vec<Refusal>) {
         let rules = &self.rules.faults;
         for forbidden in &rules.forbid {
-            if of(fault).iter().any(|one| one.is(forbidden.get_ref())) {
+            if of(fault).any(|(op, effect)| forbidden.get_ref().has(op, effect)) {
                 refusals.push(Refusal {
                     rule: self.said(forbidden),
                     asked: format!("{fault} is asked"),
@@ -186,39 +180,54 @@ impl Policy {
                 });
             }
         }
-        if let Some(allowed) = &rules.allow
-            && !of(fault)
+        let Some(allowed) = &rules.allow else { return };
+        let is_allowed = |(op, effect)| allowed.get_ref().iter().any(|one| one.has(op, effect));
+        if !of(fault).all(is_allowed) {
+            let names: Vec<&str> = allowed
+                .get_ref()
                 .iter()
-                .all(|one| allowed.get_ref().iter().any(|pattern| one.is(pattern)))
-        {
+                .map(|one| one.said.as_str())
+                .collect();
             refusals.push(Refusal {
                 rule: self.said(allowed),
                 asked: format!("{fault} is asked"),
-                remedy: format!("allowed are {}", allowed.get_ref().join(", ")),
+                remedy: format!("allowed are {}", names.join(", ")),
             });
         }
     }
 
-    fn network(&self, fault: &Fault, asked: &Asked<'_>, refusals: &mut Vec<Refusal>) {
-        if !fault.ops.iter().any(|op| is_network(*op)) {
+    fn ports(&self, fault: &Fault, refusals: &mut Vec<Refusal>) {
+        if !fault.may_use_sockets() {
             return;
         }
         let rules = &self.rules.network;
-        // Without a filter, or with one on the other end only, every port is meant.
-        let ports: &[RangeInclusive<u16>] = match &fault.filter.port[..] {
+        // Without a filter every port is meant.
+        let named = fault.remote_ports();
+        let ports: &[RangeInclusive<u16>] = match &named[..] {
             [] => &[0..=u16::MAX],
             ports => ports,
         };
+        let takes_ports = !fault.filter.port.is_empty()
+            || fault.ops.iter().all(|op| {
+                use crate::faults::{FilterKey, Key};
+                Key::Filter(FilterKey::Port).fits(*op)
+            });
+        let remedy = |ports: &str| {
+            match takes_ports {
+            true => format!("name {ports}: port="),
+            false => "exclude sockets with on=file or path=/…, or ask for a fault on connect or on packets, with port=".to_owned(),
+        }
+        };
         for forbidden in &rules.forbid_ports {
             let no = &forbidden.get_ref().0;
-            let meets = |ports: &RangeInclusive<u16>| {
+            let meets = |ports: &&RangeInclusive<u16>| {
                 ports.start() <= no.end() && no.start() <= ports.end()
             };
-            if ports.iter().any(meets) {
+            if let Some(ports) = ports.iter().find(meets) {
                 refusals.push(Refusal {
                     rule: self.said(forbidden),
-                    asked: format!("{fault} may hit port {}", no.start()),
-                    remedy: "name other ports: port=".to_owned(),
+                    asked: format!("{fault} may hit port {}", no.start().max(ports.start())),
+                    remedy: remedy("other ports"),
                 });
             }
         }
@@ -228,56 +237,112 @@ impl Policy {
                 refusals.push(Refusal {
                     rule: self.said(allowed),
                     asked: format!("{fault} may hit port {port}"),
-                    remedy: "name the ports that are allowed: port=".to_owned(),
+                    remedy: remedy("the ports that are allowed"),
                 });
             }
         }
+    }
+
+    fn interfaces(&self, fault: &Fault, refusals: &mut Vec<Refusal>) {
         if fault.ops.iter().all(|op| op.is_syscall()) {
             return;
         }
-        for forbidden in &rules.forbid_interfaces {
-            let named: BTreeSet<&String> = asked.survey.interfaces.iter().collect();
+        for forbidden in &self.rules.network.forbid_interfaces {
+            let no = forbidden.get_ref().0.as_str();
             let meant = &fault.filter.interface;
-            let is = |name: &&&String| {
-                glob::Pattern::new(forbidden.get_ref()).is_ok_and(|glob| glob.matches(name))
-                    && (meant.is_empty() || meant.iter().any(|glob| glob.matches(name)))
-            };
-            if let Some(interface) = named.iter().find(is) {
+            // Also one that comes up later.
+            if meant.is_empty() || meant.iter().any(|name| overlap(name.as_str(), no)) {
                 refusals.push(Refusal {
                     rule: self.said(forbidden),
-                    asked: format!("{fault} would be attached to {interface}"),
-                    remedy:
-                        "packets are hit on every interface that is up, unless interface= names some: name \
-                             others, or ask for a fault on a call, such as connect"
-                            .to_owned(),
+                    asked: format!("{fault} may hit packets at {no}"),
+                    remedy: "packets are hit at every interface unless interface= names some: name others, or ask for a \
+                             fault on a call, such as connect"
+                        .to_owned(),
                 });
             }
         }
     }
 
     fn paths(&self, fault: &Fault, refusals: &mut Vec<Refusal>) {
+        if !fault.may_use_files() {
+            return;
+        }
         for restricted in &self.rules.paths.restricted {
-            if let Some(pattern) = on_path(fault, restricted.get_ref()) {
+            let place = &restricted.get_ref().0;
+            let pattern = match fault.files() {
+                [] => Some("every path".to_owned()),
+                files => {
+                    let tree = Tree::new(place);
+                    let reaches = files.iter().find(|glob| tree.is_reached_by(glob));
+                    reaches.map(|glob| glob.as_str().to_owned())
+                }
+            };
+            if let Some(pattern) = pattern {
                 refusals.push(Refusal {
                     rule: self.said(restricted),
-                    asked: format!("{fault} may hit {pattern}"),
-                    remedy: "name other paths: path=".to_owned(),
+                    asked: match pattern.as_str() {
+                        "every path" => format!("{fault} may hit every path"),
+                        pattern => {
+                            format!("{fault} may hit {}: {pattern} leads there", place.display())
+                        }
+                    },
+                    remedy: "name the paths that your program works on: path=/srv/app/**"
+                        .to_owned(),
                 });
             }
         }
     }
 }
 
+/// What of a plan names processes of a pattern, or may come to hit some that no exclusion spares.
+fn reached(plan: &Plan, pattern: &Pattern) -> Option<String> {
+    let named = plan.classes.iter().filter_map(|class| match class {
+        Target::Running(who) => who.hit.iter().find(|one| pattern.covers(one)),
+        Target::Command => None,
+    });
+    if let Some(selector) = named.into_iter().next() {
+        return Some(format!("{selector} would be hit"));
+    }
+    let (_, selector) = followed(plan.running())
+        .find(|(who, selector)| pattern.may_meet(selector) && !pattern.is_spared(who))?;
+    Some(format!(
+        "{selector} would be hit, and {pattern} may be among them"
+    ))
+}
+
+/// The selectors that also hit processes which come later. Of a process and a thread that are its descendants; those are not
+/// looked at.
+fn followed(classes: &[Target]) -> impl Iterator<Item = (&Who, &Selector)> {
+    let who = classes.iter().filter_map(|class| match class {
+        Target::Running(who) => Some(who),
+        Target::Command => None,
+    });
+    who.flat_map(|who| who.hit.iter().map(move |selector| (who, selector)))
+        .filter(|(_, selector)| !matches!(selector, Selector::Pid(_) | Selector::Tid(_)))
+}
+
 /// Paths that murphy itself leaves alone, whatever the policies say.
 pub(super) fn own_paths(asked: &Asked<'_>) -> Vec<Refusal> {
+    let faults = asked.plan.rules.iter().map(|planned| &planned.fault);
+    let faults: Vec<&Fault> = faults.filter(|fault| !fault.files().is_empty()).collect();
+    if faults.is_empty() {
+        return Vec::new();
+    }
+    let trees: Vec<Tree> = NEVER
+        .iter()
+        .map(|path| Tree::new(Path::new(path)))
+        .collect();
+    let root = PathBuf::from("/");
     let mut refusals = Vec::new();
-    for planned in &asked.plan.rules {
-        let paths = NEVER.map(PathBuf::from);
-        let named = |path: &PathBuf| on_path(&planned.fault, path);
-        if let Some(pattern) = paths.iter().find_map(named) {
+    for fault in faults {
+        let pattern = fault.files().iter().find(|glob| {
+            trees.iter().any(|tree| tree.is_reached_by(glob))
+                || place::resolve(Path::new(glob.as_str())).path == root
+        });
+        if let Some(pattern) = pattern {
             refusals.push(Refusal {
                 rule: format!("murphy puts no fault on /, {}", NEVER.join(", ")),
-                asked: format!("{} may hit {pattern}", planned.fault),
+                asked: format!("{fault} may hit it: {} leads there", pattern.as_str()),
                 remedy: "name a path below which your program works: path=/srv/app/**".to_owned(),
             });
         }
@@ -285,65 +350,12 @@ pub(super) fn own_paths(asked: &Asked<'_>) -> Vec<Refusal> {
     refusals
 }
 
-/// The path filter of a fault that names something at or below a path, or everything there is.
-fn on_path(fault: &Fault, path: &Path) -> Option<String> {
-    let text = path.to_str()?;
-    fault
-        .files()
-        .iter()
-        .find(|glob| {
-            let literal = glob.as_str().split(['*', '?', '[']).next().unwrap_or("");
-            glob.as_str() == "/"
-                || Path::new(literal).starts_with(path)
-                // `/**`, `/b*`: it reaches what is restricted.
-                || literal != glob.as_str() && text.starts_with(literal)
-        })
-        .map(|glob| glob.as_str().to_owned())
-}
-
-fn is_network(op: Op) -> bool {
-    !op.is_syscall()
-        || matches!(
-            op.name(),
-            "connect"
-                | "bind"
-                | "sendto"
-                | "sendmsg"
-                | "sendmmsg"
-                | "recvfrom"
-                | "recvmsg"
-                | "recvmmsg"
-                | "accept"
-                | "accept4"
-                | "listen"
-                | "socket"
-        )
-}
-
-/// One thing that a fault does.
-struct One {
-    op: &'static str,
-    effect: &'static str,
-}
-
-impl One {
-    /// Whether `OPERATION`, or `OPERATION:EFFECT`, means it; both may be globs.
-    fn is(&self, pattern: &str) -> bool {
-        let (op, effect) = pattern.split_once(':').unwrap_or((pattern, "*"));
-        let matches = |pattern: &str, word: &str| {
-            glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(word))
-        };
-        matches(op, self.op) && matches(effect, self.effect)
-    }
-}
-
-fn of(fault: &Fault) -> Vec<One> {
-    let each = |op: &Op| {
-        let op = op.name();
-        fault.effect.keys().into_iter().map(move |key| One {
-            op,
-            effect: Key::Effect(key).name(),
-        })
+/// What a fault does, one effect on one operation at a time.
+fn of(fault: &Fault) -> impl Iterator<Item = (Op, EffectKey)> {
+    let effects = fault.effect.keys();
+    let each = move |op: &Op| {
+        let op = *op;
+        effects.clone().into_iter().map(move |effect| (op, effect))
     };
-    fault.ops.iter().flat_map(each).collect()
+    fault.ops.iter().flat_map(each)
 }

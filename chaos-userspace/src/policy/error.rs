@@ -32,8 +32,8 @@ pub enum PolicyError {
         path: PathBuf,
         /// What, and where.
         message: String,
-        /// The word that may have been meant.
-        meant: Option<String>,
+        /// What would be right.
+        remedy: Option<String>,
     },
 }
 
@@ -41,15 +41,19 @@ impl PolicyError {
     /// What its user can do about it.
     pub fn remedy(&self) -> Option<String> {
         match self {
-            Self::Read { .. } => None,
+            Self::Read { path, .. } => Some(format!(
+                "make {} a regular file of UTF-8 text that murphy can read",
+                path.display()
+            )),
             Self::Untrusted { path, .. } => Some(format!(
                 "chown root {path} && chmod go-w {path}",
                 path = path.display()
             )),
             Self::Syntax {
-                meant: Some(meant), ..
-            } => Some(format!("did you mean `{meant}`?")),
-            Self::Syntax { .. } => Some("docs/policy.md lists all keys".to_owned()),
+                remedy: Some(remedy),
+                ..
+            } => Some(remedy.clone()),
+            Self::Syntax { .. } => Some("docs/policy.md lists all keys and values".to_owned()),
         }
     }
 }

@@ -2,16 +2,19 @@
 
 use std::fs;
 use std::io;
+use std::io::Read as _;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{Pattern, Policy, PolicyError};
+use super::{Pattern, Policy, PolicyError, label};
+use crate::faults::expr::policy::{self, Wrong};
 use crate::faults::expr::{self, nearest};
+use crate::faults::{EffectKey, InterfaceGlob, Op};
 
 /// All keys. Those that are absent allow everything.
 #[derive(Debug, Default, Deserialize)]
@@ -49,8 +52,8 @@ pub(super) struct Targets {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Faults {
-    pub(super) allow: Option<Spanned<Vec<String>>>,
-    pub(super) forbid: Vec<Spanned<String>>,
+    pub(super) allow: Option<Spanned<Vec<Operations>>>,
+    pub(super) forbid: Vec<Spanned<Operations>>,
 }
 
 /// Which connections and packets.
@@ -59,56 +62,102 @@ pub(super) struct Faults {
 pub(super) struct Network {
     pub(super) allow_ports: Option<Spanned<Vec<Ports>>>,
     pub(super) forbid_ports: Vec<Spanned<Ports>>,
-    pub(super) forbid_interfaces: Vec<Spanned<String>>,
+    pub(super) forbid_interfaces: Vec<Spanned<Interface>>,
 }
 
 /// Which files.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Paths {
-    pub(super) restricted: Vec<Spanned<PathBuf>>,
+    pub(super) restricted: Vec<Spanned<Place>>,
 }
 
 /// Where.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Environment {
-    pub(super) require: Option<Spanned<Vec<String>>>,
-    pub(super) file: Option<Spanned<PathBuf>>,
-    pub(super) hosts: Option<Spanned<Vec<String>>>,
+    pub(super) require: Option<Spanned<Vec<LabelName>>>,
+    pub(super) file: Option<Spanned<Place>>,
+    pub(super) hosts: Option<Spanned<Vec<Host>>>,
 }
 
 /// Who is told.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Audit {
-    pub(super) to: Option<Spanned<String>>,
+    pub(super) to: Option<Spanned<AuditLog>>,
+}
+
+/// Any text.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Word(pub(super) String);
+
+/// Between what is wrong and the remedy, in an error on its way through the TOML parser.
+const REMEDY: char = '\u{1f}';
+
+/// An error of the TOML parser, which adds line and column.
+pub(super) fn custom<E: de::Error>(wrong: Wrong) -> E {
+    let Wrong { why, remedy } = wrong;
+    E::custom(format!("{why}{REMEDY}{remedy}"))
+}
+
+/// Implements `Deserialize` for a value that a function parses from text.
+macro_rules! from_text {
+    ($type:ty, $parse:expr) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let Word(text) = Word::deserialize(deserializer)?;
+                let parse: fn(&str) -> Result<Self, Wrong> = $parse;
+                parse(&text).map_err(custom)
+            }
+        }
+    };
 }
 
 /// A duration as in expressions: `5m`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Length(pub(super) Duration);
 
-impl<'de> Deserialize<'de> for Length {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let nanos = expr::duration(&text).map_err(de::Error::custom)?;
-        Ok(Self(Duration::from_nanos(nanos.0)))
-    }
-}
+from_text!(Length, |text| {
+    let nanos = expr::duration(text)?;
+    Ok(Self(Duration::from_nanos(nanos.0)))
+});
 
 /// A part of all processes, in parts of a hundred: `"20%"`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share(pub(super) f64);
 
-impl<'de> Deserialize<'de> for Share {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.strip_suffix('%')
-            .and_then(|number| number.trim().parse().ok())
-            .filter(|share| (0.0..=100.0).contains(share))
-            .map(Self)
-            .ok_or_else(|| de::Error::custom(format!("`{text}` is no share: \"0%\" to \"100%\"")))
+from_text!(Share, |text| {
+    Ok(Self(f64::from(policy::share(text)?.get()) / 10_000.0))
+});
+
+/// Operations, and what happens to them.
+#[derive(Clone, Debug)]
+pub(super) struct Operations {
+    /// As it stands in the file.
+    pub(super) said: String,
+    ops: Vec<Op>,
+    effects: Option<Vec<EffectKey>>,
+}
+
+from_text!(Operations, |text| {
+    let (ops, effects) = policy::operations_and_effects(text)?;
+    Ok(Self {
+        said: text.to_owned(),
+        ops,
+        effects,
+    })
+});
+
+impl Operations {
+    /// Whether an effect on an operation is meant.
+    pub(super) fn has(&self, op: Op, effect: EffectKey) -> bool {
+        self.ops.contains(&op)
+            && self
+                .effects
+                .as_ref()
+                .is_none_or(|effects| effects.contains(&effect))
     }
 }
 
@@ -121,22 +170,85 @@ impl<'de> Deserialize<'de> for Ports {
         #[derive(Deserialize)]
         #[serde(untagged, expecting = "a port is a number, a range \"8000-8999\"")]
         enum Said {
-            One(u16),
+            One(i64),
             Range(String),
         }
         let text = match Said::deserialize(deserializer)? {
-            Said::One(port) => return Ok(Self(port..=port)),
+            Said::One(port) => port.to_string(),
             Said::Range(text) => text,
         };
-        let (low, high) = text.split_once('-').unwrap_or((&text, &text));
-        match (low.trim().parse(), high.trim().parse()) {
-            (Ok(low), Ok(high)) if low <= high => Ok(Self(low..=high)),
-            _ => Err(de::Error::custom(format!(
-                "`{text}` is no port and no range of ports"
-            ))),
-        }
+        policy::ports(&text).map(Self).map_err(custom)
     }
 }
+
+/// A network interface, or a pattern of names.
+#[derive(Clone, Debug)]
+pub(super) struct Interface(pub(super) InterfaceGlob);
+
+from_text!(Interface, |text| policy::interface(text).map(Self));
+
+/// An absolute path without wildcards.
+#[derive(Clone, Debug)]
+pub(super) struct Place(pub(super) PathBuf);
+
+from_text!(Place, |text| {
+    let whole = "write an absolute path such as /etc; what is below it is meant too";
+    if !text.starts_with('/') {
+        return Err(Wrong::new(format!("`{text}` is no absolute path"), whole));
+    }
+    if text.contains(['*', '?', '[']) {
+        return Err(Wrong::new(format!("`{text}` has wildcards"), whole));
+    }
+    if text.split('/').any(|name| matches!(name, "." | "..")) {
+        return Err(Wrong::new(
+            format!("`{text}` goes back"),
+            "write it without `.` and `..`",
+        ));
+    }
+    if text.contains('\0') {
+        return Err(Wrong::new("a path has no zero byte", whole));
+    }
+    Ok(Self(text.into()))
+});
+
+/// The label of an environment.
+#[derive(Clone, Debug)]
+pub(super) struct LabelName(pub(super) String);
+
+from_text!(LabelName, |text| match label::is_valid(text) {
+    true => Ok(Self(text.to_owned())),
+    false => Err(Wrong::new(format!("`{text}` can be no label"), label::FORM)),
+});
+
+/// A pattern of names of hosts.
+#[derive(Clone, Debug)]
+pub(super) struct Host(pub(super) glob::Pattern);
+
+from_text!(Host, |text| {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c == '/' || c == ',') {
+        let remedy = "write the name that `uname -n` prints, or a pattern such as stg-*";
+        return Err(Wrong::new(format!("`{text}` is no name of a host"), remedy));
+    }
+    policy::pattern(text).map(Self)
+});
+
+/// Where the audit log goes.
+#[derive(Clone, Debug)]
+pub(super) struct AuditLog(pub(super) String);
+
+from_text!(
+    AuditLog,
+    |text| match text == "journald" || text.starts_with('/') {
+        true => Ok(Self(text.to_owned())),
+        false => Err(Wrong::new(
+            format!("`{text}` is no place for a log"),
+            "write \"journald\" or the absolute path of a file",
+        )),
+    }
+);
+
+/// The longest policy, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 impl Policy {
     /// Reads a file. The machine's may be absent, and has to be root's.
@@ -145,12 +257,28 @@ impl Policy {
             path: path.to_owned(),
             source,
         };
-        let file = match fs::File::open(path) {
-            Err(error) if machine && error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Without waiting for whoever writes into a pipe.
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path);
+        let file = match file {
+            // A link that leads nowhere is no absence.
+            Err(error)
+                if machine
+                    && error.kind() == io::ErrorKind::NotFound
+                    && path.symlink_metadata().is_err() =>
+            {
+                return Ok(None);
+            }
             file => file.map_err(failed)?,
         };
+        let metadata = file.metadata().map_err(failed)?;
+        let invalid = |why: &str| failed(io::Error::new(io::ErrorKind::InvalidData, why));
+        if !metadata.is_file() {
+            return Err(invalid("it is no regular file"));
+        }
         if machine {
-            let metadata = file.metadata().map_err(failed)?;
             let untrusted = |why| PolicyError::Untrusted {
                 path: path.to_owned(),
                 why,
@@ -163,20 +291,35 @@ impl Policy {
                 return Err(untrusted(format!("its mode is {mode:o}")));
             }
         }
-        let text = io::read_to_string(file).map_err(failed)?;
-        Self::parse(path, text).map(Some)
+        let text = io::read_to_string(file.take(LONGEST + 1)).map_err(failed)?;
+        if text.len() as u64 > LONGEST {
+            return Err(invalid("it is longer than a megabyte"));
+        }
+        Self::parse(path, text, machine).map(Some)
     }
 
-    pub(super) fn parse(path: &Path, text: String) -> Result<Self, PolicyError> {
-        let rules = toml::from_str(&text).map_err(|error| PolicyError::Syntax {
-            path: path.to_owned(),
-            meant: meant(error.message()),
-            message: error.to_string().trim_end().to_owned(),
+    pub(super) fn parse(path: &Path, text: String, machine: bool) -> Result<Self, PolicyError> {
+        let rules = toml::from_str(&text).map_err(|error| {
+            let whole = error.to_string();
+            // What comes behind the mark is for the user, and the same in both texts.
+            let remedy = error.message().split_once(REMEDY).map(|(_, remedy)| remedy);
+            let message = whole.split(REMEDY).next().unwrap_or_default();
+            PolicyError::Syntax {
+                path: path.to_owned(),
+                remedy: remedy
+                    .filter(|remedy| !remedy.is_empty())
+                    .map(str::to_owned)
+                    .or_else(|| {
+                        meant(error.message()).map(|word| format!("did you mean `{word}`?"))
+                    }),
+                message: message.trim_end().to_owned(),
+            }
         })?;
         Ok(Self {
             path: path.to_owned(),
             text,
             rules,
+            machine,
         })
     }
 
@@ -205,7 +348,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Policy, PolicyError> {
-        Policy::parse(Path::new("p.toml"), text.to_owned())
+        Policy::parse(Path::new("p.toml"), text.to_owned(), false)
     }
 
     #[test]
@@ -237,9 +380,31 @@ mod tests {
             "[network]\nforbid_ports = [\"9-1\"]",
             "[network]\nforbid_ports = [70000]",
             "[environment]\nrequire = true",
+            "[limits]\nmax_share = \"10 %\"",
+            "[faults]\nforbid = [\"conect\"]",
+            "[faults]\nforbid = [\"connect:eror\"]",
+            "[faults]\nforbid = [\"Connect\"]",
+            "[targets]\nforbid = [\"uid:no-such-user\"]",
+            "[network]\nforbid_ports = [0]",
+            "[network]\nforbid_ports = [\"1 - 2\"]",
+            "[network]\nforbid_interfaces = [\"l[o\"]",
+            "[network]\nforbid_interfaces = [\"\"]",
+            "[paths]\nrestricted = [\"etc\"]",
+            "[paths]\nrestricted = [\"/etc/*\"]",
+            "[paths]\nrestricted = [\"/srv/../etc\"]",
+            "[environment]\nrequire = [\"\"]",
+            "[environment]\nrequire = [\"a b\"]",
+            "[environment]\nfile = \"label\"",
+            "[environment]\nhosts = [\"a[\"]",
+            "[environment]\nhosts = [\"a,b\"]",
+            "[audit]\nto = \"log\"",
+            "[audit]\nto = \"\"",
             "limits",
         ] {
-            assert!(parse(wrong).is_err(), "{wrong}");
+            let error = parse(wrong).expect_err(wrong);
+            let said = error.to_string();
+            assert!(said.contains("line ") && !said.contains(REMEDY), "{said}");
+            assert!(error.remedy().is_some(), "{said}");
         }
         assert!(parse("").is_ok());
     }

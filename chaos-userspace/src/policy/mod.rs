@@ -2,14 +2,16 @@
 //!
 //! Every policy is asked, and each may refuse: another file can never allow what the machine's forbids.
 //!
-//! Architecture invariant: a policy decides about values ([`Asked`]); it looks at nothing but its own file and
-//! the machine's label.
+//! Architecture invariant: a policy decides about values ([`Asked`]). Of the machine it looks at its own file, the labels, and
+//! where the paths lead that a policy and a fault name; it changes nothing.
 
 mod check;
 mod error;
 mod file;
 mod label;
+mod overlap;
 mod pattern;
+mod place;
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,8 @@ pub const PATH: &str = "/etc/murphy/policy.toml";
 pub struct Policies {
     policies: Vec<Policy>,
     labels: Vec<Label>,
+    /// Labels that are there and cannot be understood.
+    unreadable: Vec<Refusal>,
 }
 
 /// One file.
@@ -36,6 +40,8 @@ struct Policy {
     path: PathBuf,
     text: String,
     rules: File,
+    /// Whether it is the machine's own.
+    machine: bool,
 }
 
 impl Policies {
@@ -52,18 +58,22 @@ impl Policies {
         for path in more {
             policies.extend(Policy::read(path, false)?);
         }
-        let file = policies
+        let named = policies
             .iter()
-            .find_map(|policy| policy.rules.environment.file.as_ref());
+            .filter_map(|policy| policy.rules.environment.file.as_ref());
+        let named: Vec<&Path> = named.map(|file| file.get_ref().0.as_path()).collect();
+        let (labels, unreadable) = label::labels(&named);
         Ok(Self {
-            labels: label::labels(file.map(|file| file.get_ref().as_path())),
+            labels,
+            unreadable,
             policies,
         })
     }
 
     /// Everything that is refused, by every policy.
     pub fn refusals(&self, asked: &Asked<'_>) -> Vec<Refusal> {
-        let mut refusals = label::production(&self.labels, &self.policies);
+        let mut refusals = self.unreadable.clone();
+        refusals.extend(label::production(&self.labels, &self.policies));
         for policy in &self.policies {
             refusals.extend(policy.refusals(asked, &self.labels));
         }
@@ -76,7 +86,7 @@ impl Policies {
         self.policies
             .iter()
             .filter_map(|policy| policy.rules.audit.to.as_ref())
-            .map(|to| to.get_ref().as_str())
+            .map(|to| to.get_ref().0.as_str())
             .collect()
     }
 

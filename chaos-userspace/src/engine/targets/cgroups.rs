@@ -63,7 +63,7 @@ pub(super) fn all(cgroup2: &Cgroup2) -> Vec<PathBuf> {
 }
 
 /// The name of a unit with its type, as its cgroup is called.
-pub(super) fn unit_name(unit: &str) -> String {
+pub(crate) fn unit_name(unit: &str) -> String {
     const TYPES: [&str; 6] = ["service", "scope", "slice", "socket", "mount", "swap"];
     match unit.rsplit_once('.') {
         Some((_, kind)) if TYPES.contains(&kind) => unit.to_owned(),

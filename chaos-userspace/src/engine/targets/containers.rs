@@ -67,16 +67,28 @@ struct Stored {
     names: Vec<String>,
 }
 
-/// Ids of containers that have this name. What runtimes note on disk is read, so none of them is asked.
+/// Ids of containers that have this name.
 fn named(name: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+    let with_name = |(id, of): (String, String)| (of == name).then_some(id);
+    noted().into_iter().filter_map(with_name).collect()
+}
+
+/// The names of a container.
+pub(crate) fn names(id: &str) -> Vec<String> {
+    let of_id = |(of, name): (String, String)| (of == id).then_some(name);
+    noted().into_iter().filter_map(of_id).collect()
+}
+
+/// Ids with names. What runtimes note on disk is read, so none of them is asked.
+fn noted() -> Vec<(String, String)> {
+    let mut found = Vec::new();
     let docker = fs::read_dir("/var/lib/docker/containers");
     for entry in docker.into_iter().flatten().flatten() {
         if let Ok(text) = fs::read(entry.path().join("config.v2.json"))
             && let Ok(container) = serde_json::from_slice::<Docker>(&text)
-            && container.name.trim_start_matches('/') == name
         {
-            found.insert(container.id);
+            let name = container.name.trim_start_matches('/').to_owned();
+            found.push((container.id, name));
         }
     }
     for storage in [
@@ -84,22 +96,23 @@ fn named(name: &str) -> BTreeSet<String> {
         "/var/lib/containers/storage/vfs-containers",
     ] {
         for list in ["containers.json", "volatile-containers.json"] {
-            found.extend(stored(&Path::new(storage).join(list), name));
+            found.extend(stored(&Path::new(storage).join(list)));
         }
     }
     found
 }
 
-fn stored(list: &Path, name: &str) -> Vec<String> {
+fn stored(list: &Path) -> Vec<(String, String)> {
     let Ok(text) = fs::read(list) else {
         return Vec::new();
     };
     let containers: Vec<Stored> = serde_json::from_slice(&text).unwrap_or_default();
-    containers
-        .into_iter()
-        .filter(|container| container.names.iter().any(|of| of == name))
-        .map(|container| container.id)
-        .collect()
+    let pairs = |container: Stored| {
+        let id = container.id;
+        let names = container.names.into_iter();
+        names.map(move |name| (id.clone(), name))
+    };
+    containers.into_iter().flat_map(pairs).collect()
 }
 
 #[cfg(test)]
@@ -147,9 +160,8 @@ mod tests {
         let list = folder.path().join("containers.json");
         let text = r#"[{"id":"a","names":["web"],"image":"x"},{"id":"b"}]"#;
         fs::write(&list, text).unwrap();
-        assert_eq!(stored(&list, "web"), ["a"]);
-        assert!(stored(&list, "db").is_empty());
+        assert_eq!(stored(&list), [("a".to_owned(), "web".to_owned())]);
         fs::write(&list, "not JSON").unwrap();
-        assert!(stored(&list, "web").is_empty());
+        assert!(stored(&list).is_empty());
     }
 }

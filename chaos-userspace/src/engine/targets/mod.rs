@@ -32,6 +32,9 @@ pub(super) fn cgroup_of(text: &str) -> Option<String> {
     Some(path.to_owned())
 }
 
+pub(crate) use cgroups::unit_name;
+pub(crate) use containers::names as container_names;
+
 /// The id of the container that a cgroup path lies in.
 pub(super) fn container_of(path: &str) -> Option<String> {
     containers::id_in_path(path).map(str::to_owned)

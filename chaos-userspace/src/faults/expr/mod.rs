@@ -8,6 +8,7 @@ mod filter;
 mod mistake;
 mod netem;
 mod number;
+pub(crate) mod policy;
 mod print;
 mod resolve;
 mod sets;

@@ -1,5 +1,15 @@
 //! What may be injected here, shown beforehand, and noted: policies, `--dry-run`, the audit log.
 
+#[rustfmt::skip]
+#[path = "policy/evaluator.rs"]
+mod evaluator;
+#[path = "policy/random.rs"]
+mod random;
+#[path = "policy/roads.rs"]
+mod roads;
+#[path = "policy/triple.rs"]
+mod triple;
+
 use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, ensure};
@@ -12,7 +22,40 @@ const REFUSED: &str = "connect:error=ECONNREFUSED";
 const NOT_ALLOWED: i32 = 77;
 
 fn main() -> ExitCode {
+    if let Some(status) = random::victim_if_asked() {
+        return status;
+    }
     tests::run([
+        case(
+            "murphy decides as the page says, a thousand times",
+            needs![],
+            random::agrees,
+        ),
+        case(
+            "what is allowed is done, and nothing beyond it",
+            needs![Root, Cgroup2, Atomics],
+            random::injects,
+        ),
+        case(
+            "files and programs are known under any name",
+            needs![Root, Cgroup2, Tool("unshare")],
+            roads::names,
+        ),
+        case(
+            "a fault that leaves open what it reaches is refused",
+            needs![Root, Cgroup2],
+            roads::reach,
+        ),
+        case(
+            "a label that cannot be read is a refusal",
+            needs![Root, Cgroup2, Tool("unshare")],
+            roads::labels,
+        ),
+        case(
+            "a flag's policy cannot widen the machine's",
+            needs![Root, Cgroup2, Atomics, Tool("unshare")],
+            roads::flags,
+        ),
         case(
             "every rule refuses by its line",
             needs![Root, Cgroup2],
@@ -214,13 +257,75 @@ fn mistakes() -> Outcome {
             &["line 2", "KIND:PATTERN"],
         ),
         ("what", &["line 1"]),
+        (
+            "[faults]\nforbid = [\"conect\"]",
+            &["line 2", "conect", "did you mean `connect`"],
+        ),
+        (
+            "[faults]\nforbid = [\"connect:eror\"]",
+            &["line 2", "eror", "error"],
+        ),
+        ("[faults]\nallow = [\"Connect\"]", &["line 2", "Connect"]),
+        (
+            "[faults]\nallow = [\n\"write\",\n\"%nothing\"]",
+            &["line 4", "%network"],
+        ),
+        ("[faults]\nallow = [\"zz*\"]", &["line 2", "zz*"]),
+        ("[faults]\nforbid = [\"a[\"]", &["line 2", "a["]),
+        (
+            "[targets]\nforbid = [\"uid:nobody-at-all\"]",
+            &["line 2", "nobody-at-all", "getent passwd"],
+        ),
+        (
+            "[targets]\nforbid = [\"exe:postgres\"]",
+            &["line 2", "absolute"],
+        ),
+        (
+            "[targets]\nforbid = [\"Comm:x\"]",
+            &["line 2", "did you mean `comm`"],
+        ),
+        ("[paths]\nrestricted = [\"etc\"]", &["line 2", "absolute"]),
+        (
+            "[paths]\nrestricted = [\"/etc/*\"]",
+            &["line 2", "wildcards"],
+        ),
+        ("[network]\nforbid_ports = [0]", &["line 2", "port"]),
+        ("[network]\nforbid_ports = [\"ssh\"]", &["line 2", "ssh"]),
+        (
+            "[network]\nforbid_interfaces = [\"l[o\"]",
+            &["line 2", "l[o"],
+        ),
+        (
+            "[environment]\nrequire = [\"a b\"]",
+            &["line 2", "one word"],
+        ),
+        ("[environment]\nhosts = [\"[\"]", &["line 2"]),
+        ("[audit]\nto = \"log\"", &["line 2", "journald"]),
     ] {
         fs::write(&policy, text)?;
         let done = inject(&policy, 1, &[])?;
         ensure!(done.code == Some(2), "{text}: {done}");
-        for word in words {
+        for word in words.iter().chain(&["help: "]) {
             ensure!(done.stderr.contains(word), "{text}: no `{word}` in {done}");
         }
+    }
+    // What an expression understands has its effect.
+    for (rule, fault) in [
+        ("net", "ingress:loss=1ppm"),
+        ("%network", REFUSED),
+        ("connect,bind", REFUSED),
+        ("/^conn", REFUSED),
+        ("con*:err*", REFUSED),
+    ] {
+        fs::write(&policy, format!("[faults]\nforbid = [\"{rule}\"]"))?;
+        let done = murphy(["run", "-e", fault, "--policy"])
+            .args([&policy])
+            .args(["--", "true"])
+            .run()?;
+        ensure!(
+            done.code == Some(125) && done.stderr.contains(":2: forbid"),
+            "{rule}: {done}"
+        );
     }
     let missing = inject(&folder.path().join("none"), 1, &[])?;
     ensure!(
@@ -230,15 +335,22 @@ fn mistakes() -> Outcome {
     Ok(())
 }
 
-/// In a mount namespace with an /etc of its own.
+/// A program in a mount namespace with an /etc of its own, in `folder`: with a policy, and after commands of a shell.
+fn with_etc(folder: &Path, policy: &str, commands: &str) -> tests::Program {
+    let script = format!(
+        "set -e; cp -a /etc/. \"$0\"; mkdir -p \"$0/murphy\"; printf '%s\\n' \"$1\" > \"$0/murphy/policy.toml\"; \
+         chmod 644 \"$0/murphy/policy.toml\"; mount --bind \"$0\" /etc; cd /etc/murphy; {commands}\n\
+         cd /; shift 1; exec \"$@\""
+    );
+    program("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .args([folder.as_os_str(), policy.as_ref()])
+}
+
 fn machine() -> Outcome {
     let folder = tempfile::tempdir()?;
     let with = |mode: &str, text: &str, rest: &[&str]| {
-        let script = "cp -a /etc/. \"$0\"; mkdir -p \"$0/murphy\"; printf '%s\\n' \"$2\" > \"$0/murphy/policy.toml\"; \
-                      chmod \"$1\" \"$0/murphy/policy.toml\"; mount --bind \"$0\" /etc; shift 2; exec \"$@\"";
-        program("unshare")
-            .args(["-m", "sh", "-c", script])
-            .args([folder.path().as_os_str(), mode.as_ref(), text.as_ref()])
+        with_etc(folder.path(), text, &format!("chmod {mode} policy.toml"))
             .args([murphy_path()])
             .args(["run", "-q", "-e", REFUSED])
             .args(rest)

@@ -56,6 +56,17 @@ fn main() -> ExitCode {
             access,
         ),
         case("TCP wants the token", net(), token),
+        case(
+            "a policy's refusal is 403, and who asks is no reason",
+            needs![Root, Cgroup2, Atomics, Tool("unshare")],
+            policy,
+        ),
+        case(
+            "who reverts is noted, by the kernel's word",
+            needs![Root, Cgroup2, Atomics, Tool("setpriv"), Tool("python3")],
+            reverts,
+        ),
+        case("every refusal is JSON", net(), refusals),
         case("malformed requests by the thousand", net(), malformed),
         case("one daemon at a socket", net(), second),
         case(
@@ -91,6 +102,28 @@ impl Daemon {
                 .ask("GET", "/healthz", "")
                 .is_ok_and(|a| a.status == 200)
         };
+        wait_until(PATIENCE, there).context("it does not serve")?;
+        Ok(daemon)
+    }
+
+    /// With this policy of the machine, in a mount namespace with an /etc of its own.
+    fn under(policy: &str, etc: &tempfile::TempDir) -> anyhow::Result<Self> {
+        const SCRIPT: &str = "set -e; cp -a /etc/. \"$0\"; mkdir -p \"$0/murphy\"; \
+            printf '%s' \"$1\" > \"$0/murphy/policy.toml\"; chmod 644 \"$0/murphy/policy.toml\"; \
+            mount --bind \"$0\" /etc; shift; exec \"$@\"";
+        let mut daemon = Self {
+            folder: tempfile::tempdir()?,
+            process: None,
+        };
+        let process = program("unshare")
+            .args(["-m", "sh", "-c", SCRIPT])
+            .args([etc.path().as_os_str(), policy.as_ref()])
+            .args([tests::murphy_path()])
+            .args(["serve"])
+            .env("MURPHY_RUN_DIR", daemon.folder.path())
+            .spawn()?;
+        daemon.process = Some(process);
+        let there = || daemon.ask("GET", "/healthz", "").is_ok();
         wait_until(PATIENCE, there).context("it does not serve")?;
         Ok(daemon)
     }
@@ -514,6 +547,14 @@ fn token() -> Outcome {
         let answer = ask(wrong)?;
         ensure!(answer.status == 401, "{wrong}: {answer:?}");
     }
+    // The kernel does not know who has the token.
+    let sleep = program("sleep").args(["600"]).spawn()?;
+    let id = daemon.inject(REFUSED, sleep.pid(), "60s")?;
+    let small = "authorization: bearer correct horse battery\r\n";
+    let ended = http::ask_tcp(&address, "DELETE", &format!("/v1/faults/{id}"), small)?.json();
+    let said = ended["ended"].as_str().unwrap_or_default();
+    let by = "stopped by a holder of the token at 127.0.0.1:";
+    ensure!(said.starts_with(by), "{ended}");
     daemon.end()?;
     // A token that others can read is none.
     fs::set_permissions(secret.path(), fs::Permissions::from_mode(0o644))?;
@@ -528,6 +569,94 @@ fn token() -> Outcome {
         "{alone}"
     );
     Ok(())
+}
+
+fn policy() -> Outcome {
+    let etc = tempfile::tempdir()?;
+    let rules = "[limits]\nrequire_reason = true\n[faults]\nforbid = [\"fsync\"]\n";
+    let daemon = Daemon::under(rules, &etc)?;
+    let sleep = program("sleep").args(["600"]).spawn()?;
+    let inject = |fault: &str, reason: Option<&str>| {
+        let mut body = json!({"faults": [fault], "target": {"pid": sleep.pid()}, "for": "1m"});
+        if let Some(reason) = reason {
+            body["reason"] = reason.into();
+        }
+        daemon.ask("POST", "/v1/faults", &body.to_string())
+    };
+    for (fault, reason, words) in [
+        (REFUSED, None, &["require_reason"][..]),
+        (REFUSED, Some(" "), &["require_reason"]),
+        ("fsync:error=EIO", Some("lunch"), &["forbid"]),
+        // All refusals are told at once.
+        ("fsync:error=EIO", None, &["require_reason", "forbid"]),
+    ] {
+        let refused = inject(fault, reason)?;
+        ensure!(
+            refused.status == 403 && refused.media == "application/problem+json",
+            "{fault}, {reason:?}: {refused:?}"
+        );
+        let detail = refused.json()["detail"].to_string();
+        for word in words {
+            ensure!(detail.contains(word), "{fault}: no `{word}` in {detail}");
+        }
+    }
+    let armed = inject(REFUSED, Some("lunch"))?;
+    ensure!(armed.status == 201, "{armed:?}");
+    let id = armed.json()["id"].as_str().unwrap_or_default().to_owned();
+    let one = daemon.ask("GET", &format!("/v1/faults/{id}"), "")?.json();
+    ensure!(
+        one["reason"] == "lunch (asked by user 0 over the API)",
+        "{one}"
+    );
+    let page = daemon.ask("GET", "/metrics", "")?.body;
+    let refused = metric(&page, r#"murphy_refusals_total{status="403"}"#);
+    ensure!(refused == 4.0, "{page}");
+    daemon.end()
+}
+
+fn reverts() -> Outcome {
+    let daemon = Daemon::with(&["--group", "4242"])?;
+    let sleep = program("sleep").args(["600"]).spawn()?;
+    let id = daemon.inject(REFUSED, sleep.pid(), "60s")?;
+    let code = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
+        s.sendall(f'DELETE /v1/faults/{sys.argv[2]}?reason=enough HTTP/1.1\\r\\nHost: m\\r\\nConnection: close\\r\\n\\r\\n'.encode())\n\
+        print(s.makefile().read())";
+    let done = program("setpriv")
+        .args(["--reuid=65534", "--clear-groups", "--regid=4242"])
+        .args(["/usr/bin/python3", "-c", code])
+        .args([daemon.socket().as_os_str(), id.as_ref()])
+        .run()?;
+    let said = "stopped by user 65534 over the API: enough";
+    ensure!(done.stdout.contains(said), "{done}");
+    let page = daemon.ask("GET", "/metrics", "")?.body;
+    const REVERTS: &str = r#"murphy_reverts_total{reason="request"}"#;
+    ensure!(metric(&page, REVERTS) == 1.0, "{page}");
+    daemon.end()
+}
+
+/// Also those that the HTTP library makes.
+fn refusals() -> Outcome {
+    let daemon = Daemon::start()?;
+    let large = "x".repeat(600 * 1024);
+    for (method, path, body, status) in [
+        ("GET", "/v1/faults/%ff", "", 400),
+        ("DELETE", "/v1/faults/a?reason=a&reason=b", "", 400),
+        ("DELETE", "/v1/faults/nobody", "", 404),
+        ("POST", "/v1/faults", &large, 413),
+        ("POST", "/v1/faults", "{", 400),
+        ("PATCH", "/healthz", "", 405),
+        ("GET", "/", "", 404),
+    ] {
+        let answer = daemon.ask(method, path, body)?;
+        ensure!(
+            answer.status == status && answer.media == "application/problem+json",
+            "{method} {path}: {answer:?}"
+        );
+        ensure!(answer.json()["status"] == status, "{answer:?}");
+        let detail = answer.json()["detail"].as_str().map(str::is_empty);
+        ensure!(detail == Some(false), "{answer:?}");
+    }
+    daemon.end()
 }
 
 /// Pseudo-random numbers (xorshift64*), the same each time.

@@ -118,6 +118,9 @@ pub struct FaultArgs {
     /// Why, for whoever looks at `murphy status` or the audit log
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+    /// Who wants it, where the daemon injects for a client: noted beside the reason
+    #[arg(long, value_name = "TEXT", hide = true)]
+    pub asked_by: Option<String>,
     /// Show what would be attached, who would be hit, and what a policy refuses; do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -151,6 +154,16 @@ pub struct FaultArgs {
     /// Say what is being done
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+impl FaultArgs {
+    /// The reason with whoever asked, for records and audit logs. A policy that requires a reason does not look at this.
+    pub fn noted_reason(&self) -> Option<String> {
+        match (&self.reason, &self.asked_by) {
+            (Some(reason), Some(by)) => Some(format!("{reason} ({by})")),
+            (reason, by) => reason.as_ref().or(by.as_ref()).cloned(),
+        }
+    }
 }
 
 /// Arguments of `run`.

@@ -117,8 +117,11 @@ impl Control {
                 Some(length) => Reply::Renewed(length.as_secs_f64()),
                 None => Reply::Error("it was started without --keepalive".to_owned()),
             },
-            Request::Stop { reason } => {
-                let mut ended = format!("stopped by user {}", asked.by.uid);
+            Request::Stop { reason, by } => {
+                let mut ended = match by {
+                    Some(by) => format!("stopped by {by}"),
+                    None => format!("stopped by user {}", asked.by.uid),
+                };
                 if let Some(reason) = reason {
                     ended = format!("{ended}: {reason}");
                 }

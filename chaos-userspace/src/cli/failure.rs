@@ -10,7 +10,7 @@ use crate::engine::EngineError;
 use crate::engine::replay::ReplayError;
 use crate::faults::ParseError;
 use crate::plan::PlanError;
-use crate::policy::{PolicyError, Refusal};
+use crate::policy::{NOT_ALLOWED, PolicyError, Refusal};
 use crate::serve::ServeError;
 use crate::state::StateError;
 
@@ -207,7 +207,7 @@ impl Failure {
 /// Each refusal in a line.
 fn sentences(refusals: &[Refusal]) -> String {
     let lines: Vec<_> = refusals.iter().map(ToString::to_string).collect();
-    format!("not allowed here: {}", lines.join("\n  and "))
+    format!("{NOT_ALLOWED}{}", lines.join("\n  and "))
 }
 
 /// A warning in red, where there are colours.

@@ -53,7 +53,7 @@ pub(super) fn inject(args: &InjectArgs) -> Result<u8, Failure> {
         About {
             name: args.common.name.clone(),
             command: "inject",
-            reason: args.common.reason.clone(),
+            reason: args.common.noted_reason(),
             seed,
             limit: Some(args.limit),
             lease: args.common.lease,

@@ -69,7 +69,7 @@ pub(super) fn ask(
                     "uid": rustix::process::getuid().as_raw(),
                     "argv": std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>(),
                     "faults": faults,
-                    "reason": args.reason,
+                    "reason": args.noted_reason(),
                     "refusals": refusals,
                 }),
             )?;

@@ -29,6 +29,7 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
                 lease: crate::engine::Settings::default().lease,
                 name: None,
                 reason: None,
+                asked_by: None,
                 dry_run: false,
                 policy: Vec::new(),
                 audit: Vec::new(),

@@ -62,7 +62,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, Failure> {
         About {
             name: args.common.name.clone(),
             command: "run",
-            reason: args.common.reason.clone(),
+            reason: args.common.noted_reason(),
             seed,
             limit: args.limit,
             lease: args.common.lease,

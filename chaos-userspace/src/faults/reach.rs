@@ -61,8 +61,8 @@ impl Op {
             || OF_FILES.contains(&self.name())
     }
 
-    /// Whether it may act on a socket that `on=` and `path=` do not see: of two descriptors they are content with either.
-    fn hides_sockets(self) -> bool {
+    /// Whether it may act on what `on=` and `path=` do not see: of two descriptors they are content with either.
+    fn is_indirect(self) -> bool {
         let descriptors = self.call().map_or(0, |call| {
             let is_one = |argument: &Argument| *argument == Argument::Fd;
             syscalls::arguments(call).filter(is_one).count()
@@ -83,7 +83,7 @@ impl Fault {
                 .iter()
                 .all(|glob| glob.as_str().starts_with('/'));
         let excluded = not_on || on_paths;
-        let reaches = |op: &Op| op.may_use_sockets() && (!excluded || op.hides_sockets());
+        let reaches = |op: &Op| op.may_use_sockets() && (!excluded || op.is_indirect());
         self.ops.iter().any(reaches)
     }
 
@@ -95,8 +95,7 @@ impl Fault {
             && on
                 .iter()
                 .all(|kind| matches!(kind, FdKind::Socket | FdKind::Other));
-        let queued = |op: &Op| OF_QUEUES.contains(&op.name());
-        let reaches = |op: &Op| op.may_use_files() && (!without_path || queued(op));
+        let reaches = |op: &Op| op.may_use_files() && (!without_path || op.is_indirect());
         self.ops.iter().any(reaches)
     }
 }

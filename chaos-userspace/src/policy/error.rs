@@ -6,11 +6,17 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+/// How every refusal by a policy begins; the daemon tells it from others by this.
+pub(crate) const NOT_ALLOWED: &str = "not allowed here: ";
+
+/// How every [`PolicyError`] begins.
+pub(crate) const NO_POLICY: &str = "the policy ";
+
 /// Why a policy cannot be asked. Nothing is injected then.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// It cannot be read.
-    #[error("reading the policy {path}: {source}")]
+    #[error("the policy {path} cannot be read: {source}")]
     Read {
         /// The file.
         path: PathBuf,

@@ -16,6 +16,7 @@ mod place;
 use std::path::{Path, PathBuf};
 
 pub use check::{Asked, Command};
+pub(crate) use error::{NO_POLICY, NOT_ALLOWED};
 pub use error::{PolicyError, Refusal};
 pub use label::Label;
 pub use pattern::Pattern;

@@ -224,7 +224,7 @@ impl Pattern {
             who.exempt && self.key == TargetKey::Comm && EXEMPT.contains(&self.value.as_str());
         let is_spared = |selector: &Selector| match (self.key, selector) {
             (TargetKey::Cgroup, Selector::Cgroup(path)) => {
-                Path::new(&self.value).starts_with(cgroup(path))
+                Path::new(&self.value) == Path::new(&cgroup(path))
             }
             _ => self.covers(selector),
         };

@@ -45,6 +45,7 @@ pub(super) fn router(daemon: Daemon, access: Arc<Access>) -> Router {
         .method_not_allowed_fallback(not_so)
         .layer(middleware::from_fn_with_state(access, permitted))
         .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::map_response(as_problem))
         .with_state(daemon)
 }
 
@@ -73,6 +74,23 @@ async fn permitted(
     }
 }
 
+/// Makes problem details of refusals that are plain text: axum's own, of a path, a query or a body that it cannot read.
+async fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let is_json = |value: &axum::http::HeaderValue| value.as_bytes().ends_with(b"json");
+    let is_problem = response.headers().get(CONTENT_TYPE).is_some_and(is_json);
+    if !(status.is_client_error() || status.is_server_error()) || is_problem {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), BODY).await;
+    let text = text.unwrap_or_default();
+    let detail = match String::from_utf8_lossy(&text) {
+        text if text.is_empty() => status.canonical_reason().unwrap_or("refused").to_owned(),
+        text => text.into_owned(),
+    };
+    Problem::new(status, detail).into_response()
+}
+
 async fn nowhere(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
@@ -90,17 +108,13 @@ async fn not_so(method: axum::http::Method, uri: Uri) -> Problem {
     )
 }
 
-/// Bodies are read as bytes: axum's own refusals are no problem details.
+/// Bodies are read as bytes, so that what is wrong with the JSON is told with its place.
 async fn create(
     State(daemon): State<Daemon>,
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Response {
-    let by = match peer {
-        Peer::Local { uid, .. } => format!("asked by user {uid} over the API"),
-        Peer::Remote(from) => format!("asked from {from} over the API"),
-        Peer::Unknown => "asked over the API".to_owned(),
-    };
+    let by = format!("asked by {}", peer.who());
     let started = async {
         let create: Create = serde_json::from_slice(&body)
             .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
@@ -146,8 +160,9 @@ async fn stop(
     State(daemon): State<Daemon>,
     Path(id): Path<String>,
     Query(why): Query<Why>,
+    Extension(peer): Extension<Peer>,
 ) -> Result<Json<crate::state::Stopped>, Problem> {
-    Ok(Json(daemon.stop(id, why.reason).await?))
+    Ok(Json(daemon.stop(id, why.reason, Some(peer.who())).await?))
 }
 
 async fn metrics(State(daemon): State<Daemon>) -> Result<Response, Problem> {

@@ -241,10 +241,11 @@ impl Injections {
         &self,
         id: String,
         reason: Option<String>,
+        by: Option<String>,
     ) -> Result<Stopped, Problem> {
         let stopped = spawn_blocking(move || {
             let (dir, record) = client::find(&id)?;
-            client::stop(&dir, &record, reason.as_deref(), REVERTING)
+            client::stop_for(&dir, &record, reason.as_deref(), by.as_deref(), REVERTING)
         });
         Ok(stopped.await.map_err(Problem::internal)??)
     }
@@ -257,7 +258,7 @@ impl Injections {
             .map(|id| {
                 let this = Arc::clone(self);
                 let reason = Some("the daemon ends".to_owned());
-                tokio::spawn(async move { this.stop(id, reason).await })
+                tokio::spawn(async move { this.stop(id, reason, None).await })
             })
             .collect();
         let mut failed = Vec::new();

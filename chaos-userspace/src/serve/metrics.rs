@@ -203,7 +203,7 @@ impl Metrics {
             "the time is over" => "time",
             "all targets have ended" => "targets",
             "nobody renewed it in time" => "lease",
-            _ if why.starts_with("stopped by user") => "request",
+            _ if why.starts_with("stopped by ") => "request",
             _ if why.starts_with("stopped") => "operator",
             _ => "died",
         };

@@ -26,6 +26,17 @@ pub(super) enum Peer {
     Unknown,
 }
 
+impl Peer {
+    /// The client in words, for records: the user by the kernel's word; over TCP only that it has the token.
+    pub(super) fn who(&self) -> String {
+        match self {
+            Self::Local { uid, .. } => format!("user {uid} over the API"),
+            Self::Remote(from) => format!("a holder of the token at {from} over the API"),
+            Self::Unknown => "an unknown user over the API".to_owned(),
+        }
+    }
+}
+
 /// Who may ask.
 #[derive(Clone, Debug)]
 pub(super) struct Access {
@@ -97,7 +108,7 @@ impl Access {
                 }
             }
             Peer::Remote(from) => {
-                let said = authorization.and_then(|value| value.strip_prefix(b"Bearer "));
+                let said = authorization.and_then(bearer);
                 match (&self.token, said) {
                     (Some(token), Some(said)) if token.is(said) => Ok(()),
                     _ => Err(format!(
@@ -108,6 +119,13 @@ impl Access {
             Peer::Unknown => Err("the kernel does not say who you are".to_owned()),
         }
     }
+}
+
+/// The token of an `Authorization`. The scheme's name is written in any case (RFC 9110, 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"Bearer ";
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then_some(token)
 }
 
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
@@ -190,6 +208,7 @@ mod tests {
         let from: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let remote = |said: Option<&[u8]>| access().check(&Peer::Remote(from), said).is_ok();
         assert!(remote(Some(b"Bearer 0123456789abcdef")));
+        assert!(remote(Some(b"bearer 0123456789abcdef")));
         for wrong in [
             None,
             Some(&b"Bearer 0123456789abcdeX"[..]),

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::injector::OrderError;
+use crate::policy;
 use crate::state::StateError;
 
 /// Why a request was refused.
@@ -55,9 +56,22 @@ impl Problem {
     }
 }
 
+/// Whether an injector's last words begin with these.
+fn is_policy(said: &str, words: &str) -> bool {
+    let mut lines = said.lines().map(|line| line.trim_start_matches("murphy: "));
+    lines.any(|line| line.starts_with(words))
+}
+
 impl From<OrderError> for Problem {
     fn from(error: OrderError) -> Self {
         let status = match &error {
+            OrderError::Refused { said, .. } if is_policy(said, policy::NOT_ALLOWED) => {
+                StatusCode::FORBIDDEN
+            }
+            // The machine's policy is wrong, and no request can be right.
+            OrderError::Refused { said, .. } if is_policy(said, policy::NO_POLICY) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             // murphy's exit statuses (cli::status).
             OrderError::Refused {
                 status: Some(2), ..

@@ -133,14 +133,14 @@ impl Create {
             }
             order = order.option("--name", name);
         }
-        let reason = match &self.reason {
-            Some(reason) => format!("{reason} ({by})"),
-            None => by.to_owned(),
-        };
-        if reason.contains('\0') {
-            return Err(Problem::field("reason", "it holds a zero byte"));
+        // Who asks is no reason: a policy may require that the client gives one.
+        order = order.option("--asked-by", by);
+        if let Some(reason) = &self.reason {
+            if reason.contains('\0') {
+                return Err(Problem::field("reason", "it holds a zero byte"));
+            }
+            order = order.option("--reason", reason);
         }
-        order = order.option("--reason", reason);
         if let Some(seed) = self.seed {
             order = order.option("--seed", seed.to_string());
         }

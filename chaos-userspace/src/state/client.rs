@@ -80,8 +80,24 @@ pub fn stop(
     reason: Option<&str>,
     patience: Duration,
 ) -> Result<Stopped, StateError> {
+    stop_for(dir, record, reason, None, patience)
+}
+
+/// Ends an injection on behalf of somebody, who is noted instead of this process's user.
+///
+/// # Errors
+///
+/// As [`stop`].
+pub fn stop_for(
+    dir: &StateDir,
+    record: &Record,
+    reason: Option<&str>,
+    by: Option<&str>,
+    patience: Duration,
+) -> Result<Stopped, StateError> {
     let request = Request::Stop {
         reason: reason.map(str::to_owned),
+        by: by.map(str::to_owned),
     };
     match ask(dir, &record.id, &request, patience) {
         Ok(Reply::Stopped(stopped)) => return Ok(*stopped),

@@ -20,6 +20,9 @@ pub enum Request {
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// On whose behalf, where root or the injection's user asks for somebody else: the daemon for its client.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// Go on: whoever wants this injection is still there (`inject --keepalive`).
     Renew {},
@@ -128,7 +131,8 @@ mod tests {
         assert_eq!(
             request(r#"{"op":"stop","reason":"lunch"}"#).unwrap(),
             Request::Stop {
-                reason: Some("lunch".to_owned())
+                reason: Some("lunch".to_owned()),
+                by: None,
             }
         );
         for wrong in [

@@ -161,4 +161,26 @@ mod tests {
             );
         }
     }
+
+    /// The page has the lists, and policies are written from it.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_page_lists_them() {
+        let page = include_str!("../../../docs/policy.md");
+        let list = |name: &str| -> Vec<&str> {
+            let (_, rest) = page.split_once(&format!("- *{name}*: `")).unwrap();
+            rest.split('`').next().unwrap().split_whitespace().collect()
+        };
+        let [network, descriptor, path, sets, indirect] =
+            ["network", "descriptor", "path", "sets", "indirect"].map(list);
+        let (sockets, files) = ([&network, &descriptor, &sets], [&path, &descriptor, &sets]);
+        for op in Op::calls() {
+            let name = op.name();
+            let is_in = |lists: [&Vec<&str>; 3]| lists.iter().any(|list| list.contains(&name));
+            let file = is_in(files) || name == "sendfile" || OF_FILES.contains(&name);
+            assert_eq!(op.may_use_sockets(), is_in(sockets), "{name}");
+            assert_eq!(op.may_use_files(), file, "{name}");
+            assert_eq!(op.is_indirect(), indirect.contains(&name), "{name}");
+        }
+    }
 }

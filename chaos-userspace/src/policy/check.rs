@@ -1,6 +1,10 @@
 //! Holding what is asked against the rules.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read as _;
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +51,28 @@ impl Command<'_> {
             ..Process::default()
         }
     }
+
+    /// The same process once the kernel has replaced a script by its interpreter.
+    fn interpreter(&self) -> Option<Process> {
+        let program = interpreter(self.program)?;
+        Some(Process {
+            exe: Some(place::resolve(&program).path),
+            exe_id: place::id(&program),
+            ..self.process()
+        })
+    }
+}
+
+/// The program that the kernel executes for a script: what its first line names (execve(2)).
+fn interpreter(script: &Path) -> Option<PathBuf> {
+    let mut line = Vec::new();
+    // The kernel reads no more of it (BINPRM_BUF_SIZE).
+    let file = fs::File::open(script).ok()?;
+    file.take(256).read_to_end(&mut line).ok()?;
+    let rest = line.strip_prefix(b"#!")?;
+    let mut words = rest.split(|byte| byte.is_ascii_whitespace());
+    let name = words.find(|word| !word.is_empty())?;
+    Some(OsStr::from_bytes(name).into())
 }
 
 /// Paths that no fault may be put on: without them there is no machine to come back to.
@@ -129,11 +155,14 @@ impl Policy {
     fn targets(&self, asked: &Asked<'_>, refusals: &mut Vec<Refusal>) {
         let rules = &self.rules.targets;
         let command = asked.command.map(|command| command.process());
+        let interpreter = asked.command.and_then(|command| command.interpreter());
         let processes: Vec<&Process> = asked.survey.hit.iter().chain(&command).collect();
         for forbidden in &rules.forbid {
             let pattern = forbidden.get_ref();
             let hit = processes
                 .iter()
+                .copied()
+                .chain(&interpreter)
                 .find(|process| pattern.has(process))
                 .map(|process| format!("{process} would be hit"));
             if let Some(asked) = hit.or_else(|| reached(asked.plan, pattern)) {

@@ -226,6 +226,7 @@ impl Pattern {
             (TargetKey::Cgroup, Selector::Cgroup(path)) => {
                 Path::new(&self.value) == Path::new(&cgroup(path))
             }
+            (TargetKey::Container, Selector::Container(name)) => *name == self.value,
             _ => self.covers(selector),
         };
         self.is_literal() && (is_exempt || who.spare.iter().any(is_spared))

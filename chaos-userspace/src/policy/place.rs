@@ -131,7 +131,11 @@ impl Tree {
             true => (PathBuf::from(text), ""),
             false => {
                 let folder = literal_folder(text);
-                let length = folder.as_os_str().len().min(text.len());
+                // One that begins with a wildcard begins at the root all the same.
+                let length = match text.starts_with('/') {
+                    true => folder.as_os_str().len(),
+                    false => 0,
+                };
                 (folder, text.get(length..).unwrap_or_default())
             }
         };

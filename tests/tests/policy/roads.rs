@@ -2,6 +2,7 @@
 //! policies of flags.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::ensure;
@@ -77,6 +78,9 @@ pub fn names() -> Outcome {
         done.code == Some(125) && done.stderr.contains("/boot"),
         "{done}"
     );
+    let script = at("script");
+    fs::write(&script, format!("#! {}\n", at("innocent")))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     for rule in ["bin/postgres", "bin/post*", "tools/postgres"] {
         let rule = format!("[targets]\nforbid = [\"exe:{}\"]", at(rule));
         for command in [
@@ -85,6 +89,7 @@ pub fn names() -> Outcome {
             at("innocent"),
             at("hard"),
             at("tools/postgres"),
+            script.clone(),
             format!("/proc/self/root{}", at("innocent")),
         ] {
             let done = run(&rule, REFUSED, &command)?;

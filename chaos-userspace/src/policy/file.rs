@@ -88,18 +88,21 @@ pub(super) struct Audit {
     pub(super) to: Option<Spanned<AuditLog>>,
 }
 
-/// Any text.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Word(pub(super) String);
+/// Between the parts of an error on its way through the TOML parser: what is wrong, the remedy, and the place.
+const PART: char = '\u{1f}';
 
-/// Between what is wrong and the remedy, in an error on its way through the TOML parser.
-const REMEDY: char = '\u{1f}';
+/// Parses a text, and says where it stands if it means nothing. The TOML parser alone would name the whole array.
+pub(super) fn parse_text<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    parse: impl FnOnce(&str) -> Result<T, Wrong>,
+) -> Result<T, D::Error> {
+    let text = Spanned::<String>::deserialize(deserializer)?;
+    parse(text.get_ref()).map_err(|wrong| custom(wrong, &text))
+}
 
-/// An error of the TOML parser, which adds line and column.
-pub(super) fn custom<E: de::Error>(wrong: Wrong) -> E {
+fn custom<E: de::Error, T>(wrong: Wrong, at: &Spanned<T>) -> E {
     let Wrong { why, remedy } = wrong;
-    E::custom(format!("{why}{REMEDY}{remedy}"))
+    E::custom(format!("{why}{PART}{remedy}{PART}{}", at.span().start))
 }
 
 /// Implements `Deserialize` for a value that a function parses from text.
@@ -107,9 +110,8 @@ macro_rules! from_text {
     ($type:ty, $parse:expr) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let Word(text) = Word::deserialize(deserializer)?;
                 let parse: fn(&str) -> Result<Self, Wrong> = $parse;
-                parse(&text).map_err(custom)
+                parse_text(deserializer, parse)
             }
         }
     };
@@ -173,11 +175,14 @@ impl<'de> Deserialize<'de> for Ports {
             One(i64),
             Range(String),
         }
-        let text = match Said::deserialize(deserializer)? {
-            Said::One(port) => port.to_string(),
+        let said = Spanned::<Said>::deserialize(deserializer)?;
+        let text = match said.get_ref() {
+            Said::One(port) => &port.to_string(),
             Said::Range(text) => text,
         };
-        policy::ports(&text).map(Self).map_err(custom)
+        policy::ports(text)
+            .map(Self)
+            .map_err(|wrong| custom(wrong, &said))
     }
 }
 
@@ -300,19 +305,23 @@ impl Policy {
 
     pub(super) fn parse(path: &Path, text: String, machine: bool) -> Result<Self, PolicyError> {
         let rules = toml::from_str(&text).map_err(|error| {
-            let whole = error.to_string();
-            // What comes behind the mark is for the user, and the same in both texts.
-            let remedy = error.message().split_once(REMEDY).map(|(_, remedy)| remedy);
-            let message = whole.split(REMEDY).next().unwrap_or_default();
+            let parts: Vec<&str> = error.message().split(PART).collect();
+            let (message, remedy) = match parts[..] {
+                [why, remedy, at] => {
+                    let at = at.parse().unwrap_or_default();
+                    let remedy = Some(remedy).filter(|remedy| !remedy.is_empty());
+                    (place(&text, at, why), remedy.map(str::to_owned))
+                }
+                _ => {
+                    let meant = meant(error.message());
+                    let remedy = meant.map(|word| format!("did you mean `{word}`?"));
+                    (error.to_string().trim_end().to_owned(), remedy)
+                }
+            };
             PolicyError::Syntax {
                 path: path.to_owned(),
-                remedy: remedy
-                    .filter(|remedy| !remedy.is_empty())
-                    .map(str::to_owned)
-                    .or_else(|| {
-                        meant(error.message()).map(|word| format!("did you mean `{word}`?"))
-                    }),
-                message: message.trim_end().to_owned(),
+                remedy,
+                message,
             }
         })?;
         Ok(Self {
@@ -331,6 +340,23 @@ impl Policy {
         let words = self.text.lines().nth(line).unwrap_or_default().trim();
         format!("{}:{}: {words}", self.path.display(), line + 1)
     }
+}
+
+/// What is wrong at a byte of the text, with its line, in the form of the TOML parser's own errors.
+fn place(text: &str, at: usize, why: &str) -> String {
+    let at = text.floor_char_boundary(at);
+    let before = &text[..at];
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let (line, column) = (
+        before.matches('\n').count() + 1,
+        text[start..at].chars().count(),
+    );
+    let words = text[start..].lines().next().unwrap_or_default();
+    let (margin, indent) = (" ".repeat(line.to_string().len()), " ".repeat(column));
+    format!(
+        "at line {line}, column {}\n{margin} |\n{line} | {words}\n{margin} | {indent}^\n{why}",
+        column + 1
+    )
 }
 
 /// Of serde's sentence about an unknown key and those it expected: the one that is nearest.
@@ -403,7 +429,7 @@ mod tests {
         ] {
             let error = parse(wrong).expect_err(wrong);
             let said = error.to_string();
-            assert!(said.contains("line ") && !said.contains(REMEDY), "{said}");
+            assert!(said.contains("line ") && !said.contains(PART), "{said}");
             assert!(error.remedy().is_some(), "{said}");
         }
         assert!(parse("").is_ok());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
-use super::file::{Word, custom};
+use super::file::parse_text;
 use super::place;
 use crate::engine::{self, Process};
 use crate::faults::expr::{nearest, policy::Wrong, policy::pattern};
@@ -358,8 +358,7 @@ impl fmt::Display for Pattern {
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Word(text) = Word::deserialize(deserializer)?;
-        Self::parse(&text).map_err(custom)
+        parse_text(deserializer, Self::parse)
     }
 }
 

@@ -13,6 +13,9 @@ use crate::kernel::host::unescape;
 /// Device and inode.
 pub(super) type Id = (u64, u64);
 
+/// Links that are followed, as the kernel does (`MAXSYMLINKS`).
+const LINKS: u32 = 40;
+
 /// Entries of a folder that are looked at.
 const ENTRIES: usize = 4096;
 
@@ -33,18 +36,35 @@ pub(super) struct Resolved {
 /// Resolves an absolute path; a relative one from the current folder.
 pub(super) fn resolve(path: &Path) -> Resolved {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let real = whole.ancestors().find_map(|existing| {
-        let real = fs::canonicalize(existing).ok()?;
-        let rest = whole.strip_prefix(existing).ok()?;
-        Some(without_dots(&real.join(rest)))
-    });
-    let real = real.unwrap_or_else(|| without_dots(&whole));
+    let real = follow(&whole, LINKS);
     let ids = whole
         .ancestors()
         .chain(real.ancestors())
         .filter_map(id)
         .collect();
     Resolved { path: real, ids }
+}
+
+/// Follows the links of a path, of which the end may not exist: a link may lead to what is made later.
+fn follow(path: &Path, links: u32) -> PathBuf {
+    if let Ok(real) = fs::canonicalize(path) {
+        return real;
+    }
+    let Some(parent) = path.parent() else {
+        return PathBuf::from("/");
+    };
+    if links > 0
+        && let Ok(target) = fs::read_link(path)
+    {
+        return follow(&parent.join(target), links - 1);
+    }
+    let mut real = follow(parent, links);
+    match path.components().next_back() {
+        Some(Component::Normal(name)) => real.push(name),
+        Some(Component::ParentDir) => drop(real.pop()),
+        _ => {}
+    }
+    real
 }
 
 /// Without `.` and `..`, each of which leaves the folder before it.
@@ -295,6 +315,8 @@ mod tests {
                 assert!(reached(&at(tree), &pattern), "{tree} {pattern}");
             }
         }
+        std::os::unix::fs::symlink("secret/not-there", real.join("dangling")).unwrap();
+        assert!(reached(&at("secret"), &at("dangling")));
         assert!(reached(&at("secret/file"), &at("hard")));
         assert!(!reached(&at("secret"), &at("other/**")));
     }

@@ -1,6 +1,6 @@
 //! The rules of docs/policy.md once more, from that page alone. It reads the lists of operations.
 use {super::triple::{Fault, Policy, Target}, std::path::Path};
-pub fn allows(policy: &Policy, fault: &Fault, target: &Target) -> bool {
+pub(crate) fn allows(policy: &Policy, fault: &Fault, target: &Target) -> bool {
     let at = |no: &str| fault.interface.is_empty() || fault.interface.iter().any(|one|
         glob(one, &no.replace('*', "")) || glob(no, &one.replace('*', "")));
     policy.max_seconds.is_none_or(|most| fault.seconds <= most)
@@ -11,7 +11,7 @@ pub fn allows(policy: &Policy, fault: &Fault, target: &Target) -> bool {
         && (fault.ops.iter().all(|op| is_call(op)) || !policy.interfaces.iter().any(|no| at(no)))
         && !(acts_on_files(fault) && policy.restricted.iter().any(|no| may_hit(fault, no)))
 }
-pub fn pair_allowed(policy: &Policy, op: &str, effect: &str) -> bool {
+pub(crate) fn pair_allowed(policy: &Policy, op: &str, effect: &str) -> bool {
     let matches = |rule: &String| {
         let (names, effects) = rule.split_once(':').unwrap_or((rule, "*"));
         glob(effects, effect) && is_of(names, op)
@@ -19,7 +19,7 @@ pub fn pair_allowed(policy: &Policy, op: &str, effect: &str) -> bool {
     !policy.faults.1.iter().any(matches)
         && policy.faults.0.as_ref().is_none_or(|rules| rules.iter().any(matches))
 }
-pub fn port_allowed(policy: &Policy, port: u16) -> bool {
+pub(crate) fn port_allowed(policy: &Policy, port: u16) -> bool {
     let has = |list: &Vec<(u16, u16)>| list.iter().any(|(a, z)| (*a..=*z).contains(&port));
     !has(&policy.ports.1) && policy.ports.0.as_ref().is_none_or(has)
 }
@@ -81,7 +81,7 @@ fn target_allowed(rules: &[String], target: &Target) -> bool {
     target.processes.iter().all(|facts| facts.iter().any(any))
         && target.hit.iter().all(|one| ["pid", "tid"].contains(&one.0) || any(one))
 }
-fn matches(rule: &str, (kind, value): &(&str, String)) -> bool {
+pub(crate) fn matches(rule: &str, (kind, value): &(&str, String)) -> bool {
     let (of, rule) = rule.split_once(':').unwrap();
     of == *kind && match of {
         "uid" if rule == "root" => value == "0",

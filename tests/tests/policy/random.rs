@@ -44,7 +44,7 @@ fn furnish(folder: &Path, program: Option<&Path>) -> Outcome {
 }
 
 /// A thousand triples, one seed each.
-pub fn agrees() -> Outcome {
+pub(crate) fn agrees() -> Outcome {
     let folder = tempfile::tempdir()?;
     furnish(folder.path(), None)?;
     let file = folder.path().join("policy.toml");
@@ -95,7 +95,7 @@ pub fn agrees() -> Outcome {
 }
 
 /// A hundred allowed ones, carried out: each event, and what the victim saw.
-pub fn injects() -> Outcome {
+pub(crate) fn injects() -> Outcome {
     let folder = tempfile::tempdir()?;
     furnish(folder.path(), Some(&std::env::current_exe()?))?;
     let (one, other) = (Echo::start()?, Echo::start()?);
@@ -207,7 +207,7 @@ fn inject(
 }
 
 /// What faults hit: calls on files and connections, each of which is said with whether it was hit.
-pub fn victim_if_asked() -> Option<ExitCode> {
+pub(crate) fn victim_if_asked() -> Option<ExitCode> {
     let args: Vec<String> = std::env::args().collect();
     let [_, word, folder, ports @ ..] = args.as_slice() else {
         return None;

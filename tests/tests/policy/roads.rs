@@ -11,7 +11,7 @@ use tests::{Outcome, murphy, murphy_path, program};
 use super::{NOT_ALLOWED, REFUSED, inject, with_etc};
 
 /// Links, mounts and `/proc/PID/root` lead to restricted files and forbidden programs, and are refused as these.
-pub fn names() -> Outcome {
+pub(crate) fn names() -> Outcome {
     let folder = tempfile::tempdir()?;
     let at = |below: &str| format!("{}/{below}", folder.path().display());
     for inner in ["secret", "mounted", "bin"] {
@@ -105,7 +105,7 @@ pub fn names() -> Outcome {
 }
 
 /// Faults without the filters that would keep them away from what is protected.
-pub fn reach() -> Outcome {
+pub(crate) fn reach() -> Outcome {
     let folder = tempfile::tempdir()?;
     let policy = folder.path().join("policy.toml");
     let run = |rule: &str, fault: &str| {
@@ -201,7 +201,7 @@ fn under(
 }
 
 /// Everything that may hide "production" is refused, without any rule of a policy.
-pub fn labels() -> Outcome {
+pub(crate) fn labels() -> Outcome {
     for (label, words) in [
         ("printf '\\nproduction\\n' > environment", "environment"),
         (
@@ -243,7 +243,7 @@ pub fn labels() -> Outcome {
 }
 
 /// A policy of a flag adds to the machine's and replaces nothing of it.
-pub fn flags() -> Outcome {
+pub(crate) fn flags() -> Outcome {
     let folder = tempfile::tempdir()?;
     let flag = folder.path().join("flag.toml");
     let site = folder.path().join("site");

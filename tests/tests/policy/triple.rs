@@ -6,15 +6,15 @@ use std::path::Path;
 use murphy::engine::{Process, Survey};
 use murphy::plan::{Selector, Who};
 
-pub type Words = Vec<String>;
+pub(crate) type Words = Vec<String>;
 /// The first and the last port.
-pub type Ports = (u16, u16);
+pub(crate) type Ports = (u16, u16);
 /// A kind of target, and a value.
-pub type Fact = (&'static str, String);
+pub(crate) type Fact = (&'static str, String);
 
 /// What a policy says; of the pairs the first is what is allowed, if that is said, and the second what is forbidden.
 #[derive(Clone, Debug, Default)]
-pub struct Policy {
+pub(crate) struct Policy {
     pub max_seconds: Option<u64>,
     pub targets: (Option<Words>, Words),
     pub faults: (Option<Words>, Words),
@@ -24,7 +24,7 @@ pub struct Policy {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// `OPERATIONS:EFFECT=…`
     pub head: &'static str,
     pub ops: Words,
@@ -37,7 +37,7 @@ pub struct Fault {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Target {
+pub(crate) struct Target {
     /// What is known of each process that is hit now.
     pub processes: Vec<Vec<Fact>>,
     /// Selectors; none of `run`.
@@ -47,10 +47,10 @@ pub struct Target {
 }
 
 /// Pseudo-random numbers (xorshift64*), the same for the same seed.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -133,7 +133,7 @@ const HEADS: [(&str, &[&str], &[&str]); 26] = [
 ];
 
 /// A machine of random triples: a folder with files, some of them restricted, and two ports.
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     pub folder: &'a Path,
     pub ports: [u16; 2],
 }
@@ -143,7 +143,7 @@ impl Place<'_> {
         format!("{}/{below}", self.folder.display())
     }
 
-    pub fn policy(&self, random: &mut Random) -> Policy {
+    pub(crate) fn policy(&self, random: &mut Random) -> Policy {
         let [a, b] = self.ports;
         let ports = [
             (a, a),
@@ -209,7 +209,7 @@ impl Place<'_> {
     }
 
     /// A fault, as far as murphy's expression has such a one.
-    pub fn fault(&self, random: &mut Random) -> Fault {
+    pub(crate) fn fault(&self, random: &mut Random) -> Fault {
         loop {
             let (head, ops, effects) = random.pick(&HEADS);
             let [a, b] = self.ports;
@@ -255,7 +255,7 @@ impl Place<'_> {
     }
 
     /// Processes that run, and selectors.
-    pub fn target(&self, random: &mut Random) -> Target {
+    pub(crate) fn target(&self, random: &mut Random) -> Target {
         let processes = 1 + random.below(2);
         let processes = (0..processes).map(|_| {
             let exe = random.pick(&["bin/postgres", "bin/worker", "link-postgres"]);
@@ -323,7 +323,7 @@ fn quoted(words: &[String]) -> String {
 
 impl Policy {
     /// As a file.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let mut table = |name: &str, keys: Vec<(&str, Option<String>)>| {
             let _ = writeln!(text, "[{name}]");
@@ -367,7 +367,7 @@ fn range((first, last): &Ports) -> String {
 
 impl Fault {
     /// As an expression.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = self.head.to_owned();
         let ports: Words = self.port.iter().map(range).collect();
         for (key, values) in [
@@ -386,7 +386,7 @@ impl Fault {
 
 impl Target {
     /// As the command line says it.
-    pub fn who(&self) -> Who {
+    pub(crate) fn who(&self) -> Who {
         let selector = |(kind, value): &Fact| match *kind {
             "all" => Selector::All,
             kind => {
@@ -403,7 +403,7 @@ impl Target {
     }
 
     /// As murphy finds it on the machine.
-    pub fn survey(&self) -> Survey {
+    pub(crate) fn survey(&self) -> Survey {
         let process = |facts: &Vec<Fact>| {
             let of = |kind| {
                 facts

@@ -15,6 +15,10 @@ use crate::faults::model::Op;
 use crate::faults::netem::Share;
 use crate::faults::registry::{EffectKey, Key};
 
+/// How a rule about faults is written.
+const FORM: &str = "write OPERATION or OPERATION:EFFECT, for example \"connect\", \"%network\", \"net:loss\" or \
+                    \"unlink*\"; each rule a word of its own";
+
 /// Why a word means nothing, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wrong {
@@ -33,7 +37,8 @@ impl Wrong {
 
 impl From<Mistake> for Wrong {
     fn from(mistake: Mistake) -> Self {
-        let remedy = mistake.help().unwrap_or_default();
+        // Where the words of the mistake say it already there is no help.
+        let remedy = mistake.help().unwrap_or_else(|| FORM.to_owned());
         Self::new(mistake.to_string(), remedy)
     }
 }
@@ -43,8 +48,6 @@ impl From<Mistake> for Wrong {
 pub(crate) fn operations_and_effects(
     text: &str,
 ) -> Result<(Vec<Op>, Option<Vec<EffectKey>>), Wrong> {
-    let form = "write OPERATION or OPERATION:EFFECT, for example \"connect\", \"%network\", \
-                \"net:loss\" or \"unlink*\"";
     let cut = syntax::cut(text).map_err(|_| Mistake::Shapeless)?;
     for word in cut.words() {
         match word.flaw {
@@ -54,7 +57,7 @@ pub(crate) fn operations_and_effects(
         }
     }
     if cut.prefix.is_some() {
-        return Err(Wrong::new(format!("`{text}` is a whole fault"), form));
+        return Err(Wrong::new(format!("`{text}` is a whole fault"), FORM));
     }
     let mut ops: Vec<Op> = Vec::new();
     if cut.operations.iter().any(is_pattern) {
@@ -80,7 +83,7 @@ pub(crate) fn operations_and_effects(
         [only] if only.values.is_none() => effects(&only.key.text, &ops)?,
         _ => {
             let why = format!("`{text}` says more than an operation and an effect");
-            return Err(Wrong::new(why, form));
+            return Err(Wrong::new(why, FORM));
         }
     };
     Ok((ops, Some(effects)))

@@ -628,9 +628,12 @@ fn reverts() -> Outcome {
         .run()?;
     let said = "stopped by user 65534 over the API: enough";
     ensure!(done.stdout.contains(said), "{done}");
-    let page = daemon.ask("GET", "/metrics", "")?.body;
     const REVERTS: &str = r#"murphy_reverts_total{reason="request"}"#;
-    ensure!(metric(&page, REVERTS) == 1.0, "{page}");
+    let counted = || {
+        let page = daemon.ask("GET", "/metrics", "");
+        page.is_ok_and(|page| metric(&page.body, REVERTS) == 1.0)
+    };
+    wait_until(PATIENCE, counted).context("it is not counted as a request")?;
     daemon.end()
 }
 

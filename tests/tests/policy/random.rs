@@ -196,7 +196,8 @@ fn inject(
             let indirect = ["sendfile", "splice"].contains(&op);
             ensure!(named || indirect, "{line}");
         }
-        if let Some(comm) = event["comm"].as_str() {
+        // A process that has ended meanwhile has no name any more.
+        if let Some(comm) = event["comm"].as_str().filter(|comm| !comm.is_empty()) {
             let fact = ("comm", comm.to_owned());
             ensure!(comm == name, "{line}");
             let forbidden = policy.targets.1.iter().any(|rule| matches(rule, &fact));

@@ -70,7 +70,7 @@ fn interpreter(script: &Path) -> Option<PathBuf> {
     let file = fs::File::open(script).ok()?;
     file.take(256).read_to_end(&mut line).ok()?;
     let rest = line.strip_prefix(b"#!")?;
-    let mut words = rest.split(|byte| byte.is_ascii_whitespace());
+    let mut words = rest.split(u8::is_ascii_whitespace);
     let name = words.find(|word| !word.is_empty())?;
     Some(OsStr::from_bytes(name).into())
 }

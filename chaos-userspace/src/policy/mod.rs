@@ -65,9 +65,9 @@ impl Policies {
         let named: Vec<&Path> = named.map(|file| file.get_ref().0.as_path()).collect();
         let (labels, unreadable) = label::labels(&named);
         Ok(Self {
+            policies,
             labels,
             unreadable,
-            policies,
         })
     }
 

@@ -207,7 +207,7 @@ mod tests {
             ("Connect", "connect"),
             ("connect:eror", "error"),
             ("connect:Error", "error"),
-            ("connect:loss", "loss"),
+            ("connect:loss", "error"),
             ("connect:error=EPERM", "OPERATION:EFFECT"),
             ("connect:error:retval", "OPERATION:EFFECT"),
             ("inject=connect", "OPERATION:EFFECT"),

@@ -1,12 +1,14 @@
 //! What may be injected here, shown beforehand, and noted: policies, `--dry-run`, the audit log.
 
 #[rustfmt::skip]
+#[expect(clippy::unwrap_used, reason = "what it reads is written by this test")]
 #[path = "policy/evaluator.rs"]
 mod evaluator;
 #[path = "policy/random.rs"]
 mod random;
 #[path = "policy/roads.rs"]
 mod roads;
+#[expect(clippy::expect_used, reason = "what it reads is written by this test")]
 #[path = "policy/triple.rs"]
 mod triple;
 

@@ -18,6 +18,7 @@ pub mod injector;
 pub mod kernel;
 pub mod plan;
 pub mod policy;
+pub mod printable;
 pub mod report;
 pub mod seccomp;
 pub mod serve;

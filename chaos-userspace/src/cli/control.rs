@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::lease::Keepalive;
 use crate::engine::{EngineError, Report, Session};
+use crate::printable;
 use crate::state::{Asked, Reply, Request, Server, Stopped, halt};
 
 /// The injector's side of its control socket, and what else may end an injection from outside.
@@ -131,7 +132,8 @@ impl Control {
                 });
             }
         };
-        asked.answer(&reply).await;
+        // Who reads its answer slowly delays no renewal of the lease.
+        tokio::spawn(async move { asked.answer(&reply).await });
         None
     }
 
@@ -144,6 +146,10 @@ impl Control {
 
 /// Writes something on standard output; a reader that went away is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    write_line(&printable::lines(text))
+}
+
+fn write_line(text: &str) -> Result<(), Failure> {
     use std::io::Write as _;
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -157,5 +163,5 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text =
         serde_json::to_string(value).map_err(|error| Failure::io("writing JSON")(error.into()))?;
-    print(&text)
+    write_line(&printable::json(&text))
 }

@@ -10,6 +10,7 @@ use super::output::tell;
 use super::status;
 use crate::convert::experiment::{experiment, id};
 use crate::convert::{Conversion, Converted, Upstream, convert as read};
+use crate::printable;
 
 /// Arguments of `convert`.
 #[derive(Debug, Args)]
@@ -61,7 +62,8 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<u8, Failure> {
     })?;
     select(args, &mut done)?;
     if args.json {
-        say(&serde_json::to_string_pretty(&done).map_err(json)?)?;
+        let text = serde_json::to_string_pretty(&done).map_err(json)?;
+        say(&printable::json(&text))?;
     } else {
         match args.to {
             To::Murphy => say(&expressions(&done))?,
@@ -110,6 +112,8 @@ fn expressions(done: &Conversion) -> String {
         );
         lines.push(String::new());
     }
+    // A name with a line feed in it would put a line of its own among the faults.
+    let lines: Vec<_> = lines.iter().map(|line| printable::line(line)).collect();
     lines.join("\n").trim_end().to_owned()
 }
 
@@ -118,7 +122,7 @@ fn experiments(args: &ConvertArgs, done: &Conversion) -> Result<(), Failure> {
     let Some(folder) = &args.output else {
         return match done.faults.as_slice() {
             [] => Ok(()),
-            [one] => say(&text(one)?),
+            [one] => say(&printable::json(&text(one)?)),
             several => Err(Failure::Said {
                 at: args.file.display().to_string(),
                 wrong: format!(
@@ -153,19 +157,20 @@ fn remarks(file: &Path, done: &Conversion) {
         Some(line) => format!("{}:{line}", file.display()),
         None => file.display().to_string(),
     };
+    let line = |text: String| tell(&printable::line(&text));
     for mistake in &done.mistakes {
-        tell(&format!("{}: {}", place(mistake.line), mistake.said));
-        tell(&format!("  wrong: {}", mistake.wrong));
-        tell(&format!("  right: {}", mistake.right));
+        line(format!("{}: {}", place(mistake.line), mistake.said));
+        line(format!("  wrong: {}", mistake.wrong));
+        line(format!("  right: {}", mistake.right));
     }
     for missing in &done.without_equivalent {
-        tell(&format!(
+        line(format!(
             "{}: {} has no equivalent",
             place(missing.line),
             missing.name
         ));
-        tell(&format!("  because {}", missing.why));
-        tell(&format!("  nearest: {}", missing.nearest));
+        line(format!("  because {}", missing.why));
+        line(format!("  nearest: {}", missing.nearest));
     }
 }
 

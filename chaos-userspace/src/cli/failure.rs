@@ -217,7 +217,7 @@ pub(super) fn warn(text: &str) {
     } else {
         ("", "")
     };
-    tell(&format!("{red}murphy: warning: {text}{plain}"));
+    tell_coloured(&format!("{red}murphy: warning: {text}{plain}"));
 }
 
 /// Colours are for people: standard error is a terminal and `NO_COLOR` is not set.

@@ -15,6 +15,7 @@ use super::failure::Failure;
 use super::listen::Listener;
 use crate::engine::{FaultReport, Report, Session};
 use crate::plan::Plan;
+use crate::printable;
 
 /// The result of `run` and `inject`, for scripts.
 #[derive(Debug, Serialize)]
@@ -30,11 +31,16 @@ pub(super) struct Outcome<'a> {
     pub(super) report: &'a Report,
 }
 
-/// Writes a line to standard error. That nobody reads it is no reason to stop, as
+/// Writes text to standard error. That nobody reads it is no reason to stop, as
 /// `eprintln!` would. It waits for a reader that does not read: while faults are armed,
 /// `Listener::notice` says things.
-pub(super) fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+pub(super) fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", printable::lines(text));
+}
+
+/// Writes text that murphy coloured itself to standard error.
+pub(super) fn tell_coloured(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// What a session has to say while it lasts. Nobody asked for it, and it must not go unnoticed.
@@ -89,10 +95,11 @@ pub(super) fn result(
     outcome: &Outcome<'_>,
 ) -> Result<(), Failure> {
     let text = if args.json {
-        serde_json::to_string(outcome).map_err(|error| Failure::Io {
+        let text = serde_json::to_string(outcome).map_err(|error| Failure::Io {
             doing: "writing JSON",
             source: error.into(),
-        })?
+        })?;
+        printable::json(&text).into_owned()
     } else {
         table(outcome)
     };

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::args::duration;
 use super::failure::Failure;
 use super::status;
+use crate::printable;
 use crate::suite::{
     Ending, Event, Program, Runner, SuiteError, SystemClock, check, find, gameday, monkey, schedule,
 };
@@ -165,8 +166,8 @@ impl<'a> Stage<'a> {
     fn say(&self, text: &str, value: &Value) {
         // Nobody has to listen.
         let _ = match self.args.json {
-            true => writeln!(io::stdout(), "{value}"),
-            false => writeln!(io::stdout(), "{text}"),
+            true => writeln!(io::stdout(), "{}", printable::json(&value.to_string())),
+            false => writeln!(io::stdout(), "{}", printable::line(text)),
         };
     }
 

@@ -6,12 +6,13 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::ReportError;
 use super::story::{Step, Story, Verdict};
+use crate::printable;
 
 /// Renders all stories.
 pub(super) fn render(stories: &[Story]) -> Result<String, ReportError> {
     let mut report = Report::new("murphy");
     for story in stories {
-        let mut suite = TestSuite::new(&*story.title);
+        let mut suite = TestSuite::new(&*printable::line(&story.title));
         suite.set_time(seconds(story.seconds));
         for step in &story.steps {
             suite.add_test_case(case(step));
@@ -33,7 +34,7 @@ fn case(step: &Step) -> TestCase {
         (false, false) => TestCaseStatus::non_success(NonSuccessKind::Error),
     };
     if !step.ok {
-        status.set_message(&*step.outcome);
+        status.set_message(&*printable::line(&step.outcome));
         if !step.missing {
             status.set_type(if step.outcome == "out of tolerance" {
                 "deviation"
@@ -41,10 +42,11 @@ fn case(step: &Step) -> TestCase {
                 "activity"
             });
         }
-        status.set_description(&*step.output);
+        status.set_description(&*printable::lines(&step.output));
     }
-    let mut case = TestCase::new(format!("{}: {}", step.phase, step.name), status);
-    case.set_classname(step.kind.clone())
+    let name = format!("{}: {}", step.phase, step.name);
+    let mut case = TestCase::new(&*printable::line(&name), status);
+    case.set_classname(&*printable::line(&step.kind))
         .set_time(seconds(step.took));
     case
 }
@@ -70,7 +72,8 @@ fn whole(story: &Story) -> TestCase {
             .first()
             .map(|insight| insight.finding.as_str());
         let breach = story.breach.as_deref();
-        status.set_message(breach.or(first).unwrap_or(story.verdict.words()).to_owned());
+        let message = breach.or(first).unwrap_or(story.verdict.words());
+        status.set_message(&*printable::line(message));
     }
     if let Some(kind) = kind {
         status.set_type(kind);

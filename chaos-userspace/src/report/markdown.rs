@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use super::story::Story;
 use super::{figure_rows, several};
+use crate::printable;
 
-/// What would be markup becomes text.
+/// What would be markup, or act on a terminal, becomes text.
 fn plain(text: &str) -> String {
-    text.replace('\\', "\\\\")
+    let text = text.replace(['\n', '\r', '\t'], " ");
+    printable::line(&text)
+        .replace('\\', "\\\\")
         .replace('|', "\\|")
-        .replace(['\n', '\r'], " ")
         .replace('<', "&lt;")
 }
 
@@ -62,7 +64,7 @@ fn one(text: &mut String, story: &Story) {
         text,
         "**{}** · {} · {}\n",
         story.verdict.words(),
-        story.start,
+        plain(&story.start),
         plain(&story.node)
     );
     if !story.hypothesis.is_empty() {
@@ -80,7 +82,7 @@ fn one(text: &mut String, story: &Story) {
         );
     }
     for (name, value) in figure_rows(story) {
-        line!(text, "| {name} | {value} |");
+        line!(text, "| {name} | {} |", plain(&value));
     }
     line!(text);
     if !story.insights.is_empty() {

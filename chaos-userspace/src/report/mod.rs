@@ -20,6 +20,8 @@ pub use story::{Counted, Insight, Part, Score, Step, Story, Verdict, Window};
 
 use insight::percent;
 
+use crate::printable;
+
 /// How a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -94,7 +96,8 @@ pub fn render(stories: &[Story], format: Format) -> Result<String, ReportError> 
                 [one] => serde_json::to_string_pretty(one),
                 several => serde_json::to_string_pretty(several),
             };
-            text.map_err(ReportError::Written)
+            text.map(|text| printable::json(&text).into_owned())
+                .map_err(ReportError::Written)
         }
     }
 }

@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use super::args::FilesArgs;
-use super::show::line;
+use super::show::{json_line, line};
 use crate::cli::failure::Failure;
 use crate::experiment::{Experiment, model::Kind};
 
@@ -72,7 +72,7 @@ pub(super) fn list(args: &FilesArgs) -> Result<u8, Failure> {
         }));
     }
     if args.json {
-        line(&Value::from(rows).to_string())?;
+        json_line(&Value::from(rows))?;
         return Ok(0);
     }
     let mut table = Table::new();

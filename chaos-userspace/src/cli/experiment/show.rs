@@ -14,13 +14,19 @@ use crate::cli::output::tell;
 use crate::experiment::journal::timestamp;
 use crate::experiment::progress::{Event, Observer, Silent};
 use crate::experiment::runner::Finished;
+use crate::printable;
 
 /// A line on standard output. Whoever closed it does not want to read it.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
-    match writeln!(io::stdout(), "{text}") {
+    match writeln!(io::stdout(), "{}", printable::lines(text)) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(Failure::io("writing to standard output")),
     }
+}
+
+/// A value as a line of JSON.
+pub(super) fn json_line(value: &Value) -> Result<(), Failure> {
+    line(&printable::json(&value.to_string()))
 }
 
 /// Whoever shows the progress.
@@ -42,17 +48,14 @@ pub(super) fn finished(
     strictly: &[String],
 ) -> Result<(), Failure> {
     if args.json {
-        return line(
-            &json!({
-                "title": finished.journal["experiment"]["title"],
-                "status": finished.status.word(),
-                "deviated": finished.deviated,
-                "strict": strictly,
-                "journal": journal.display().to_string(),
-                "murphy": finished.journal["murphy"],
-            })
-            .to_string(),
-        );
+        return json_line(&json!({
+            "title": finished.journal["experiment"]["title"],
+            "status": finished.status.word(),
+            "deviated": finished.deviated,
+            "strict": strictly,
+            "journal": journal.display().to_string(),
+            "murphy": finished.journal["murphy"],
+        }));
     }
     for wrong in strictly {
         tell(&format!("murphy: --strict: {wrong}"));
@@ -64,13 +67,14 @@ pub(super) fn finished(
         true => "the steady state deviated: a weakness was found",
         false => finished.status.word(),
     };
-    line(&format!(
+    let verdict = format!(
         "{}: {verdict} ({})",
         finished.journal["experiment"]["title"]
             .as_str()
             .unwrap_or_default(),
         journal.display()
-    ))
+    );
+    line(&printable::line(&verdict))
 }
 
 /// A spinner with what goes on, and lines for what happened.
@@ -87,17 +91,30 @@ impl Terminal {
     }
 }
 
+/// A bar that shows what experiments say as text.
+struct Bar<'a>(&'a ProgressBar);
+
+impl Bar<'_> {
+    fn println(&self, text: impl AsRef<str>) {
+        self.0.println(printable::line(text.as_ref()));
+    }
+
+    fn set_message(&self, text: &str) {
+        self.0.set_message(printable::line(text).into_owned());
+    }
+}
+
 impl Observer for Terminal {
     fn tell(&self, event: &Event<'_>) {
-        let bar = &self.0;
+        let bar = Bar(&self.0);
         match event {
             Event::Started { title } => bar.println(format!("experiment: {title}")),
             Event::Phase(phase) => {
-                bar.set_prefix(phase.word());
+                bar.0.set_prefix(phase.word());
                 bar.set_message("");
             }
             Event::Activity { name, background } => {
-                bar.set_message((*name).to_owned());
+                bar.set_message(name);
                 if *background {
                     bar.println(format!("  … {name} (in the background)"));
                 }
@@ -118,12 +135,12 @@ impl Observer for Terminal {
                     .filter_map(|fault| fault["injected"].as_u64())
                     .sum();
                 if !reports.is_empty() {
-                    bar.set_message(format!("{injected} injected"));
+                    bar.set_message(&format!("{injected} injected"));
                 }
             }
             Event::Notice(text) => bar.println(format!("  ! {text}")),
             Event::Safety { limit, text } => bar.println(format!("  ! {limit}: {text}")),
-            Event::Ended { .. } => bar.finish_and_clear(),
+            Event::Ended { .. } => bar.0.finish_and_clear(),
         }
     }
 }
@@ -158,7 +175,7 @@ impl Lines {
         if let Value::Object(more) = more {
             fields.extend(more);
         }
-        tell(&Value::Object(fields).to_string());
+        tell(&printable::json(&Value::Object(fields).to_string()));
     }
 }
 

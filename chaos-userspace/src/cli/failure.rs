@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
-use super::output::tell;
+use super::output::{tell, tell_coloured};
 use super::status;
 use crate::audit::AuditError;
 use crate::engine::EngineError;
@@ -141,7 +141,7 @@ impl Failure {
     fn remedy(&self) -> Option<String> {
         let remedy = match self {
             Self::Engine(error) => return error.remedy(),
-            Self::State(error) => return error.remedy(),
+            Self::State(error) | Self::Serve(ServeError::State(error)) => return error.remedy(),
             Self::PolicyFile(error) => return error.remedy(),
             Self::Policy(refusals) => return refusals.first().map(|first| first.remedy.clone()),
             Self::Audit(_) => {
@@ -167,6 +167,7 @@ impl Failure {
                 "head -c 24 /dev/urandom | base64 > FILE, and chmod 600 FILE"
             }
             Self::Serve(ServeError::Busy(_)) => "stop that one, or choose another --socket",
+            Self::Serve(ServeError::InTheWay(_)) => "remove it, or choose another --socket",
             Self::NoNamespace(_) => {
                 "a name of `ip netns list`, an absolute path, or the id of a process that is in it"
             }
@@ -189,7 +190,7 @@ impl Failure {
     /// Tells the user, on standard error, with what helps.
     pub(super) fn show(&self) {
         if let Self::Parse(error) = self {
-            tell(&error.render(colour()));
+            tell_coloured(&error.render(colour()));
             return;
         }
         tell(&format!("murphy: {self}"));

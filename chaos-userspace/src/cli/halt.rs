@@ -7,69 +7,86 @@ use serde_json::json;
 use super::args::{PanicArgs, ResumeArgs};
 use super::control::{print, print_json};
 use super::failure::Failure;
-use super::lifecycle::{end, line};
+use super::lifecycle::{said_of_all, show};
 use super::output::tell;
 use super::status as code;
 use crate::audit::{Audit, Operation};
 use crate::kernel::programs_of_murphy;
 use crate::policy::Policies;
 use crate::state::halt::{self, Halt};
-use crate::state::{StateDir, client};
+use crate::state::{StateDir, StateError, client};
 
 /// How long an injector may take to revert before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a murphy that starts may take to note its injection, before panic goes on without waiting.
+const LOCKED: Duration = Duration::from_millis(500);
+
 /// How long the kernel may take to free programs, and injectors that are noted elsewhere to see the word.
 const FREED: Duration = Duration::from_secs(5);
 
-/// Refuses new injections first, then ends those there are.
+/// Refuses new injections first, then ends those there are. That the word cannot be written keeps nothing going.
 pub(super) fn panic(args: &PanicArgs) -> Result<u8, Failure> {
-    let dir = StateDir::own()?;
     let halt = Halt {
         uid: rustix::process::getuid().as_raw(),
         since: jiff::Timestamp::now().to_string(),
         reason: args.reason.clone(),
     };
-    {
-        // Whoever holds the lock has a record by the time we get it.
-        let lock = dir.lock();
-        halt::halt(&dir, &halt)?;
-        drop(lock);
-    }
+    let written = write(&halt);
     note(
         Operation::ChaosSafetyPanic,
         &json!({ "uid": halt.uid, "reason": halt.reason }),
     );
-    let wanted = client::active();
-    let (stopped, failed) = end(&wanted, Some("murphy panic"), PATIENCE);
+    let ended = client::stop_all(Some("murphy panic"), PATIENCE);
     let left = await_programs();
-    let everything = failed.is_empty() && left.is_empty();
+    let everything = ended.failed.is_empty() && left.is_empty();
     if args.json {
-        let failed: Vec<_> = failed.iter().map(ToString::to_string).collect();
+        let unwritten = written.as_ref().err().map(ToString::to_string);
         print_json(&json!({
-            "panic": halt, "stopped": stopped, "failed": failed, "programs_left": left,
+            "panic": halt, "stopped": ended.stopped, "failed": said_of_all(&ended),
+            "unread": ended.unread, "programs_left": left, "not_written": unwritten,
         }))?;
     } else {
-        for stopped in &stopped {
-            print(&line(stopped))?;
-        }
-        for error in &failed {
-            tell(&format!("murphy: {error}"));
-        }
+        show(&ended)?;
         if !left.is_empty() {
             tell(&format!(
                 "murphy: programs are still loaded, by an injector that is noted elsewhere: {}",
                 left.join(", ")
             ));
         }
-        print(match everything {
-            true => {
+        print(match (everything, written.is_ok()) {
+            (true, true) => {
                 "nothing is injected on this machine, and nothing may be started: murphy resume allows it again"
             }
-            false => "nothing may be started, but not everything has ended",
+            (false, true) => "nothing may be started, but not everything has ended",
+            (true, false) => "nothing is injected on this machine, but injections may be started",
+            (false, false) => "not everything has ended, and injections may be started",
         })?;
     }
-    Ok(if everything { 0 } else { code::FAILED })
+    if !args.json
+        && let Err(error) = &written
+    {
+        tell(&format!("murphy: {error}"));
+        if let Some(remedy) = error.remedy() {
+            tell(&format!("  help: {remedy}"));
+        }
+    }
+    Ok(if everything && written.is_ok() {
+        0
+    } else {
+        code::FAILED
+    })
+}
+
+/// Writes the word that nothing may be started.
+fn write(halt: &Halt) -> Result<(), StateError> {
+    let dir = StateDir::own()?;
+    // Whoever holds the lock has a record by the time we get it. Who keeps it for longer sees the word when
+    // it next renews its lease.
+    let lock = dir.lock_within(LOCKED);
+    let written = halt::halt(&dir, halt);
+    drop(lock);
+    written
 }
 
 /// Notes it where the machine's policy wants that. The lever works all the same if it cannot be.

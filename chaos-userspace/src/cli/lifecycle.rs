@@ -11,7 +11,9 @@ use super::failure::Failure;
 use super::output::tell;
 use super::status as code;
 use crate::engine::boot_ns;
-use crate::state::{Live, Record, StateDir, StateError, Stopped, client, halt, recover};
+use crate::printable;
+use crate::state::client::{self, Ended};
+use crate::state::{Live, Record, StateDir, StateError, Stopped, Unread, halt, recover};
 
 /// An active injection, and how it is if its injector says so.
 struct Seen {
@@ -21,33 +23,50 @@ struct Seen {
 
 /// Shows what is active. With `--id`, the status says whether that is.
 pub(super) fn status(args: &StatusArgs) -> Result<u8, Failure> {
-    let mut seen: Vec<Seen> = client::active()
+    let survey = client::survey(args.id.as_deref());
+    let unread = survey.unread;
+    let mut seen: Vec<Seen> = survey
+        .found
         .into_iter()
-        .filter(|(_, record)| args.id.as_ref().is_none_or(|id| *id == record.id))
-        .map(|(dir, record)| Seen {
-            live: client::status(&dir, &record.id),
-            record,
-        })
+        .map(client::Asked::into_live)
+        .map(|(record, live)| Seen { record, live })
         .collect();
     seen.sort_by_key(|seen| seen.record.started_boot_ns);
-    let halt = halt::now(StateDir::visible().first());
+    let halt = halt::now(StateDir::trusted().first());
     if args.json {
         let injections: Vec<Value> = seen.iter().map(Seen::json).collect::<Result<_, _>>()?;
-        print_json(&json!({ "injections": injections, "panic": halt }))?;
+        print_json(&json!({ "injections": injections, "panic": halt, "unread": unread }))?;
     } else {
         if let Some(halt) = &halt {
-            print(&format!("nothing may be started: {halt}"))?;
+            print(&format!(
+                "nothing may be started: {}",
+                printable::line(&halt.to_string())
+            ))?;
         }
         match (&seen[..], &args.id) {
             ([], Some(id)) => print(&format!("{id} is not active"))?,
             ([], None) => print("nothing is active")?,
             (seen, _) => print(&table(seen))?,
         }
+        tell_unread(&unread);
     }
     Ok(match &args.id {
         Some(_) if seen.is_empty() => code::FAILED,
         _ => 0,
     })
+}
+
+/// Says what was passed over, and why.
+pub(super) fn tell_unread(unread: &[Unread]) {
+    for one in unread {
+        let path = one.path.display().to_string();
+        tell(&format!(
+            "murphy: passed over {} of user {}: {}",
+            printable::line(&path),
+            one.uid,
+            printable::line(&one.why)
+        ));
+    }
 }
 
 impl Seen {
@@ -85,11 +104,15 @@ fn table(seen: &[Seen]) -> String {
             Some(id) => format!("{id} (sudo)"),
             None => record.uid.to_string(),
         };
+        let several = |texts: &[String]| {
+            let lines: Vec<_> = texts.iter().map(|text| printable::line(text)).collect();
+            lines.join("\n")
+        };
         table.add_row([
             record.id.clone(),
-            record.command.clone(),
-            record.faults.join("\n"),
-            record.targets.join("\n"),
+            printable::line(&record.command).into_owned(),
+            several(&record.faults),
+            several(&record.targets),
             one.live
                 .as_ref()
                 .map_or_else(|_| "?".to_owned(), |live| counted(live).to_string()),
@@ -106,7 +129,8 @@ fn table(seen: &[Seen]) -> String {
     let mut text = table.trim_fmt();
     for one in seen {
         if let Err(error) = &one.live {
-            text.push_str(&format!("\nmurphy: {}", said_of(&one.record.id, error)));
+            let said = said_of(&one.record.id, error);
+            text.push_str(&format!("\nmurphy: {}", printable::line(&said)));
         }
     }
     text
@@ -122,65 +146,60 @@ fn said_of(id: &str, error: &StateError) -> String {
 
 /// Ends injections and waits until they are reverted.
 pub(super) fn stop(args: &StopArgs) -> Result<u8, Failure> {
-    let wanted = if args.all {
-        client::active()
+    let ended = if args.all {
+        client::stop_all(args.reason.as_deref(), args.timeout)
     } else {
-        let found = args.ids.iter().map(|id| client::find(id));
-        found.collect::<Result<Vec<_>, _>>()?
+        client::stop_ids(&args.ids, args.reason.as_deref(), None, args.timeout)?
     };
-    let (stopped, failed) = end(&wanted, args.reason.as_deref(), args.timeout);
     if args.json {
-        let failed: Vec<_> = failed.iter().map(ToString::to_string).collect();
-        print_json(&json!({ "stopped": stopped, "failed": failed }))?;
+        let failed = said_of_all(&ended);
+        print_json(&json!({ "stopped": ended.stopped, "failed": failed, "unread": ended.unread }))?;
     } else {
-        if wanted.is_empty() {
+        if ended.stopped.is_empty() && ended.failed.is_empty() {
             print("nothing is active")?;
         }
-        for stopped in &stopped {
-            print(&line(stopped))?;
-        }
-        for error in &failed {
-            tell(&format!("murphy: {error}"));
-        }
+        show(&ended)?;
     }
-    Ok(if failed.is_empty() { 0 } else { code::FAILED })
+    Ok(if ended.failed.is_empty() {
+        0
+    } else {
+        code::FAILED
+    })
 }
 
-/// Ends several at once: nobody's faults go on because another's injector is slow.
-pub(super) fn end(
-    wanted: &[(StateDir, Record)],
-    reason: Option<&str>,
-    patience: Duration,
-) -> (Vec<Stopped>, Vec<StateError>) {
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = wanted
-            .iter()
-            .map(|(dir, record)| scope.spawn(move || client::stop(dir, record, reason, patience)))
-            .collect();
-        threads
-            .into_iter()
-            .filter_map(|thread| thread.join().ok())
-            .collect()
-    });
-    let (mut stopped, mut failed) = (Vec::new(), Vec::new());
-    for result in results {
-        match result {
-            Ok(one) => stopped.push(one),
-            Err(error) => failed.push(error),
+/// The errors, for JSON.
+pub(super) fn said_of_all(ended: &Ended) -> Vec<String> {
+    ended.failed.iter().map(ToString::to_string).collect()
+}
+
+/// Shows what came of ending injections: on standard output what has ended, on standard error what has not.
+pub(super) fn show(ended: &Ended) -> Result<(), Failure> {
+    for stopped in &ended.stopped {
+        print(&line(stopped))?;
+    }
+    for error in &ended.failed {
+        tell(&format!("murphy: {}", printable::line(&error.to_string())));
+        if let Some(remedy) = error.remedy() {
+            tell(&format!("  help: {remedy}"));
         }
     }
-    (stopped, failed)
+    tell_unread(&ended.unread);
+    Ok(())
 }
 
 /// What was ended, in a line, and what went wrong meanwhile in lines of their own.
-pub(super) fn line(stopped: &Stopped) -> String {
+fn line(stopped: &Stopped) -> String {
     let Some(report) = &stopped.report else {
-        return format!("{}: {}; reverted", stopped.id, stopped.ended);
+        let ended = printable::line(&stopped.ended);
+        return format!("{}: {ended}; reverted", stopped.id);
     };
     let injected: u64 = report.faults.iter().map(|fault| fault.injected).sum();
     let undone = match &report.undone[..] {
         [] => "programs detached".to_owned(),
-        undone => format!("programs detached, undone: {}", undone.join(", ")),
+        undone => format!(
+            "programs detached, undone: {}",
+            printable::line(&undone.join(", "))
+        ),
     };
     let mut line = format!(
         "{}: injected {injected} times in {:.1} s; {undone}",
@@ -188,19 +207,18 @@ pub(super) fn line(stopped: &Stopped) -> String {
     );
     for warning in &report.warnings {
         line += "\n  ";
-        line += warning;
+        line += &printable::line(warning);
     }
     line
 }
 
 /// Lets an injection with `--keepalive` go on.
 pub(super) fn renew(args: &RenewArgs) -> Result<u8, Failure> {
-    let (dir, record) = client::find(&args.id)?;
-    let seconds = client::renew(&dir, &record.id)?;
+    let seconds = client::renew_any(&args.id)?;
     if args.json {
-        print_json(&json!({ "id": record.id, "keepalive_left_s": seconds }))?;
+        print_json(&json!({ "id": args.id, "keepalive_left_s": seconds }))?;
     } else {
-        print(&format!("{}: goes on for {seconds} s", record.id))?;
+        print(&format!("{}: goes on for {seconds} s", args.id))?;
     }
     Ok(0)
 }
@@ -214,11 +232,16 @@ pub(super) fn recover(args: &RecoverArgs) -> Result<u8, Failure> {
         Some(dir.lock()?)
     };
     let done = recover::dead(&dir, args.dry_run);
+    // What cannot be read cannot be undone.
+    let unread = dir.list().unread;
     drop(lock);
     if args.json {
-        print_json(&json!({ "dry_run": args.dry_run, "recovered": done }))?;
-    } else if done.is_empty() {
+        print_json(&json!({ "dry_run": args.dry_run, "recovered": done, "unread": unread }))?;
+    } else if done.is_empty() && unread.is_empty() {
         print("nothing to recover: every injection there is has a living injector")?;
+    }
+    if !args.json {
+        tell_unread(&unread);
     }
     for one in done.iter().filter(|_| !args.json) {
         let verb = if args.dry_run { "would undo" } else { "undone" };
@@ -240,9 +263,6 @@ pub(super) fn recover(args: &RecoverArgs) -> Result<u8, Failure> {
             })?;
         }
     }
-    Ok(if done.iter().all(|one| one.failed.is_empty()) {
-        0
-    } else {
-        code::FAILED
-    })
+    let everything = unread.is_empty() && done.iter().all(|one| one.failed.is_empty());
+    Ok(if everything { 0 } else { code::FAILED })
 }

@@ -31,7 +31,6 @@ pub mod undo;
 pub use clock::boot_ns;
 pub use error::EngineError;
 pub use machine::Here;
-pub(crate) use processes::user as process_user;
 pub use record::{End, FORMAT, Header, HeaderFault, Line, Match, Verdict};
 pub use report::{FaultReport, Report, Suppressed};
 pub use session::{Session, Settings};

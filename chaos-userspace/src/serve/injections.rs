@@ -21,7 +21,7 @@ use super::request::Wanted;
 use crate::engine::{FaultReport, Report};
 use crate::faults::Fault;
 use crate::injector::{Armed, OrderError};
-use crate::state::{Live, Stopped, client};
+use crate::state::{Live, StateError, Stopped, client};
 use crate::sys::process::{Process, path_of_own_fd};
 
 /// How long faults without a lease of their own outlive the daemon.
@@ -205,8 +205,8 @@ impl Injections {
     /// Everything that is active on the machine, the daemon's or not.
     pub(super) async fn all(&self) -> Result<Vec<Live>, Problem> {
         let all = || {
-            let of = |(dir, record): (_, crate::state::Record)| client::status(&dir, &record.id);
-            client::active().into_iter().map(of).filter_map(Result::ok)
+            let found = client::survey(None).found.into_iter();
+            found.filter_map(|asked| asked.into_live().1.ok())
         };
         spawn_blocking(move || all().collect())
             .await
@@ -215,23 +215,25 @@ impl Injections {
 
     /// One of them.
     pub(super) async fn one(&self, id: String) -> Result<Live, Problem> {
-        let live = spawn_blocking(move || live(&id)).await;
-        Ok(live.map_err(Problem::internal)??)
+        let live = spawn_blocking(move || match live(&id) {
+            Err(StateError::NotActive(_)) => {
+                let found = client::survey(Some(&id)).found.into_iter().next();
+                let missing = || StateError::NotActive(id.clone());
+                found.ok_or_else(missing)?.into_live().1
+            }
+            live => live,
+        });
+        Ok(live.await.map_err(Problem::internal)??)
     }
 
     /// Lets one go on for another lease; for how many seconds.
     pub(super) async fn renew(&self, id: String) -> Result<f64, Problem> {
-        let renewed = spawn_blocking(move || {
-            let (dir, record) = client::find(&id)?;
-            client::renew(&dir, &record.id)
-        });
+        let renewed = spawn_blocking(move || client::renew_any(&id));
         renewed
             .await
             .map_err(Problem::internal)?
             .map_err(|error| match error {
-                crate::state::StateError::Refused { .. } => {
-                    Problem::new(StatusCode::CONFLICT, error.to_string())
-                }
+                StateError::Refused { .. } => Problem::new(StatusCode::CONFLICT, error.to_string()),
                 error => error.into(),
             })
     }
@@ -244,8 +246,13 @@ impl Injections {
         by: Option<String>,
     ) -> Result<Stopped, Problem> {
         let stopped = spawn_blocking(move || {
-            let (dir, record) = client::find(&id)?;
-            client::stop_for(&dir, &record, reason.as_deref(), by.as_deref(), REVERTING)
+            let ids = std::slice::from_ref(&id);
+            let mut ended = client::stop_ids(ids, reason.as_deref(), by.as_deref(), REVERTING)?;
+            match (ended.stopped.pop(), ended.failed.pop()) {
+                (Some(stopped), None) => Ok(stopped),
+                (_, Some(error)) => Err(error),
+                (None, None) => Err(StateError::NotActive(id)),
+            }
         });
         Ok(stopped.await.map_err(Problem::internal)??)
     }
@@ -299,7 +306,8 @@ impl Injections {
     }
 }
 
-fn live(id: &str) -> Result<Live, crate::state::StateError> {
+/// How one of this user's or root's is.
+fn live(id: &str) -> Result<Live, StateError> {
     let (dir, record) = client::find(id)?;
     client::status(&dir, &record.id)
 }

@@ -137,9 +137,13 @@ impl Claim {
         // What cannot be undone is the next one's, or `recover`'s, which tells.
         let _ = recover::dead(&self.dir, false);
         free(&self.dir, &self.record.id)?;
+        let socket = self.dir.socket(&self.record.id);
+        // Before there is a record: with that, its socket would be removed.
+        if std::fs::symlink_metadata(&socket).is_ok() {
+            return Err(StateError::InTheWay(self.path("sock")));
+        }
         self.record.guardian = Owner::of(guardian);
         self.dir.write(&self.record)?;
-        let socket = self.dir.socket(&self.record.id);
         let listen = || {
             let listener = UnixListener::bind(&socket)?;
             // Who may ask is told by the peer's credentials.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::Unread;
 use super::halt::Halt;
 
 /// Why the state could not be read, written or acted on.
@@ -34,6 +35,23 @@ pub enum StateError {
         /// Why it failed.
         source: io::Error,
     },
+    /// `murphy panic` could not be noted.
+    #[error("the word that nothing may be started could not be written: {path}: {source}")]
+    Halt {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// What stands where a record is expected is none.
+    #[error("{} of user {}: {}", .0.path.display(), .0.uid, .0.why)]
+    Unread(Unread),
+    /// An injection has ended, and its record could not be removed.
+    #[error("it has ended, and its record {0} could not be removed")]
+    Kept(PathBuf),
+    /// Another program's file has the name of an injector's socket.
+    #[error("{0} is there already, and no record says that it is murphy's")]
+    InTheWay(PathBuf),
     /// Another murphy holds the folder's lock.
     #[error(
         "another murphy has been starting or recovering for more than {seconds} s: {path} is locked"
@@ -83,6 +101,19 @@ impl StateError {
                  written: MURPHY_RUN_DIR=/path murphy …"
                     .to_owned()
             }
+            Self::Halt { path, .. } => format!(
+                "injections can be started again: make {} writable, or free space or inodes on it, and call \
+                 murphy panic again; until then stop what starts injections",
+                path.parent().unwrap_or(path).display()
+            ),
+            Self::Kept(_) => {
+                "make the folder writable; murphy recover, or the next start, then removes it".to_owned()
+            }
+            Self::InTheWay(_) => "choose another --name, or remove it".to_owned(),
+            Self::Unread(_) => {
+                "only a regular file of the folder's owner, as murphy writes it, is read; remove what is none"
+                    .to_owned()
+            }
             Self::Untrusted { path, .. } => format!(
                 "it has to belong to you or root and to be writable by its owner alone: chmod go-w {}",
                 path.display()
@@ -95,11 +126,25 @@ impl StateError {
         })
     }
 
+    /// Whether it says that something is not there.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::File { source, .. } if matches!(
+            source.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        ))
+    }
+
     /// Whether it may pass: somebody else is in the way.
     pub fn is_busy(&self) -> bool {
         matches!(
             self,
             Self::Locked { .. } | Self::Taken { .. } | Self::Halted(_)
         )
+    }
+}
+
+impl From<Unread> for StateError {
+    fn from(unread: Unread) -> Self {
+        Self::Unread(unread)
     }
 }

@@ -6,11 +6,15 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 
-use super::{RUN_DIR, StateDir, StateError};
+use super::{RUN_DIR, StateDir, StateError, files};
 
 const FILE: &str = "panic";
+
+/// The longest word that is read: a command line's.
+const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// Who said so, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +52,7 @@ pub fn now(own: Option<&StateDir>) -> Option<Halt> {
 
 /// A file that is there holds even where it cannot be read: who wrote it meant it.
 fn read(path: &Path) -> Option<Halt> {
-    match fs::read(path) {
+    match files::read(CWD, &path.to_string_lossy(), None, LARGEST) {
         Ok(text) => Some(serde_json::from_slice(&text).unwrap_or_else(|_| unreadable(path))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         // A folder that is none of ours to look into.
@@ -65,7 +69,8 @@ fn unreadable(path: &Path) -> Halt {
     }
 }
 
-/// Says it. Whoever starts after this is refused.
+/// Says it. Whoever starts after this is refused. A file that could be made and not be filled, on a full disk,
+/// is as good: it holds.
 ///
 /// # Errors
 ///
@@ -78,14 +83,17 @@ pub fn halt(dir: &StateDir, halt: &Halt) -> Result<(), StateError> {
             .create(true)
             .truncate(true)
             .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&path)?;
         file.write_all(&serde_json::to_vec(halt)?)
     };
-    write().map_err(|source: io::Error| StateError::File {
-        doing: "writing",
-        path: dir.path().join(FILE),
-        source,
-    })
+    match write() {
+        Err(_) if now(Some(dir)).is_some() => Ok(()),
+        written => written.map_err(|source: io::Error| StateError::Halt {
+            path: dir.path().join(FILE),
+            source,
+        }),
+    }
 }
 
 /// Takes it back; whether it held.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::LazyLock;
 
 use crate::sys::process::ProcFolder;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ impl Owner {
         Self::of(std::process::id()).unwrap_or_else(|| Self {
             pid: std::process::id(),
             start: 0,
-            boot: boot(),
+            boot: boot().to_owned(),
             pid_namespace: pid_namespace(),
         })
     }
@@ -35,7 +36,7 @@ impl Owner {
         Some(Self {
             pid,
             start: start(pid)?,
-            boot: boot(),
+            boot: boot().to_owned(),
             pid_namespace: pid_namespace(),
         })
     }
@@ -65,13 +66,20 @@ fn start(pid: u32) -> Option<u64> {
     rest.split(' ').nth(22 - 3)?.parse().ok()
 }
 
-fn boot() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
+/// This boot. It is compared with every record, of which there may be many.
+fn boot() -> &'static str {
+    static BOOT: LazyLock<String> = LazyLock::new(|| {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().to_owned()
+    });
+    &BOOT
 }
 
+/// A process stays in its pid namespace for life, and murphy forks none into another.
 fn pid_namespace() -> u64 {
-    fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
+    static NAMESPACE: LazyLock<u64> =
+        LazyLock::new(|| fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino()));
+    *NAMESPACE
 }
 
 #[cfg(test)]

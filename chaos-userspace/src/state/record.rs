@@ -29,7 +29,8 @@ pub struct Record {
     /// Who called sudo(8), if that started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sudo_uid: Option<u32>,
-    /// The command line.
+    /// The command line. Its file has the first word only: others may read that, and arguments may be
+    /// confidential. The control socket tells all of it to those who may ask.
     pub argv: Vec<String>,
     /// The faults as expressions.
     pub faults: Vec<String>,
@@ -80,6 +81,20 @@ impl Record {
         )
     }
 
+    /// What everybody may know of it: command lines without their arguments.
+    pub(super) fn for_everybody(&self) -> Self {
+        let mut record = self.clone();
+        record.argv.truncate(1);
+        for target in &mut record.targets {
+            if let Some(command) = target.strip_prefix("command ")
+                && let Some((program, _)) = command.split_once(' ')
+            {
+                *target = format!("command {program}");
+            }
+        }
+        record
+    }
+
     /// What is left of its time at most; it counts from arming, which may have been later.
     pub fn left(&self, boot_ns: u64) -> Option<Duration> {
         let limit = Duration::try_from_secs_f64(self.limit_s?).ok()?;
@@ -101,7 +116,35 @@ pub fn name_is_valid(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::name_is_valid;
+    use super::{Owner, Record, VERSION, name_is_valid};
+
+    #[test]
+    fn arguments_are_not_for_everybody() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let record = Record {
+            version: VERSION,
+            id: "a".to_owned(),
+            command: "run".to_owned(),
+            owner: Owner::this(),
+            guardian: None,
+            uid: 0,
+            sudo_uid: None,
+            argv: words(&["murphy", "run", "--", "psql", "password=hunter2"]),
+            faults: words(&["connect:error=EPERM"]),
+            targets: words(&["command psql password=hunter2", "uid:5"]),
+            reason: None,
+            seed: 1,
+            started: String::new(),
+            started_boot_ns: 0,
+            limit_s: None,
+            lease_s: 2.0,
+            journal: Vec::new(),
+        };
+        let known = record.for_everybody();
+        assert_eq!(known.argv, words(&["murphy"]));
+        assert_eq!(known.targets, words(&["command psql", "uid:5"]));
+        assert_eq!(known.faults, record.faults);
+    }
 
     #[test]
     fn names() {

@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,7 +37,7 @@ pub fn lives(dir: &StateDir, record: &Record) -> bool {
         .owner
         .runs()
         // Of another pid namespace: somebody listens, or nobody does.
-        .unwrap_or_else(|| match UnixStream::connect(dir.socket(&record.id)) {
+        .unwrap_or_else(|| match dir.connect(&record.id) {
             Ok(_) => true,
             Err(error) => !matches!(
                 error.kind(),
@@ -52,7 +51,7 @@ pub fn dead(dir: &StateDir, dry: bool) -> Vec<Recovered> {
     if !dir.is_own() {
         return Vec::new();
     }
-    let records = dir.records();
+    let records = dir.list().records;
     let mut done = Vec::new();
     for record in &records {
         if record.version == VERSION && !lives(dir, record) {
@@ -60,7 +59,7 @@ pub fn dead(dir: &StateDir, dry: bool) -> Vec<Recovered> {
         }
     }
     if !dry {
-        strays(dir, &records);
+        strays(dir);
     }
     done
 }
@@ -107,13 +106,13 @@ fn await_guardian(record: &Record) {
     }
 }
 
-/// Files that are of no record: of an injector that died before it had written one. New ones come only
-/// under the lock.
-fn strays(dir: &StateDir, records: &[Record]) {
+/// Removes records that were being written, the first of their ids, by injectors that died meanwhile: new ones
+/// come only under the lock. All other files stay, also sockets: they may be another program's, and an injector's
+/// goes with its record.
+fn strays(dir: &StateDir) {
     for name in dir.names() {
         if let Some(id) = StateDir::id_of(&name)
-            && !records.iter().any(|record| record.id == id)
-            && dir.read(id).is_none()
+            && matches!(dir.load(id), Ok(None))
         {
             let _ = fs::remove_file(dir.within(&name));
         }

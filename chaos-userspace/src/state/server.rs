@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -16,9 +17,9 @@ use super::control::{Asked, By, Reply, Request, say};
 const LINE: u64 = 64 * 1024;
 
 /// How long somebody who connects may take to ask.
-const ASKING: Duration = Duration::from_secs(5);
+const ASKING: Duration = Duration::from_secs(2);
 
-/// How many may be connected at once; more wait in the socket's queue.
+/// How many of those who may ask can be connected at once; more wait in the socket's queue. Strangers take no place.
 const CLIENTS: usize = 16;
 
 /// Reads requests and keeps them until they are asked for.
@@ -38,19 +39,28 @@ impl Server {
         let listener = tokio::net::UnixListener::from_std(listener)?;
         let (sender, requests) = mpsc::channel(CLIENTS);
         let accepting = tokio::spawn(async move {
-            let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CLIENTS));
+            let places = Arc::new(Semaphore::new(CLIENTS));
             loop {
-                let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else {
-                    return;
-                };
                 let Ok((stream, _)) = listener.accept().await else {
                     // Out of descriptors: they may come back.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 };
-                let (sender, users) = (sender.clone(), users.clone());
+                // By the kernel's word, before anything of theirs is read or kept.
+                let by = match stream.peer_cred() {
+                    Ok(peer) => By { uid: peer.uid() },
+                    Err(_) => continue,
+                };
+                if by.uid != 0 && !users.contains(&by.uid) {
+                    refuse(&stream, by);
+                    continue;
+                }
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                    return;
+                };
+                let sender = sender.clone();
                 tokio::spawn(async move {
-                    match timeout(ASKING, hear(stream, &users)).await {
+                    match timeout(ASKING, hear(stream, by)).await {
                         Ok(Ok(asked)) => drop(sender.send(asked).await),
                         Ok(Err(Some((stream, error)))) => {
                             drop(say(stream, &Reply::Error(error)).await);
@@ -83,25 +93,24 @@ impl Drop for Server {
     }
 }
 
+/// Tells a stranger so, if that takes no waiting, and lets go of it.
+fn refuse(stream: &UnixStream, by: By) {
+    let error = format!("user {} may not: it belongs to somebody else", by.uid);
+    if let Ok(mut line) = serde_json::to_vec(&Reply::Error(error)) {
+        line.push(b'\n');
+        // The queue of a new connection is empty: there is room.
+        let _ = rustix::net::send(stream, &line, rustix::net::SendFlags::NOSIGNAL);
+    }
+}
+
 /// Reads one request. The error is what to tell the client, if it is still there.
-async fn hear(
-    mut stream: UnixStream,
-    users: &[u32],
-) -> Result<Asked, Option<(UnixStream, String)>> {
-    let by = match stream.peer_cred() {
-        Ok(peer) => By { uid: peer.uid() },
-        Err(_) => return Err(None),
-    };
+async fn hear(mut stream: UnixStream, by: By) -> Result<Asked, Option<(UnixStream, String)>> {
     let mut line = Vec::new();
     let read = BufReader::new((&mut stream).take(LINE))
         .read_until(b'\n', &mut line)
         .await;
     if read.is_err() || line.is_empty() {
         return Err(None);
-    }
-    if by.uid != 0 && !users.contains(&by.uid) {
-        let error = format!("user {} may not: it belongs to somebody else", by.uid);
-        return Err(Some((stream, error)));
     }
     match serde_json::from_slice::<Request>(&line) {
         Ok(request) => Ok(Asked::new(request, by, stream)),

@@ -49,6 +49,15 @@ pub(super) fn serve(args: &ServeArgs) -> Result<u8, Failure> {
         program: std::env::current_exe().map_err(Failure::io("finding murphy's own program"))?,
     };
     let at = settings.socket.display().to_string();
+    if let Some((address, _)) = &settings.tcp
+        && !address.ip().is_loopback()
+    {
+        tell(&format!(
+            "murphy: {address} can be reached from elsewhere, and there is no TLS: who can listen on the way learns \
+             the token, and with it injects as root"
+        ));
+        tell("  help: listen at 127.0.0.1, behind a proxy that has TLS");
+    }
     runtime()?.block_on(async {
         let signals = Signals::catch().map_err(Failure::io("catching signals"))?;
         let stop = async move {

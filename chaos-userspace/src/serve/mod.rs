@@ -8,6 +8,7 @@ mod injections;
 mod metrics;
 mod notify;
 mod peer;
+mod places;
 mod problem;
 mod request;
 
@@ -27,6 +28,9 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use injections::Injections;
 use metrics::Metrics;
 use peer::{Access, Peer, Token};
+use places::{Listener, Places};
+
+use crate::state::{StateDir, StateError};
 
 /// Where to listen, and to whom.
 #[derive(Clone, Debug)]
@@ -47,6 +51,12 @@ pub enum ServeError {
     /// Somebody serves there already.
     #[error("a daemon listens at {0} already")]
     Busy(PathBuf),
+    /// Something else has the socket's name.
+    #[error("{0} is there already, and is no socket that a daemon left")]
+    InTheWay(PathBuf),
+    /// Where sockets are noted cannot be written.
+    #[error("{0}")]
+    State(#[from] StateError),
     /// The socket could not be made.
     #[error("listening at {at}: {source}")]
     Listen {
@@ -71,18 +81,22 @@ pub enum ServeError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// The socket's file, removed with the value.
+/// The socket's file, removed with the value, and the note that it is murphy's.
 struct SocketFile {
     path: PathBuf,
-    inode: u64,
+    made: fs::Metadata,
+    notes: StateDir,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // A later daemon may have made its own.
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
+        let is_ours =
+            |file: fs::Metadata| (file.dev(), file.ino()) == (self.made.dev(), self.made.ino());
+        if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
             let _ = fs::remove_file(&self.path);
         }
+        self.notes.forget_socket(&self.made);
     }
 }
 
@@ -108,6 +122,7 @@ pub async fn serve(
         uid: geteuid().as_raw(),
         gid: fs::metadata(&settings.socket)?.gid(),
         token,
+        places: Arc::new(Places::new()),
     });
     let tcp = match settings.tcp {
         Some((address, _)) => {
@@ -123,8 +138,8 @@ pub async fn serve(
         None => None,
     };
     let daemon = Arc::new(Injections::new(settings.program, Metrics::new()?));
-    let service =
-        api::router(Arc::clone(&daemon), access).into_make_service_with_connect_info::<Peer>();
+    let service = api::router(Arc::clone(&daemon), Arc::clone(&access))
+        .into_make_service_with_connect_info::<Peer>();
     let (ending, ends) = tokio::sync::watch::channel(false);
     let end = move || {
         let mut ends = ends.clone();
@@ -136,6 +151,7 @@ pub async fn serve(
     let local = axum::serve(listener, service.clone()).with_graceful_shutdown(end());
     let local = tokio::spawn(local.into_future());
     let remote = tcp.map(|listener| {
+        let listener = Listener::new(listener, Arc::clone(&access.places));
         tokio::spawn(
             axum::serve(listener, service)
                 .with_graceful_shutdown(end())
@@ -183,25 +199,39 @@ async fn listen(path: &Path, group: Option<u32>) -> Result<(UnixListener, Socket
         at: path.display().to_string(),
         source,
     };
+    let notes = StateDir::own()?;
+    // No injector takes the same name meanwhile.
+    let lock = notes.lock()?;
     if let Ok(file) = fs::symlink_metadata(path) {
         if !file.file_type().is_socket() {
-            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+            return Err(ServeError::InTheWay(path.to_owned()));
         }
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(ServeError::Busy(path.to_owned()));
+        match UnixStream::connect(path).await {
+            // Of a daemon that was killed.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            // Also if too many wait to be accepted.
+            _ => return Err(ServeError::Busy(path.to_owned())),
         }
-        // Of a daemon that was killed.
+        if !notes.made_socket(&file) {
+            return Err(ServeError::InTheWay(path.to_owned()));
+        }
         fs::remove_file(path).map_err(failed)?;
+        notes.forget_socket(&file);
     }
     // Nobody connects before the mode and the group are right.
     let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
     let listener = bound.map_err(failed)?;
+    let made = fs::symlink_metadata(path).map_err(failed)?;
+    let noted = notes.note_socket(&made);
     let file = SocketFile {
         path: path.to_owned(),
-        inode: fs::symlink_metadata(path).map_err(failed)?.ino(),
+        made,
+        notes,
     };
+    noted?;
+    drop(lock);
     if let Some(group) = group {
         chown(path, None, Some(Gid::from_raw(group))).map_err(|error| failed(error.into()))?;
     }

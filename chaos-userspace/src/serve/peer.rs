@@ -1,14 +1,17 @@
 //! Who asks, and whether they may.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::places::{Listener, Places};
 
 /// Who is at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub(super) struct Access {
     pub(super) gid: u32,
     /// What a client of TCP has to know.
     pub(super) token: Option<Token>,
+    /// The connections of TCP.
+    pub(super) places: Arc<Places>,
 }
 
 /// A secret of the administrator's.
@@ -54,6 +59,9 @@ pub(super) struct Token(Vec<u8>);
 
 /// A shorter one can be guessed.
 const SHORTEST: usize = 16;
+
+/// What is longer is no token.
+const LONGEST: u64 = 4096;
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,14 +73,30 @@ impl Token {
     /// Reads it from a file that nobody else can read.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let invalid = |why: String| Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        let mode = std::fs::metadata(path)?.mode();
+        // A FIFO does not keep the daemon waiting.
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return invalid("it is no regular file".to_owned());
+        }
+        let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if owner != own && owner != 0 {
+            return invalid(format!(
+                "it belongs to user {owner}, who knows it and can change it"
+            ));
+        }
+        let mode = metadata.mode();
         if mode & 0o077 != 0 {
             return invalid(format!(
                 "others can read it: its mode is {:o}, not 600",
                 mode & 0o7777
             ));
         }
-        let text = std::fs::read(path)?;
+        let mut text = Vec::new();
+        file.take(LONGEST).read_to_end(&mut text)?;
         let token = text.trim_ascii();
         if token.len() < SHORTEST {
             return invalid(format!(
@@ -110,7 +134,10 @@ impl Access {
             Peer::Remote(from) => {
                 let said = authorization.and_then(bearer);
                 match (&self.token, said) {
-                    (Some(token), Some(said)) if token.is(said) => Ok(()),
+                    (Some(token), Some(said)) if token.is(said) => {
+                        self.places.know(from);
+                        Ok(())
+                    }
                     _ => Err(format!(
                         "{from} did not send the token: Authorization: Bearer TOKEN"
                     )),
@@ -134,8 +161,8 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     }
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+impl Connected<IncomingStream<'_, Listener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
         Self::Remote(*stream.remote_addr())
     }
 }
@@ -189,6 +216,7 @@ mod tests {
             uid: 100,
             gid: 200,
             token: Some(Token(b"0123456789abcdef".to_vec())),
+            places: Arc::new(Places::new()),
         }
     }
 

@@ -114,42 +114,141 @@ pub fn begin(experiment: &Map<String, Value>, started: SystemTime) -> Map<String
     }
 }
 
-/// Takes all secrets out of a value, wherever they stand.
-pub fn redact(value: &mut Value, names: &Names) {
-    let mut secrets = Vec::new();
-    for group in names.secrets.values() {
-        texts(group, &mut secrets);
-    }
-    // A secret that contains another goes first.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    if !secrets.is_empty() {
-        replace(value, &secrets);
-    }
+/// The secrets of an experiment, as they may stand in texts, and as numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// The longest first: a secret that contains another goes before it.
+    texts: Vec<String>,
+    numbers: Vec<serde_json::Number>,
 }
 
-fn texts(value: &Value, into: &mut Vec<String>) {
-    match value {
-        Value::String(text) if !text.is_empty() => into.push(text.clone()),
-        Value::Array(items) => items.iter().for_each(|item| texts(item, into)),
-        Value::Object(map) => map.values().for_each(|value| texts(value, into)),
-        _ => {}
+impl Secrets {
+    /// Those that are known by now.
+    pub fn of(names: &Names) -> Self {
+        let mut secrets = Self::default();
+        for group in names.secrets.values() {
+            secrets.add(group);
+        }
+        secrets
+            .texts
+            .sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        secrets.texts.dedup();
+        secrets
     }
-}
 
-fn replace(value: &mut Value, secrets: &[String]) {
-    match value {
-        Value::String(text) => {
-            for secret in secrets {
-                if text == secret {
-                    REDACTED.clone_into(text);
-                } else if secret.len() >= SHORT && text.contains(secret.as_str()) {
-                    *text = text.replace(secret.as_str(), REDACTED);
+    fn add(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => self.add_text(text),
+            Value::Number(number) => {
+                let text = number.to_string();
+                if text.len() >= SHORT {
+                    self.numbers.push(number.clone());
                 }
+                self.texts.push(text);
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.add(item)),
+            Value::Object(map) => map.values().for_each(|value| self.add(value)),
+            Value::Bool(_) | Value::Null => {}
+        }
+    }
+
+    /// A text, and what becomes of it in JSON, also in JSON that is a text in JSON.
+    fn add_text(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        self.texts.push(text.to_owned());
+        for escape in [escaped, escaped_to_ascii] {
+            let once = escape(text);
+            if once != text {
+                self.texts.push(escape(&once));
+                self.texts.push(once);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, secrets)),
-        Value::Object(map) => map.values_mut().for_each(|value| replace(value, secrets)),
-        _ => {}
+        // A number that came as a text may be printed as one.
+        if text.len() >= SHORT
+            && let Ok(number) = text.parse::<serde_json::Number>()
+        {
+            self.numbers.push(number);
+        }
+    }
+
+    /// A text without them.
+    pub fn out_of(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.texts {
+            if text == *secret {
+                REDACTED.clone_into(&mut text);
+            } else if secret.len() >= SHORT && text.contains(secret.as_str()) {
+                text = text.replace(secret.as_str(), REDACTED);
+            }
+        }
+        text
+    }
+
+    /// Takes them out of a value, wherever they stand.
+    pub fn redact(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.out_of(text),
+            Value::Number(number) if self.numbers.contains(number) => *value = REDACTED.into(),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.redact(item)),
+            Value::Object(map) => {
+                for (key, mut value) in std::mem::take(map) {
+                    self.redact(&mut value);
+                    let is_in_it =
+                        |secret: &String| secret.len() >= SHORT && key.contains(secret.as_str());
+                    let key = if self.texts.iter().any(is_in_it) {
+                        self.out_of(&key)
+                    } else {
+                        key
+                    };
+                    map.insert(key, value);
+                }
+            }
+            Value::Number(_) | Value::Bool(_) | Value::Null => {}
+        }
+    }
+}
+
+/// How a text stands between the quotes of a JSON string.
+fn escaped(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    quoted
+        .get(1..quoted.len().saturating_sub(1))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// The same by writers that keep to ASCII, as Python's.
+fn escaped_to_ascii(text: &str) -> String {
+    let mut ascii = String::new();
+    for c in escaped(text).chars() {
+        if c.is_ascii() {
+            ascii.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            ascii.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    ascii
+}
+
+/// Takes all secrets out of a journal, wherever they stand.
+pub fn redact(journal: &mut Value, names: &Names) {
+    Secrets::of(names).redact(journal);
+    // Literals that are too short to be looked for elsewhere.
+    if let Some(groups) = journal.pointer_mut("/experiment/secrets") {
+        redact_numbers(groups);
+    }
+}
+
+fn redact_numbers(value: &mut Value) {
+    match value {
+        Value::Number(_) => *value = REDACTED.into(),
+        Value::Array(items) => items.iter_mut().for_each(redact_numbers),
+        Value::Object(map) => map.values_mut().for_each(redact_numbers),
+        Value::String(_) | Value::Bool(_) | Value::Null => {}
     }
 }
 
@@ -171,6 +270,35 @@ mod tests {
         assert_eq!(
             value,
             json!({"a": ["psql [redacted]@db", "cab", "[redacted]"], "b": 1})
+        );
+    }
+
+    #[test]
+    fn secrets_go_in_every_form() {
+        let names = Names {
+            configuration: Map::new(),
+            secrets: json!({"db": {"pin": 98_765, "text": "p\"ä\\w", "digits": "13579", "n": 7}})
+                .as_object()
+                .cloned()
+                .unwrap(),
+        };
+        let mut value = json!({
+            "experiment": {"secrets": {"db": {"pin": 98_765, "n": 7}}},
+            "number": 98_765, "in text": "pin=98765;", "digits": 13_579, "seven": 7,
+            "json": "{\"x\": \"p\\\"ä\\\\w\"}",
+            "python": "{\"x\": \"p\\\"\\u00e4\\\\w\"}",
+            "key 98765": true,
+        });
+        redact(&mut value, &names);
+        assert_eq!(
+            value,
+            json!({
+                "experiment": {"secrets": {"db": {"pin": REDACTED, "n": REDACTED}}},
+                "number": REDACTED, "in text": "pin=[redacted];", "digits": REDACTED, "seven": 7,
+                "json": "{\"x\": \"[redacted]\"}",
+                "python": "{\"x\": \"[redacted]\"}",
+                "key [redacted]": true,
+            })
         );
     }
 

@@ -2,9 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, fchmod, flock};
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +49,13 @@ impl Lock {
             .truncate(false)
             .read(true)
             .write(true)
+            // Who can open it can hold it.
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&path)
             .map_err(failed)?;
+        // One of an earlier murphy.
+        fchmod(&file, Mode::from_raw_mode(0o600)).map_err(|error| failed(error.into()))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {

@@ -1,6 +1,10 @@
 //! What an experiment tells while it goes on.
 
+use std::sync::Arc;
+
 use serde_json::Value;
+
+use super::journal::Secrets;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -85,6 +89,71 @@ impl Phase {
 pub trait Observer: Send + Sync {
     /// Called on any thread.
     fn tell(&self, event: &Event<'_>);
+}
+
+/// Tells another observer everything but the secrets.
+pub struct Redacted {
+    to: Arc<dyn Observer>,
+    secrets: Secrets,
+}
+
+impl Redacted {
+    /// Keeps these secrets from an observer.
+    pub fn new(to: Arc<dyn Observer>, secrets: Secrets) -> Self {
+        Self { to, secrets }
+    }
+}
+
+impl Observer for Redacted {
+    fn tell(&self, event: &Event<'_>) {
+        let text = |text: &str| self.secrets.out_of(text);
+        match event {
+            Event::Started { title } => self.to.tell(&Event::Started {
+                title: &text(title),
+            }),
+            Event::Phase(phase) => self.to.tell(&Event::Phase(*phase)),
+            Event::Activity { name, background } => self.to.tell(&Event::Activity {
+                name: &text(name),
+                background: *background,
+            }),
+            Event::Done {
+                name,
+                failed,
+                tolerance_met,
+            } => self.to.tell(&Event::Done {
+                name: &text(name),
+                failed: failed.map(text).as_deref(),
+                tolerance_met: *tolerance_met,
+            }),
+            Event::Counters(reports) => {
+                let mut reports = reports.to_vec();
+                for report in &mut reports {
+                    self.secrets.redact(report);
+                }
+                self.to.tell(&Event::Counters(&reports));
+            }
+            Event::Notice(said) => self.to.tell(&Event::Notice(&text(said))),
+            Event::Safety { limit, text: said } => self.to.tell(&Event::Safety {
+                limit,
+                text: &text(said),
+            }),
+            Event::Ended {
+                status,
+                deviated,
+                measured,
+            } => {
+                let mut measured = measured.cloned();
+                if let Some(measured) = &mut measured {
+                    self.secrets.redact(measured);
+                }
+                self.to.tell(&Event::Ended {
+                    status,
+                    deviated: *deviated,
+                    measured: measured.as_ref(),
+                });
+            }
+        }
+    }
 }
 
 /// Nobody.

@@ -4,8 +4,9 @@ pub(super) mod args;
 mod list;
 mod show;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::experiment::stop::Stop;
 use crate::experiment::strategy::{self, Hypothesis, Rollbacks};
 use crate::experiment::substitute::Names;
 use crate::experiment::{Experiment, Invalid, export, model};
+use crate::printable;
 use crate::state::StateDir;
 
 /// Does what was asked.
@@ -138,7 +140,7 @@ fn one(
     let observer = show::observer(args.quiet, experiment.title());
     let finished = runner::run(experiment, settings, overrides, Arc::from(observer))
         .map_err(ExperimentFailure::from)?;
-    write(path, &finished.journal).map_err(|source| Failure::Output {
+    write(create_private(path), &finished.journal).map_err(|source| Failure::Output {
         path: path.to_owned(),
         source,
     })?;
@@ -146,8 +148,19 @@ fn one(
     Ok(finished)
 }
 
-fn write(path: &Path, journal: &Value) -> io::Result<()> {
-    let mut file = File::create(path)?;
+/// Makes a file that its owner alone can read: what a program under test says may be confidential. One that is
+/// there keeps its mode.
+fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn write(file: io::Result<File>, journal: &Value) -> io::Result<()> {
+    let mut file = file?;
     serde_json::to_writer_pretty(&mut file, journal)?;
     file.write_all(b"\n")
 }
@@ -212,7 +225,7 @@ fn validate(args: &FilesArgs) -> Result<u8, Failure> {
         }
     }
     if args.json {
-        show::line(&Value::from(rows).to_string())?;
+        show::json_line(&Value::from(rows))?;
     }
     Ok(code)
 }
@@ -231,11 +244,11 @@ fn export(args: &ExportArgs) -> Result<u8, Failure> {
     experiment.check().map_err(ExperimentFailure::from)?;
     let exported = export::export(&experiment);
     match &args.output {
-        Some(path) => write(path, &exported).map_err(|source| Failure::Output {
+        Some(path) => write(File::create(path), &exported).map_err(|source| Failure::Output {
             path: path.clone(),
             source,
         })?,
-        None => show::line(&format!("{exported:#}"))?,
+        None => show::line(&printable::json(&format!("{exported:#}")))?,
     }
     Ok(0)
 }

@@ -4,7 +4,10 @@
 //! {"type": "murphy", "faults": ["connect:error=ECONNREFUSED:port=6379"], "target": {"unit": "shop"}, "for": "60s"}
 //! ```
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -12,6 +15,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Map, Value, json};
 
 use super::{Call, Failure, process};
@@ -56,8 +61,8 @@ struct Active {
     id: String,
     activity: String,
     from: SystemTime,
-    /// Where the injector writes its result if it ends by itself.
-    result: PathBuf,
+    /// Memory to which the injector writes its result if it ends by itself.
+    result: File,
     /// Dropped when it is over.
     over: Option<Sender<()>>,
     renewal: Option<JoinHandle<()>>,
@@ -129,16 +134,16 @@ impl Active {
             }
             Err(error) => came["ended"] = error.to_string().into(),
         }
+        let mut text = String::new();
         if came["report"].is_null()
-            && let Ok(text) = std::fs::read_to_string(&self.result)
+            && self.result.rewind().is_ok()
+            && self.result.read_to_string(&mut text).is_ok()
             && let Ok(result) = serde_json::from_str::<Value>(&text)
         {
             // Its time was over, or its targets had ended.
             came["ended"] = result["ended"].clone();
             came["report"] = result;
         }
-        // It is in the folder for temporary files; one that stays is no harm.
-        let _ = std::fs::remove_file(&self.result);
         came
     }
 }
@@ -206,7 +211,9 @@ pub(super) fn run(call: &Call<'_>) -> Result<Value, Failure> {
     let faults = &call.hosts.faults;
     let number = faults.next.fetch_add(1, Ordering::Relaxed);
     let id = format!("experiment-{}-{number}", std::process::id());
-    let result = std::env::temp_dir().join(format!("murphy-{id}.json"));
+    // No file has a name that others could take before.
+    let result = memfd_create("murphy-result", MemfdFlags::CLOEXEC)
+        .map_err(|error| Failure::Broken(format!("making room for the result: {error}")))?;
     let murphy = std::env::current_exe()
         .map_err(|error| Failure::Broken(format!("finding murphy itself: {error}")))?;
     let mut command = Command::new(murphy);
@@ -223,8 +230,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Value, Failure> {
             "--reason",
         ])
         .arg(format!("experiment: {}", call.activity.name()))
-        .arg("--output")
-        .arg(&result);
+        .arg("--output");
+    inherit(&mut command, &result);
     let from = SystemTime::now();
     let (status, stdout, stderr) = process::output(command, None, call.stop)?;
     if !status.success() {
@@ -255,11 +262,25 @@ pub(super) fn run(call: &Call<'_>) -> Result<Value, Failure> {
         id,
         activity: call.activity.name().to_owned(),
         from,
-        result,
+        result: result.into(),
         over: Some(over),
         renewal: renewal.ok(),
     });
     Ok(armed)
+}
+
+/// Hands an open file to a command, under the name that is its next argument.
+fn inherit(command: &mut Command, file: &OwnedFd) {
+    let number = file.as_raw_fd();
+    command.arg(format!("/proc/self/fd/{number}"));
+    let keep = move || {
+        // SAFETY: between fork and exec the child has all descriptors of its parent, which holds this one until
+        // the command was started.
+        let file = unsafe { BorrowedFd::borrow_raw(number) };
+        Ok(fcntl_setfd(file, FdFlags::empty())?)
+    };
+    // SAFETY: it makes one system call, which is safe after fork.
+    unsafe { command.pre_exec(keep) };
 }
 
 /// Checks the provider's table: every fault, and that somebody is named.

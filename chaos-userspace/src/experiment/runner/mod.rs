@@ -17,9 +17,9 @@ use self::controls::Level;
 use self::sampling::Sampling;
 
 use super::configuration::{self, Overrides};
-use super::journal::{self, Runs, Status};
+use super::journal::{self, Runs, Secrets, Status};
 use super::model::{Experiment, Invalid, Problem};
-use super::progress::{Event, Observer, Phase};
+use super::progress::{Event, Observer, Phase, Redacted};
 use super::providers::{Failure, Hosts};
 use super::sample;
 use super::stop::{Reason, Stop};
@@ -193,6 +193,8 @@ pub fn run(
     let plan = sample::plan(&experiment, &mut problems);
     let title = names.text(experiment.title());
     experiment.said.insert("title".to_owned(), title);
+    // Whatever is told from here on goes to terminals and logs.
+    let observer: Arc<dyn Observer> = Arc::new(Redacted::new(observer, Secrets::of(&names)));
     let world = Arc::new(World {
         experiment,
         names,

@@ -58,6 +58,16 @@ fn main() -> ExitCode {
             untrusted,
         ),
         case(
+            "a terminal that hangs up is told to the command",
+            needs![Root, Cgroup2, Atomics, Tool("python3")],
+            hangs_up,
+        ),
+        case(
+            "arguments of commands are in no file that others read",
+            net(),
+            arguments,
+        ),
+        case(
             "a full standard error is not the command's status",
             net(),
             full_stderr,
@@ -430,5 +440,62 @@ fn full_stderr() -> Outcome {
         .env("MURPHY_RUN_DIR", state.0.path())
         .run()?;
     ensure!(done.code == Some(7), "{done}");
+    state.is_empty()
+}
+
+/// murphy leads the session of the terminal, as in `ssh -t HOST murphy run …`.
+fn hangs_up() -> Outcome {
+    let state = State::new()?;
+    let said = state.0.path().with_extension("said");
+    let code = "import os, pty, sys, time
+pid, terminal = pty.fork()
+if pid == 0: os.execv(sys.argv[1], sys.argv[1:])
+while not os.path.exists(sys.argv[-1] + '.begun'): time.sleep(0.01)
+os.close(terminal)
+os.waitpid(pid, 0)
+";
+    let script =
+        "trap 'echo hung up > \"$0\"; exit 0' HUP; : > \"$0.begun\"; while :; do sleep 0.05; done";
+    let run = program("python3")
+        .args(["-c", code])
+        .args([murphy_path()])
+        .args(["run", "-q", "-e", REFUSED, "--", "sh", "-c", script])
+        .args([&said])
+        .env("MURPHY_RUN_DIR", state.0.path())
+        .limit(Duration::from_secs(30))
+        .run();
+    let text = fs::read_to_string(&said).unwrap_or_default();
+    for path in [
+        said.clone(),
+        PathBuf::from(format!("{}.begun", said.display())),
+    ] {
+        let _ = fs::remove_file(path);
+    }
+    run?;
+    ensure!(text == "hung up\n", "{text:?}");
+    state.is_empty()
+}
+
+fn arguments() -> Outcome {
+    let state = State::new()?;
+    let run = state
+        .murphy(&["run", "-q", "--name", "r", "-e", REFUSED, "--"])
+        .args(["sleep", "61.25"])
+        .spawn()?;
+    wait_until(PATIENCE, || state.is_active("r"))?;
+    let text = || fs::read_to_string(state.0.path().join("r.json")).unwrap_or_default();
+    let record = text();
+    ensure!(
+        record.contains("command sleep") && !record.contains("61.25"),
+        "{record}"
+    );
+    // Who may ask is told.
+    let told = || {
+        let status = state.status("r");
+        status.is_ok_and(|status| status["argv"].to_string().contains("61.25"))
+    };
+    wait_until(PATIENCE, told).context("the owner does not see the arguments")?;
+    state.done(&["stop", "r"])?;
+    drop(run);
     state.is_empty()
 }

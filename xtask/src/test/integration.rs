@@ -49,6 +49,7 @@ const SCOPE: [(&[&str], &[&str]); 11] = [
             "golden",
             "guard",
             "harness",
+            "hostile",
             "policy",
             "serve",
             "suites",

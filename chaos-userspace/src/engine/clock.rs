@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// Boot time in ns, which goes on during suspend; the kernel programs compare with the same.
 ///
 /// A time namespace shifts what user space reads, and not what kernel programs read
-/// (time_namespaces(7)): the shift is taken out.
+/// (`time_namespaces(7)`): the shift is taken out.
 pub fn boot_ns() -> u64 {
     static SHIFT: OnceLock<i128> = OnceLock::new();
     let now = clock_gettime(ClockId::Boottime);

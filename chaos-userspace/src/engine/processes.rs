@@ -145,11 +145,6 @@ pub(super) fn inherited(
     found
 }
 
-/// The real user id of a process.
-pub(crate) fn user(pid: u32) -> Option<u32> {
-    ProcFolder::open(pid).ok()?.status_number("Uid:").ok()
-}
-
 /// `PF_EXITING` (include/linux/sched.h): it is ending, or a zombie.
 const EXITING: u32 = 0x4;
 

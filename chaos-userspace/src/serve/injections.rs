@@ -137,7 +137,7 @@ impl Injections {
             .start(&self.program)
             .inspect_err(|error: &OrderError| {
                 if let OrderError::Program { .. } = error {
-                    eprintln!("murphy: {error}");
+                    super::complain(format!("murphy: {error}"));
                 }
             })?;
         let process = pidfd(armed.pid).map_err(|error| {

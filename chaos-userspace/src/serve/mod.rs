@@ -169,7 +169,7 @@ pub async fn serve(
     drop(file);
     let _ = ending.send(true);
     for problem in daemon.stop_all().await {
-        eprintln!("murphy: {problem:?}");
+        complain(format!("murphy: {problem:?}"));
     }
     daemon.hush();
     for task in [Some(local), remote].into_iter().flatten() {
@@ -178,7 +178,7 @@ pub async fn serve(
     }
     // Whoever was let in while everything was being reverted.
     for problem in daemon.stop_all().await {
-        eprintln!("murphy: {problem:?}");
+        complain(format!("murphy: {problem:?}"));
     }
     Ok(())
 }
@@ -237,4 +237,20 @@ async fn listen(path: &Path, group: Option<u32>) -> Result<(UnixListener, Socket
     }
     fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
     Ok((listener, file))
+}
+
+/// Says something on standard error, from a thread of its own: a reader that does not read must hold
+/// up neither renewals nor the end. While one line waits for its reader, others are left out.
+fn complain(text: String) {
+    use std::io::Write as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static BUSY: AtomicBool = AtomicBool::new(false);
+    if BUSY.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    std::thread::spawn(move || {
+        // A standard error that is closed is no reason to stop.
+        let _ = writeln!(io::stderr(), "{text}");
+        BUSY.store(false, Ordering::Release);
+    });
 }

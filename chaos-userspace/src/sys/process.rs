@@ -341,7 +341,7 @@ impl Identity {
 }
 
 /// When a process began, in clock ticks since boot: field 22 of the text of `/proc/ID/stat`
-/// (proc_pid_stat(5)). The name before it may hold anything, so fields are counted from its end.
+/// (`proc_pid_stat(5)`). The name before it may hold anything, so fields are counted from its end.
 pub(crate) fn start_in(stat: &[u8]) -> Option<u64> {
     let end = stat.windows(2).rposition(|two| two == b") ")?;
     let fields = std::str::from_utf8(stat.get(end + 2..)?).ok()?;
@@ -427,6 +427,12 @@ pub(crate) fn all_ids() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     ids.collect()
+}
+
+/// The path of this process's own folder, by its number.
+#[cfg(test)]
+pub(crate) fn folder_of_this() -> String {
+    format!("/proc/{}", std::process::id())
 }
 
 /// A path by which other processes reach an open file of this one, as long as it is open here.

@@ -677,7 +677,7 @@ mod tests {
 
     #[test]
     fn a_delay_has_two_programs_and_the_one_that_decides_comes_last() {
-        let plan = plan(&["connect:delay_enter=2s:jitter=1ms:error=EIO:port=80"]);
+        let plan = plan(&["connect:delay_enter=2s!:jitter=1ms:error=EIO:port=80"]);
         let wire = plan.rules[0].wire;
         assert_eq!(
             (wire.effect, wire.value, wire.delay_ns, wire.jitter_ns),

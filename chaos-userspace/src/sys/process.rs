@@ -213,7 +213,7 @@ fn share_descriptors(one: Pid, other: Pid) -> bool {
 }
 
 /// The folder `/proc/ID` of one process or thread, pinned: once that has been waited for, every
-/// read fails, whoever has the number by then.
+/// read fails, even if another process has the number by then.
 #[derive(Debug)]
 pub(crate) struct ProcFolder(OwnedFd);
 
@@ -457,7 +457,10 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::child(&child).unwrap();
         let folder = process.folder().unwrap();
-        assert_eq!(folder.read("comm").unwrap(), b"sleep\n");
+        // The kernel lets the parent go on shortly before the child has its new name.
+        while folder.read("comm").unwrap() != b"sleep\n" {
+            std::thread::yield_now();
+        }
         assert_eq!(folder.status_number("Tgid:").unwrap(), child.id());
         assert!(!is_readable(&process));
         let identity = Identity::of(child.id()).unwrap();

@@ -26,7 +26,7 @@ const TEMPORARY: &str = ".tmp";
 #[derive(Debug, PartialEq, Eq)]
 pub struct Snapshot {
     found: BTreeSet<String>,
-    /// The interfaces of this network namespace, whoever made them.
+    /// The interfaces of this network namespace, murphy's own included.
     interfaces: BTreeSet<String>,
 }
 

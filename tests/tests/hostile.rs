@@ -1,7 +1,7 @@
 //! What other users put in murphy's way: their state folders, connections and names are hostile input.
 //!
 //! Commands of root run in a mount namespace in which `/run` is a folder of the test's, so that they see the
-//! users of the test and nobody else's injections.
+//! users of the test and no other injections.
 
 use std::{
     ffi::OsString,
@@ -37,7 +37,7 @@ const PROMPT: Duration = Duration::from_secs(2);
 
 const REFUSED: &str = "connect:error=ECONNREFUSED";
 
-/// A user whom no machine has.
+/// A user that no machine has.
 const STRANGER: u32 = 64_111;
 
 /// Another one.
@@ -359,7 +359,7 @@ fn panic() -> Outcome {
 /// How long panic may wait until the kernel has freed programs.
 const FREED: Duration = Duration::from_secs(1);
 
-/// A socket that accepts nobody, with as many waiting as there is room for.
+/// A socket that accepts no connection, with as many waiting as there is room for.
 fn full_backlog(folder: &Path, id: &str) -> anyhow::Result<(UnixListener, Vec<UnixStream>)> {
     let listening = listener(folder, id, STRANGER)?;
     rustix::net::listen(&listening, 1)?;

@@ -157,7 +157,7 @@ pub struct FaultArgs {
 }
 
 impl FaultArgs {
-    /// The reason with whoever asked, for records and audit logs. A policy that requires a reason does not look at this.
+    /// The reason with the client that asked, for records and audit logs. A policy that requires a reason does not look at this.
     pub fn noted_reason(&self) -> Option<String> {
         match (&self.reason, &self.asked_by) {
             (Some(reason), Some(by)) => Some(format!("{reason} ({by})")),

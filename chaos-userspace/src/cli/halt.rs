@@ -25,7 +25,7 @@ const LOCKED: Duration = Duration::from_millis(500);
 /// How long the kernel may take to free programs, and injectors that are noted elsewhere to see the word.
 const FREED: Duration = Duration::from_secs(5);
 
-/// Refuses new injections first, then ends those there are. That the word cannot be written keeps nothing going.
+/// Refuses new injections first, then ends the active ones. That the word cannot be written keeps nothing going.
 pub(super) fn panic(args: &PanicArgs) -> Result<u8, Failure> {
     let halt = Halt {
         uid: rustix::process::getuid().as_raw(),
@@ -81,7 +81,7 @@ pub(super) fn panic(args: &PanicArgs) -> Result<u8, Failure> {
 /// Writes the word that nothing may be started.
 fn write(halt: &Halt) -> Result<(), StateError> {
     let dir = StateDir::own()?;
-    // Whoever holds the lock has a record by the time we get it. Who keeps it for longer sees the word when
+    // A process that holds the lock has written its record by the time we get it. One that keeps it longer sees the word when
     // it next renews its lease.
     let lock = dir.lock_within(LOCKED);
     let written = halt::halt(&dir, halt);

@@ -31,8 +31,8 @@ pub(super) struct Outcome<'a> {
     pub(super) report: &'a Report,
 }
 
-/// Writes text to standard error. That nobody reads it is no reason to stop, as
-/// `eprintln!` would. It waits for a reader that does not read: while faults are armed,
+/// Writes text to standard error. A closed standard error is no reason to stop, as it
+/// is for `eprintln!`. It waits for a reader that does not read: while faults are armed,
 /// `Listener::notice` says things.
 pub(super) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{}", printable::lines(text));

@@ -262,7 +262,7 @@ impl Policy {
             path: path.to_owned(),
             source,
         };
-        // Without waiting for whoever writes into a pipe.
+        // Without waiting for the writer of a pipe.
         let file = fs::OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)

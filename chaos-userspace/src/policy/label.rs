@@ -80,7 +80,7 @@ pub(super) fn labels(named: &[&Path]) -> (Vec<Label>, Vec<Refusal>) {
 
 /// The label in a file; an error says why it is none.
 fn read(path: &Path, optional: bool) -> Result<Option<String>, String> {
-    // Without waiting for whoever writes into a pipe.
+    // Without waiting for the writer of a pipe.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)

@@ -289,7 +289,7 @@ impl Work<'_> {
             }
             let done = match self.act(&wake) {
                 true => decision,
-                // Interrupted in the meantime: it will be called again, and asked again.
+                // Interrupted in the meantime: it is made again, and evaluated again.
                 false => FAILED,
             };
             self.conclude(notification, identity, index, done, now);

@@ -216,7 +216,7 @@ pub fn stop(
     stop_for(dir, record, reason, None, patience)
 }
 
-/// Ends an injection on behalf of somebody, who is noted instead of this process's user.
+/// Ends an injection on behalf of a client, which is noted instead of this process's user.
 ///
 /// # Errors
 ///
@@ -255,7 +255,7 @@ pub fn stop_for(
     })
 }
 
-/// Ends the injections of some ids, all at once: nobody's faults go on because another's injector is slow. An id
+/// Ends the injections of some ids, all at once: a slow injector keeps no other's faults in force. An id
 /// that this user and root have not is looked for among other users'.
 ///
 /// # Errors

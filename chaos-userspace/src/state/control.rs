@@ -20,7 +20,7 @@ pub enum Request {
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// On whose behalf, where root or the injection's user asks for somebody else: the daemon for its client.
+        /// The client, where root or the injection's user asks for another: the daemon does.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },

@@ -94,7 +94,7 @@ impl StateDir {
             .collect()
     }
 
-    /// The folders of other users who are logged in, with their ids: root's to look into, and nobody else's.
+    /// The folders of other users who are logged in, with their ids. Only root looks into them.
     pub(super) fn foreign() -> Vec<(PathBuf, u32)> {
         if is_named() || !geteuid().is_root() {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Opens what stands in a state folder, whoever put it there.
+//! Opens what stands in a state folder, whichever user put it there.
 //!
 //! Root looks into the folders of other users, who may put a FIFO, a device, a link or an endless file where
 //! murphy expects a record. These functions open regular files and sockets of the folder's owner and nothing
@@ -20,7 +20,7 @@ use serde::Serialize;
 pub struct Unread {
     /// The file or the folder.
     pub path: PathBuf,
-    /// Whom the folder belongs to.
+    /// The user that the folder belongs to.
     pub uid: u32,
     /// What is wrong with it.
     pub why: String,
@@ -30,7 +30,7 @@ pub struct Unread {
 ///
 /// # Errors
 ///
-/// It is not there, no regular file, somebody else's, or longer than `limit` bytes.
+/// It is not there, no regular file, another user's, or longer than `limit` bytes.
 pub(super) fn read(
     folder: BorrowedFd<'_>,
     name: &str,
@@ -55,7 +55,7 @@ pub(super) fn read(
 ///
 /// # Errors
 ///
-/// It is not there, no socket, somebody else's; `ConnectionRefused` if nobody listens, `WouldBlock` if too many
+/// It is not there, no socket, another user's; `ConnectionRefused` if no process listens, `WouldBlock` if too many
 /// wait to be accepted.
 pub(super) fn connect(folder: BorrowedFd<'_>, name: &str, owner: u32) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -69,7 +69,7 @@ fn unreadable(path: &Path) -> Halt {
     }
 }
 
-/// Says it. Whoever starts after this is refused. A file that could be made and not be filled, on a full disk,
+/// Says it. Injections that start after this are refused. A file that could be made and not be filled, on a full disk,
 /// is as good: it holds.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of a folder if nobody has it. `None`: somebody has it, or just gave it back.
+    /// Takes the lock of a folder if it is free. `None`: another process has it, or just gave it back.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ mod tests {
     fn one_has_it_and_nothing_is_left() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let handle = File::open(folder.path())?;
-        // Who can read the folder holds up nobody.
+        // A user who can only read the folder holds up no one.
         flock(&handle, FlockOperation::LockExclusive)?;
         let first = Lock::take(handle.as_fd())?;
         assert!(first.is_some() && Lock::take(handle.as_fd())?.is_none());

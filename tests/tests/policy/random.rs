@@ -246,7 +246,7 @@ fn victim(folder: &Path, ports: &[String]) -> Outcome {
             let mut bytes = [0; 10];
             match file.read(&mut bytes) {
                 Ok(10) => say("read", path, None)?,
-                // As many bytes are there: somebody made it short.
+                // As many bytes are there: its writer cut it short.
                 Ok(_) => say("read", path, Some(&io::Error::from_raw_os_error(ENOANO)))?,
                 Err(error) => say("read", path, Some(&error))?,
             }

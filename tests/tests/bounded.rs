@@ -55,7 +55,8 @@ fn main() -> ExitCode {
 /// Boot time is what the kernel programs read, not what a time namespace says that it is.
 fn shifted() -> Outcome {
     let echo = Echo::start()?;
-    let forward = ["--time", "--boottime", "1000000", "--"];
+    // Before Linux 6.3 a process enters the namespace that it made by a fork only.
+    let forward = ["--fork", "--time", "--boottime", "1000000", "--"];
     let done = tests::program("unshare")
         .args(forward)
         .args([tests::murphy_path()])

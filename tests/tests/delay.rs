@@ -263,7 +263,7 @@ fn together() -> Outcome {
     const WISH: i64 = 2000;
     let (_folder, path) = file()?;
     let victim = start(8, &path)?;
-    let fault = format!("openat:delay_enter={WISH}ms:jitter=500ms");
+    let fault = format!("openat:delay_enter={WISH}ms!:jitter=500ms");
     let murphy = inject(&["-e", &fault], victim.pid())?;
     let late = || {
         let mut late: Vec<_> = opened(&victim);

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         case("recover undoes what both deaths left", net(), recover),
         case("the next start recovers by itself", net(), next_start),
         case("a stopped injector is killed by stop", net(), hung),
+        case("several stops at once kill nothing", net(), stopped_at_once),
         case("--keepalive ends what nobody renews", net(), keepalive),
         case(
             "the control socket is root's and the owner's",
@@ -329,6 +330,25 @@ fn next_start() -> Outcome {
     let next = state.done(&["run", "-q", "--name", "dead", "-e", REFUSED, "--", "true"])?;
     ensure!(next.stderr.is_empty(), "{next}");
     state.is_empty()
+}
+
+/// One of them ends it, and the others see that it is ending.
+fn stopped_at_once() -> Outcome {
+    for _ in 0..5 {
+        let run = murphy(["run", "-q", "--name", "at-once", "-e", REFUSED, "--"])
+            .args(["sh", "-c", "echo begun; sleep 1; exit 7"])
+            .spawn()?;
+        let begun = || run.stdout().is_ok_and(|said| said.contains("begun"));
+        wait_until(PATIENCE, begun)?;
+        let stops = (0..3).map(|_| murphy(["stop", "at-once"]).spawn());
+        for stop in stops.collect::<Result<Vec<_>, _>>()? {
+            let done = stop.finish(PATIENCE)?;
+            ensure!(!done.stdout.contains("was killed"), "{done}");
+        }
+        let done = run.finish(PATIENCE)?;
+        ensure!(done.code == Some(7), "{done}");
+    }
+    Ok(())
 }
 
 fn hung() -> Outcome {

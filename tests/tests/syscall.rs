@@ -164,6 +164,16 @@ fn main() -> ExitCode {
             python(),
             identity::pending_at_death,
         ),
+        case(
+            "what is pending when a fault's time is over does not happen",
+            python(),
+            identity::pending_at_its_time,
+        ),
+        case(
+            "a write in a thread's place has no more rights than the thread",
+            python(),
+            identity::no_more_rights,
+        ),
         case("a close that fails has closed", python(), identity::closes),
         // Programs.
         case(

@@ -170,7 +170,7 @@ fn row<T>(before: [T; 3], observed: Option<T>, after: [T; 4]) -> Vec<T> {
 fn notices(report: &Report) -> Vec<String> {
     let lost = report.events_lost.filter(|lost| *lost > 0).map(|lost| {
         format!(
-            "{lost} decisions came faster than they could be written down: the trace lacks them"
+            "{lost} decisions are missing in the trace or the events file: they came faster than they could be written, or could not be written"
         )
     });
     let missed = report.missed.filter(|missed| *missed > 0).map(|missed| {
@@ -236,14 +236,26 @@ pub(super) fn man(of: Option<&str>) -> Result<u8, Failure> {
             })?
             .clone();
     }
+    let mut text = Vec::new();
     clap_mangen::Man::new(page)
-        .render(&mut io::stdout())
+        .render(&mut text)
         .map_err(Failure::io("writing the man page"))?;
-    Ok(0)
+    self::page(&text)
+}
+
+/// Writes a generated page to standard output. A reader that closes it has seen enough.
+fn page(text: &[u8]) -> Result<u8, Failure> {
+    match io::stdout().write_all(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::io("writing a page")(error))
+        }
+        _ => Ok(0),
+    }
 }
 
 /// Completions for a shell, on standard output.
 pub(super) fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
-    clap_complete::generate(shell, &mut Cli::command(), "murphy", &mut io::stdout());
-    Ok(0)
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "murphy", &mut text);
+    page(&text)
 }

@@ -307,6 +307,12 @@ async fn watch(
 async fn supervised(session: &Session, listener: &mut Listener, health: Health) -> io::Result<()> {
     match health {
         Health::Well => Ok(()),
+        Health::Silent => {
+            listener.notice(
+                "murphy: its supervisor does not answer; the command goes on without the faults of seccomp until it does",
+            );
+            Ok(())
+        }
         Health::Unsupervised => {
             listener.notice(
                 "murphy: its supervisor was killed; the command goes on without the faults of seccomp",

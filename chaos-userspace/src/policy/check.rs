@@ -54,7 +54,14 @@ impl Command<'_> {
 
     /// The same process once the kernel has replaced a script by its interpreter.
     fn interpreter(&self) -> Option<Process> {
-        let program = interpreter(self.program)?;
+        let mut program = interpreter(self.program)?;
+        // An interpreter may be a script itself; the kernel follows five (bprm_execve).
+        for _ in 0..5 {
+            match interpreter(&program) {
+                Some(next) => program = next,
+                None => break,
+            }
+        }
         Some(Process {
             exe: Some(place::resolve(&program).path),
             exe_id: place::id(&program),
@@ -147,7 +154,7 @@ impl Policy {
             refusals.push(Refusal {
                 rule: self.said(wanted),
                 asked: "no reason is given".to_owned(),
-                remedy: "say it: --reason TEXT".to_owned(),
+                remedy: "say it: --reason TEXT, or `reason` in a request to the daemon".to_owned(),
             });
         }
     }
@@ -156,6 +163,7 @@ impl Policy {
         let rules = &self.rules.targets;
         let command = asked.command.map(|command| command.process());
         let interpreter = asked.command.and_then(|command| command.interpreter());
+        let asked_command = asked.command.is_some();
         let processes: Vec<&Process> = asked.survey.hit.iter().chain(&command).collect();
         for forbidden in &rules.forbid {
             let pattern = forbidden.get_ref();
@@ -170,6 +178,9 @@ impl Policy {
                     rule: self.said(forbidden),
                     asked,
                     remedy: match pattern.exclusion() {
+                        _ if asked_command => "run another program, or run it as another user \
+                                               by -u USER"
+                            .to_owned(),
                         Some(exclusion) => format!("spare it: {exclusion}, or name other targets"),
                         None => "name processes by --pid, or by what the policy forbids of them"
                             .to_owned(),

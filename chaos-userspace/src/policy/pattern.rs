@@ -244,10 +244,12 @@ impl Pattern {
 fn normal(key: TargetKey, value: &str) -> Result<String, Wrong> {
     let same = || Ok(value.to_owned());
     match key {
-        TargetKey::Exe if !value.starts_with(['/', '*']) => Err(Wrong::new(
-            format!("`{value}` is no absolute path"),
-            "write the whole path of the program, such as exe:/usr/sbin/nginx, or exe:*/nginx",
-        )),
+        TargetKey::Exe if !value.starts_with(['/', '*']) || value.ends_with('/') => {
+            Err(Wrong::new(
+                format!("`{value}` is no absolute path of a program"),
+                "write the whole path of the program, such as exe:/usr/sbin/nginx, or exe:*/nginx",
+            ))
+        }
         TargetKey::Cgroup => {
             if !value.starts_with(['/', '*']) {
                 return Err(Wrong::new(

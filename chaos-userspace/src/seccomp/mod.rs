@@ -116,6 +116,8 @@ pub enum Health {
     /// Both are there, or are not needed any more.
     #[default]
     Well,
+    /// The supervisor is stopped or stuck: the holder lets everything go on until it is back.
+    Silent,
     /// The supervisor is dead: the holder lets everything go on.
     Unsupervised,
     /// Both are dead: nobody answers the command's system calls.
@@ -276,10 +278,22 @@ impl Supervision {
             return Health::Well;
         }
         match (self.supervisor.has_ended(), self.holder.has_ended()) {
+            (false, _) if self.is_silent() => Health::Silent,
             (false, _) => Health::Well,
             (true, false) => Health::Unsupervised,
             (true, true) => Health::Abandoned,
         }
+    }
+
+    /// Whether the supervisor has done nothing for longer than a lease.
+    fn is_silent(&self) -> bool {
+        let lease = u64::try_from(self.lease.as_nanos()).unwrap_or(u64::MAX / 4);
+        boot_ns()
+            > self
+                .page
+                .alive
+                .load(Ordering::Acquire)
+                .saturating_add(lease)
     }
 
     /// Whether nobody is left under the filter.
@@ -327,7 +341,12 @@ impl Supervision {
         while begun && !settled() && !self.supervisor.has_ended() && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(200));
         }
-        // Whoever is under the filter still needs them.
+        if begun && !settled() {
+            // It is stopped or stuck, and would stay. The holder does its work.
+            self.supervisor.kill_now();
+            self.supervisor.reap(END);
+        }
+        // What is left under the filter still needs them.
         if !begun || self.is_deserted() {
             self.supervisor.reap(END);
             self.holder.reap(END);

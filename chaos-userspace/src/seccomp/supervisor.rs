@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use caps::{CapSet, Capability, CapsHashSet};
 use chaos_common::event::{Event, kind, verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
@@ -16,7 +17,7 @@ use super::process::has_ended;
 use super::rules::{Decision, Found, Rules, told_as};
 use super::take::take;
 use super::tell::Teller;
-use super::victim::Victim;
+use super::victim::{Closes, Victim};
 use super::wait::{Pending, Waiting, Wake};
 
 /// What the supervisor is given.
@@ -54,6 +55,9 @@ impl Supervisor<'_> {
         let Some((listener, marker)) = take(self.page, &self.murphy, SUPERVISOR) else {
             return;
         };
+        if drop_capabilities().is_err() {
+            return;
+        }
         let Ok(null) = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
             return;
         };
@@ -230,10 +234,14 @@ impl Work<'_> {
             };
             let closes = match (&victim, rule.effect.answers()) {
                 (Some(victim), true) => victim.closes(),
-                _ => Ok(None),
+                _ => Ok(Closes::Nothing),
             };
             if !self.listener.is_valid(notification.id) {
                 return Some(Step::Over);
+            }
+            if matches!(closes, Ok(Closes::NotOpen)) {
+                // The kernel says EBADF, and nothing else can be.
+                continue;
             }
             let (decision, job) = match found {
                 Some(Found::Nothing) => continue,
@@ -246,6 +254,7 @@ impl Work<'_> {
             };
             // An answer that would leave the descriptor open is none.
             let decision = if closes.is_err() { FAILED } else { decision };
+            let closes = closes.unwrap_or(Closes::Nothing).open();
             if decision.verdict != verdict::INJECTED {
                 self.conclude(notification, identity, index, decision, now);
                 continue;
@@ -264,13 +273,16 @@ impl Work<'_> {
                 return Some(Step::Over);
             }
             let answer = rule.effect.answer(seed, decision.n);
+            let at = now.saturating_add(rule.effect.delay(seed, decision.n).0);
+            let end = armed_at.saturating_add(rule.wire.until_ns);
             let wake = Wake {
-                at: now.saturating_add(rule.effect.delay(seed, decision.n).0),
+                at: at.min(end),
+                is_too_late: at >= end,
                 id: notification.id,
                 place,
                 call: *notification,
                 answer: answer.map_or(Answer::Continue, Answer::Value),
-                closes: closes.unwrap_or(None),
+                closes,
                 signal: thread,
                 // A thread that only sleeps is hit from now on. One that is to get an answer or a
                 // signal is hit when it gets it, and not at all if the fault ends before.
@@ -333,10 +345,11 @@ impl Work<'_> {
         answered || killed
     }
 
-    /// Lets a thread go that slept. If the fault is `over` its call goes on, without the answer and
-    /// the signal that it was to get: nothing is injected after the end.
+    /// Lets a thread go that slept. If everything is `over`, or its fault is, its call goes on without
+    /// the answer and the signal that it was to get: nothing is injected after the end.
     fn wake(&mut self, mut wake: Wake, over: bool) {
         let (place, pending) = (wake.place, wake.pending);
+        let over = over || wake.is_too_late;
         if over {
             (wake.answer, wake.signal) = (Answer::Continue, None);
         }
@@ -397,6 +410,24 @@ impl Work<'_> {
             page.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Gives up what the supervisor does not need. It writes in a thread's place, and must not do with
+/// root's rights what the thread could not: a write by a process with `CAP_FSETID` leaves a file's
+/// set-user-ID bit, one with `CAP_SYS_RESOURCE` takes the blocks that are reserved for root.
+fn drop_capabilities() -> Result<(), caps::errors::CapsError> {
+    // To look into threads, find their files, and signal them.
+    let needed = CapsHashSet::from([
+        Capability::CAP_SYS_PTRACE,
+        Capability::CAP_DAC_READ_SEARCH,
+        Capability::CAP_DAC_OVERRIDE,
+        Capability::CAP_KILL,
+    ]);
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        let have = caps::read(None, set)?;
+        caps::set(None, set, &have.intersection(&needed).copied().collect())?;
+    }
+    Ok(())
 }
 
 /// What became of a call that a rule speaks of.

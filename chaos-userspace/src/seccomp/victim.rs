@@ -36,6 +36,27 @@ pub(super) struct Victim {
     identity: OnceCell<(u32, [u8; 16])>,
 }
 
+/// What a call closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closes {
+    /// It is not close(2).
+    Nothing,
+    /// This open descriptor.
+    Open(u32),
+    /// A number that is not open.
+    NotOpen,
+}
+
+impl Closes {
+    /// The open descriptor.
+    pub(super) fn open(self) -> Option<u32> {
+        match self {
+            Self::Open(fd) => Some(fd),
+            Self::Nothing | Self::NotOpen => None,
+        }
+    }
+}
+
 impl Victim {
     /// `None` for a call that is none of this architecture's, and for a thread that cannot be seen from here.
     pub(super) fn new(notification: &Notification) -> Option<Self> {
@@ -122,16 +143,16 @@ impl Victim {
             .map(|(.., value)| value as u32)
     }
 
-    /// The open descriptor that the call would close, if it is close(2).
-    pub(super) fn closes(&self) -> io::Result<Option<u32>> {
+    /// What the call would close, if it is close(2).
+    pub(super) fn closes(&self) -> io::Result<Closes> {
         if self.call != Sysno::close {
-            return Ok(None);
+            return Ok(Closes::Nothing);
         }
         // The kernel looks at the lower half only.
         let fd = self.arguments[0] as u32;
         match self.proc()?.stat(&format!("fd/{fd}")) {
-            Ok(_) => Ok(Some(fd)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok(_) => Ok(Closes::Open(fd)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Closes::NotOpen),
             Err(error) => Err(error),
         }
     }

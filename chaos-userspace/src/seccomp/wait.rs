@@ -12,6 +12,8 @@ use crate::sys::process::Thread;
 pub(super) struct Wake {
     /// When, as boot time in ns.
     pub(super) at: u64,
+    /// Whether its fault's time is over by then: its call goes on, and nothing else happens.
+    pub(super) is_too_late: bool,
     /// What waits for the answer.
     pub(super) id: u64,
     /// Its place in the page.
@@ -114,6 +116,7 @@ mod tests {
     fn wake(at: u64, tid: u32, id: u64) -> Wake {
         Wake {
             at,
+            is_too_late: false,
             id,
             place: 0,
             call: Notification {

@@ -272,6 +272,8 @@ impl Injections {
         for stopped in stopping {
             match stopped.await {
                 Ok(Ok(_)) => {}
+                // It ended by itself meanwhile: a Ctrl-C reaches its injector, too.
+                Ok(Err(problem)) if problem.is_absence() => {}
                 Ok(Err(problem)) => failed.push(problem),
                 Err(error) => failed.push(Problem::internal(error)),
             }

@@ -169,7 +169,7 @@ pub async fn serve(
     drop(file);
     let _ = ending.send(true);
     for problem in daemon.stop_all().await {
-        complain(format!("murphy: {problem:?}"));
+        complain(format!("murphy: {}", problem.detail()));
     }
     daemon.hush();
     for task in [Some(local), remote].into_iter().flatten() {
@@ -178,7 +178,7 @@ pub async fn serve(
     }
     // Whoever was let in while everything was being reverted.
     for problem in daemon.stop_all().await {
-        complain(format!("murphy: {problem:?}"));
+        complain(format!("murphy: {}", problem.detail()));
     }
     Ok(())
 }

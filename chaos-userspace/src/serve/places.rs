@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -36,14 +37,25 @@ const STRANGERS: usize = 4;
 /// One in so many of those may be of one address.
 const OF_ONE: usize = 4;
 
+/// A connection.
+#[derive(Debug)]
+struct Place {
+    /// Whether it has shown the token.
+    is_known: bool,
+    /// Whether it was closed for a newer one, and will be gone soon.
+    is_evicted: bool,
+    since: Instant,
+    /// The socket, open as long as the place is taken.
+    socket: RawFd,
+}
+
 /// How long to wait after accepting failed: descriptors may come back.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// The connections that there are.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// Whether each has shown the token.
-    taken: Mutex<HashMap<SocketAddr, bool>>,
+    taken: Mutex<HashMap<SocketAddr, Place>>,
     connections: usize,
 }
 
@@ -57,39 +69,66 @@ impl Places {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, bool>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Place>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place, if there is one.
-    fn take(&self, from: SocketAddr) -> bool {
+    /// Takes a place, if there is one. Where strangers have all of theirs, the oldest of them goes:
+    /// a client with the token shows it at once, so that the oldest is hardly one.
+    fn take(&self, from: SocketAddr, socket: RawFd) -> bool {
         let mut taken = self.lock();
-        let strangers = || taken.iter().filter(|(_, is_known)| !**is_known);
-        let of_one = strangers().filter(|(other, _)| other.ip() == from.ip());
-        let most = (self.connections / STRANGERS).max(1);
-        let is_full = taken.len() >= self.connections.max(1)
-            || strangers().count() >= most
-            || of_one.count() >= (most / OF_ONE).max(1);
-        if !is_full {
-            taken.insert(from, false);
+        if taken.len() >= self.connections.max(1) {
+            return false;
         }
-        !is_full
+        let most = (self.connections / STRANGERS).max(1);
+        let is_stranger = |place: &Place| !place.is_known && !place.is_evicted;
+        let strangers = || taken.iter().filter(|(_, place)| is_stranger(place));
+        let of_one = || strangers().filter(|(other, _)| other.ip() == from.ip());
+        let is_full = strangers().count() >= most;
+        let oldest = if of_one().count() >= (most / OF_ONE).max(1) {
+            of_one().min_by_key(|(_, place)| place.since)
+        } else {
+            let any = strangers().min_by_key(|(_, place)| place.since);
+            any.filter(|_| is_full)
+        };
+        if let Some(oldest) = oldest.map(|(address, _)| *address)
+            && let Some(place) = taken.get_mut(&oldest)
+        {
+            place.is_evicted = true;
+            close(place.socket);
+        }
+        let place = Place {
+            is_known: false,
+            is_evicted: false,
+            since: Instant::now(),
+            socket,
+        };
+        taken.insert(from, place);
+        true
     }
 
     /// A client has shown the token: it may stay.
     pub(super) fn know(&self, client: &SocketAddr) {
-        if let Some(is_known) = self.lock().get_mut(client) {
-            *is_known = true;
+        if let Some(place) = self.lock().get_mut(client) {
+            place.is_known = true;
         }
     }
 
     fn knows(&self, client: &SocketAddr) -> bool {
-        self.lock().get(client).copied().unwrap_or(false)
+        self.lock().get(client).is_some_and(|place| place.is_known)
     }
 
     fn leave(&self, client: &SocketAddr) {
         self.lock().remove(client);
     }
+}
+
+/// Ends a connection whose place is taken, so that its task sees the end and lets it go.
+fn close(socket: RawFd) {
+    // SAFETY: a connection gives its place back before it closes its socket, and the caller holds
+    // the lock of all places.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
 }
 
 /// Accepts connections for which there is a place.
@@ -113,7 +152,7 @@ impl axum::serve::Listener for Listener {
         loop {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
-                    if self.places.take(from) {
+                    if self.places.take(from, stream.as_raw_fd()) {
                         let connection = Connection {
                             stream,
                             from,
@@ -225,16 +264,23 @@ mod tests {
             taken: Mutex::default(),
             connections: 64,
         };
-        let of_one = (1..100)
-            .filter(|port| places.take(address(1, *port)))
-            .count();
-        assert_eq!(of_one, 4);
-        let of_all = (2..100).filter(|ip| places.take(address(*ip, 1))).count();
-        assert_eq!(of_one + of_all, 16);
-        // Who has shown the token takes none of their places.
-        places.know(&address(1, 1));
-        assert!(places.take(address(1, 200)) && !places.take(address(1, 201)));
-        places.leave(&address(2, 1));
-        assert!(places.take(address(3, 2)));
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let take = |ip, port| places.take(address(ip, port), socket.as_raw_fd());
+        let is_evicted = |ip, port| places.lock()[&address(ip, port)].is_evicted;
+        // The fifth of one address ends the first.
+        assert!((1..=4).all(|port| take(1, port)) && !is_evicted(1, 1));
+        assert!(take(1, 5) && is_evicted(1, 1) && !is_evicted(1, 2));
+        // A client that has shown the token stays, and takes none of their places.
+        places.know(&address(1, 2));
+        assert!(take(1, 6) && !is_evicted(1, 2) && !is_evicted(1, 3));
+        // With 16 strangers the oldest of all goes.
+        assert!((2..=13).all(|ip| take(ip, 1)) && !is_evicted(1, 3));
+        assert!(take(14, 1) && is_evicted(1, 3) && !is_evicted(1, 4));
+        // There is an end to all of them, until some have left.
+        let more = (15..120).filter(|ip| take(*ip, 1)).count();
+        assert_eq!(places.lock().len(), 64);
+        assert!(more > 0 && !take(200, 1));
+        places.leave(&address(1, 1));
+        assert!(take(200, 1));
     }
 }

@@ -25,6 +25,16 @@ pub(super) struct Problem {
 }
 
 impl Problem {
+    /// What is wrong, in words.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Whether it says that an injection is not active.
+    pub(super) fn is_absence(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND.as_u16()
+    }
+
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             title: status.canonical_reason().unwrap_or("refused"),

@@ -71,6 +71,9 @@ pub struct Ended {
 ///
 /// There is none.
 pub fn find(id: &str) -> Result<Active, StateError> {
+    if !super::name_is_valid(id) {
+        return Err(StateError::NotActive(id.to_owned()));
+    }
     let mut unread = None;
     for dir in StateDir::trusted() {
         match dir.load(id) {
@@ -89,7 +92,10 @@ pub fn find(id: &str) -> Result<Active, StateError> {
 
 /// Every active injection of this user's and root's.
 pub fn active() -> Survey<Active> {
-    let mut survey = Survey::default();
+    let mut survey = Survey {
+        unread: StateDir::unusable(),
+        ..Survey::default()
+    };
     for dir in StateDir::trusted() {
         let dir = Arc::new(dir);
         let listing = dir.list();
@@ -228,6 +234,7 @@ pub fn stop_for(
     by: Option<&str>,
     patience: Duration,
 ) -> Result<Stopped, StateError> {
+    let until = Instant::now() + patience;
     match ask(dir, &record.id, &stopping(reason, by), patience) {
         Ok(Reply::Stopped(stopped)) => return Ok(*stopped),
         Ok(Reply::Error(why)) => {
@@ -238,8 +245,16 @@ pub fn stop_for(
         }
         Ok(_) | Err(_) => {}
     }
-    // It ended by itself meanwhile, or hangs, or is stopped.
-    let killed = kill_owner(dir, record)?;
+    // It is ending, by itself or at the word of another stop, or it hangs, or is stopped: only one
+    // that is still active when the patience is over is killed.
+    let is_active = || {
+        let same = |now: Record| now.owner == record.owner;
+        dir.read(&record.id).is_some_and(same) && record.owner.runs() != Some(false)
+    };
+    while is_active() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let killed = is_active() && kill_owner(dir, record)?;
     settle(dir, record)?;
     Ok(Stopped {
         id: record.id.clone(),
@@ -378,12 +393,9 @@ impl Asked {
             }),
             Ok(Reply::Error(why)) => Err(of(&dir, &record, why)),
             Ok(_) | Err(_) => {
-                let why = format!(
-                    "it did not end within {FOREIGN:?}; at the word of another user's record nothing is \
-                     killed: kill -KILL {} ends it if that is its injector",
-                    record.owner.pid
-                );
-                Err(of(&dir, &record, why))
+                let why =
+                    "it did not answer; at the word of another user's record nothing is killed";
+                Err(of(&dir, &record, why.to_owned()))
             }
         }
     }

@@ -82,15 +82,22 @@ impl StateDir {
 
     /// The folders whose word this user can rely on: its own, and root's.
     pub fn trusted() -> Vec<Self> {
-        let mut paths = vec![own_path()];
-        // Whoever names a folder means that one.
-        if !is_named() {
-            paths.push(PathBuf::from(RUN_DIR));
-        }
-        paths.dedup();
+        let paths = trusted_paths().into_iter();
+        paths.filter_map(|path| Self::open(&path).ok()).collect()
+    }
+
+    /// The folders among these that are there and cannot be used, each with the reason.
+    pub(super) fn unusable() -> Vec<Unread> {
+        let paths = trusted_paths().into_iter();
         paths
-            .iter()
-            .filter_map(|path| Self::open(path).ok())
+            .filter_map(|path| match Self::open(&path) {
+                Err(error) if !error.is_absence() => Some(Unread {
+                    path,
+                    uid: geteuid().as_raw(),
+                    why: error.to_string(),
+                }),
+                _ => None,
+            })
             .collect()
     }
 
@@ -472,6 +479,17 @@ fn own_path() -> PathBuf {
     }
     // Others may have taken this name before: then it is not trusted, see `open`.
     std::env::temp_dir().join(format!("murphy-{user}"))
+}
+
+/// The paths of this user's folder and of root's.
+fn trusted_paths() -> Vec<PathBuf> {
+    let mut paths = vec![own_path()];
+    // A folder that is named is the only one.
+    if !is_named() {
+        paths.push(PathBuf::from(RUN_DIR));
+    }
+    paths.dedup();
+    paths
 }
 
 /// Whether the environment names the folder.

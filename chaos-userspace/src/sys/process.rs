@@ -80,6 +80,9 @@ impl Process {
     /// Duplicates one of its descriptors into this process. Needs `CAP_SYS_PTRACE` for processes
     /// that this one may not trace; Linux 5.6.
     pub(crate) fn duplicate_fd(&self, fd: i32) -> io::Result<OwnedFd> {
+        if fd < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
         Ok(pidfd_getfd(&self.pidfd, fd, PidfdGetfdFlags::empty())?)
     }
 
@@ -194,6 +197,9 @@ impl Thread {
     ///
     /// `Unsupported`: before Linux 6.9, a thread that does not share its process's descriptors.
     pub(crate) fn duplicate_fd(&self, fd: i32) -> io::Result<OwnedFd> {
+        if fd < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
         if let Some(process) = self.process
             && process != self.id
             && !share_descriptors(number(self.id)?, number(process)?)

@@ -1,5 +1,6 @@
 //! The supervisor: receives the command's system calls, decides, and answers, many threads at a time and none waiting for another.
 
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use caps::{CapSet, Capability, CapsHashSet};
 use chaos_common::event::{Event, kind, verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::boot_ns;
 use super::carry::Done;
@@ -38,8 +39,6 @@ struct Work<'p> {
     /// Its other end closes when the child executes the command.
     marker: OwnedFd,
     waiting: Waiting,
-    /// What takes the place of a descriptor that is closed.
-    null: OwnedFd,
     /// Free places of [`Page::held`].
     free: Vec<usize>,
     /// Nothing is decided any more.
@@ -58,11 +57,7 @@ impl Supervisor<'_> {
         if drop_capabilities().is_err() {
             return;
         }
-        let Ok(null) = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
-            return;
-        };
         let mut work = Work {
-            null,
             killable: self.page.killable.load(Ordering::Relaxed) != 0,
             given: self,
             listener,
@@ -331,7 +326,7 @@ impl Work<'_> {
         let killed = self.killable && self.listener.is_valid(wake.id) && signal();
         if let Some(fd) = wake.closes
             && matches!(wake.answer, Answer::Value(_))
-            && self.listener.replace_fd(wake.id, fd, &self.null).is_err()
+            && self.close(wake.id, fd).is_err()
         {
             // Without it the answer would leave the descriptor open.
             let _ = self.listener.answer(wake.id, Answer::Continue);
@@ -343,6 +338,15 @@ impl Work<'_> {
         }
         // A signal that kills it does not wait for the answer.
         answered || killed
+    }
+
+    /// Closes a descriptor of a thread that waits, as far as that can be done from here: the file is
+    /// let go, and the number stands for an end of a pipe that is closed at its other end. Reads see
+    /// the end, writes are refused. Not `/dev/null`: a program may change the mode or the owner
+    /// of what it has open, and that file is everybody's.
+    fn close(&self, id: u64, fd: u32) -> io::Result<()> {
+        let (read, _) = pipe_with(PipeFlags::CLOEXEC)?;
+        self.listener.replace_fd(id, fd, &read)
     }
 
     /// Lets a thread go that slept. If everything is `over`, or its fault is, its call goes on without

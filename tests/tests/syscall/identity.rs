@@ -197,7 +197,10 @@ pub(super) fn closes() -> Outcome {
                   r, w = os.pipe()\n\
                   try: os.close(w)\n\
                   except OSError as error: print(error.errno)\n\
-                  print(os.read(r, 1), os.readlink(f'/proc/self/fd/{w}'))\n\
+                  print(os.read(r, 1), os.read(w, 1))\n\
+                  try: os.write(w, b'x')\n\
+                  except OSError as error: print(error.errno)\n\
+                  print(os.fstat(w).st_mode >> 12)\n\
                   try: os.close(99)\n\
                   except OSError as error: print(error.errno)\n\
                   print(os.path.exists('/proc/self/fd/99'))\n";
@@ -205,7 +208,7 @@ pub(super) fn closes() -> Outcome {
     let nothing = ["-e", "close:error=ENOSPC:fd=99"];
     let args = [pipe, nothing].concat();
     let (done, report) = run(&args, &python(script))?;
-    let wanted = "5\nb'' /dev/null\n9\nFalse\n";
+    let wanted = "5\nb'' b''\n9\n1\n9\nFalse\n";
     ensure!(done.stdout == wanted, "{done}");
     ensure!(count(&report, 0, "injected") == 1, "{report}");
     ensure!(count(&report, 1, "matched") == 0, "{report}");

@@ -130,9 +130,18 @@ impl Sinks {
     /// Says something on standard error, in the order of the trace if that is there too.
     fn notice(&mut self, text: &str) {
         let line = format!("{text}\n");
-        match &mut self.trace {
-            Some(trace) if trace.path == Path::new(STDERR) => trace.to.line(line.as_bytes()),
-            _ => self.notices.line(line.as_bytes()),
+        let to = match &mut self.trace {
+            Some(trace) if trace.path == Path::new(STDERR) => &mut trace.to,
+            _ => &mut self.notices,
+        };
+        to.line(line.as_bytes());
+        to.flush();
+    }
+
+    /// Hands over what was written.
+    fn flush(&mut self) {
+        for sink in [&mut self.trace, &mut self.events].into_iter().flatten() {
+            sink.to.flush();
         }
     }
 
@@ -175,6 +184,7 @@ impl Listener {
         for event in events {
             self.sinks.write(Match::new(event));
         }
+        self.sinks.flush();
     }
 
     /// Waits for events and writes some down; for ever where nobody is to listen.
@@ -186,6 +196,7 @@ impl Listener {
         for event in &batch {
             self.sinks.write(Match::new(event));
         }
+        self.sinks.flush();
         Ok(())
     }
 
@@ -206,6 +217,7 @@ impl Listener {
                 self.sinks.write(Match::new(&event));
             }
         }
+        self.sinks.flush();
         let lost = self.sinks.lost();
         if lost > 0 {
             *report.events_lost.get_or_insert(0) += lost;

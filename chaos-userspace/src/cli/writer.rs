@@ -12,9 +12,18 @@ use std::thread::JoinHandle;
 /// The most that is kept for a reader that lags behind, in bytes: some 60 000 events.
 const ROOM: usize = 8 << 20;
 
+/// How much is gathered before it is handed over without being told to.
+const BATCH: usize = 256 << 10;
+
 /// Lines on their way to a file or stream.
+///
+/// They are gathered, and handed over by [`Writer::flush`] or when there are many: waking the thread
+/// for each line would cost more than the line.
 pub(super) struct Writer {
     shared: Arc<Shared>,
+    /// Lines that were not handed over yet, and how many they are.
+    gathered: Vec<u8>,
+    count: u64,
     /// What is written to, until the thread has it.
     to: Option<Box<dyn Write + Send>>,
     thread: Option<JoinHandle<()>>,
@@ -50,29 +59,50 @@ impl Writer {
     pub(super) fn new(to: Box<dyn Write + Send>) -> Self {
         Self {
             shared: Arc::default(),
+            gathered: Vec::new(),
+            count: 0,
             to: Some(to),
             thread: None,
         }
     }
 
-    /// Hands a line over, with its end. It is counted as lost if there is no room.
+    /// Takes a line, with its end.
     pub(super) fn line(&mut self, line: &[u8]) {
-        self.push(line, ROOM);
+        self.gathered.extend_from_slice(line);
+        self.count += 1;
+        if self.gathered.len() >= BATCH {
+            self.flush();
+        }
     }
 
-    /// The same for the last line, for which there is always room.
+    /// Takes the last line, for which there is always room.
     pub(super) fn last_line(&mut self, line: &[u8]) {
-        self.push(line, usize::MAX);
+        self.flush();
+        self.gathered.extend_from_slice(line);
+        self.count += 1;
+        self.hand_over(usize::MAX);
     }
 
-    fn push(&mut self, line: &[u8], room: usize) {
+    /// Hands over what was gathered. It is counted as lost if there is no room.
+    pub(super) fn flush(&mut self) {
+        if self.count > 0 {
+            self.hand_over(ROOM);
+        }
+    }
+
+    fn hand_over(&mut self, room: usize) {
         self.start();
         let mut state = self.shared.lock();
-        if state.is_broken || state.waiting.len() + line.len() > room {
-            state.lost += 1;
-            return;
+        if state.is_broken || state.waiting.len() + self.gathered.len() > room {
+            state.lost += self.count;
+        } else if state.waiting.is_empty() {
+            std::mem::swap(&mut state.waiting, &mut self.gathered);
+        } else {
+            state.waiting.extend_from_slice(&self.gathered);
         }
-        state.waiting.extend_from_slice(line);
+        drop(state);
+        self.gathered.clear();
+        self.count = 0;
         self.shared.changed.notify_all();
     }
 
@@ -104,6 +134,7 @@ impl Writer {
     ///
     /// The first thing that could not be written.
     pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.flush();
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
@@ -156,6 +187,7 @@ mod tests {
         for _ in 0..wanted {
             writer.line(&line);
         }
+        writer.flush();
         let lost = writer.lost();
         assert!(lost > 0 && lost < wanted, "{lost}");
         writer.last_line(b"end\n");
@@ -180,6 +212,7 @@ mod tests {
         let error = writer.finish().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         writer.line(b"two\n");
+        writer.flush();
         assert_eq!(writer.lost(), 1);
     }
 }

@@ -28,7 +28,7 @@ const LOCKED: Duration = Duration::from_secs(15);
 const LARGEST: u64 = 16 * 1024 * 1024;
 
 /// The largest record of another user, who decides how long root reads.
-const LARGEST_FOREIGN: u64 = 256 * 1024;
+const LARGEST_FOREIGN: u64 = 32 * 1024;
 
 /// How many records of another user are looked at.
 const FOREIGN_RECORDS: usize = 64;

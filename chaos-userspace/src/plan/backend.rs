@@ -370,18 +370,6 @@ fn by_spin(fault: &Fault) -> Option<String> {
     if fault.trigger.count.is_some() {
         return Some("it counts by fault, not by thread".to_owned());
     }
-    let answers = match &fault.effect {
-        Effect::Error(_) => true,
-        Effect::Call(call) => call.answers(),
-        Effect::Loss(_) | Effect::Netem(_) | Effect::Wire(_) => false,
-    };
-    if answers && fault.ops.iter().any(|op| op.call() == Some(Sysno::close)) {
-        return Some(
-            "not for `close`: the call would be skipped and leave the descriptor open, which \
-             Linux never does; `murphy run` closes it by seccomp"
-                .to_owned(),
-        );
-    }
     r#override::too_many(&fault.filter.fd)
 }
 

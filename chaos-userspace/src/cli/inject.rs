@@ -189,6 +189,8 @@ async fn watch(
     tokio::pin!(over);
     loop {
         tokio::select! {
+            // The lease comes first, and events last: a flood of them delays nothing.
+            biased;
             _ = renewal.tick() => {
                 session.renew().map_err(Failure::from)?;
                 output::warnings(session, listener);
@@ -199,7 +201,6 @@ async fn watch(
                     return Ok(stop);
                 }
             }
-            listened = listener.next() => listened.map_err(EngineError::io("reading events"))?,
             () = &mut over => return Ok(Stop::because("the time is over")),
             asked = control.next() => {
                 if let Some(stop) = control.answer(asked, session).await {
@@ -213,6 +214,7 @@ async fn watch(
                     _ => return Ok(Stop::because("stopped by a signal")),
                 }
             }
+            listened = listener.next() => listened.map_err(EngineError::io("reading events"))?,
         }
     }
 }

@@ -259,6 +259,8 @@ async fn watch(
     let mut watched = Watched::default();
     loop {
         tokio::select! {
+            // The lease comes first, and events last: a flood of them delays nothing.
+            biased;
             _ = renewal.tick() => {
                 session.renew().map_err(io::Error::other)?;
                 output::warnings(session, listener);
@@ -287,7 +289,6 @@ async fn watch(
                     break;
                 }
             }
-            listened = listener.next() => listened?,
             ended = process.readable(), if watched.status.is_none() => {
                 drop(ended?);
                 watched.status = Some(child::exit_status(child.wait()?));
@@ -298,6 +299,7 @@ async fn watch(
                     listener.notice("murphy: the command ended; waiting for its descendants, Ctrl-C releases them");
                 }
             }
+            listened = listener.next() => listened?,
         }
     }
     Ok(watched)

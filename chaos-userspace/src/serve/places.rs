@@ -52,7 +52,7 @@ struct Place {
 /// How long to wait after accepting failed: descriptors may come back.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// The connections that there are.
+/// The open connections.
 #[derive(Debug)]
 pub(super) struct Places {
     taken: Mutex<HashMap<SocketAddr, Place>>,

@@ -398,7 +398,7 @@ impl StateDir {
             .into_iter()
             .flatten()
             .flatten()
-            // One more shows that there are more.
+            // One more than the limit shows that some are left out.
             .take(if self.is_foreign() {
                 FOREIGN_FILES + 1
             } else {

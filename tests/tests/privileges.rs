@@ -1,6 +1,6 @@
 //! Not all of root is needed: what a plan takes is enough, what is missing is named, and what is not needed any more is given up.
 
-use std::{fs, process::ExitCode, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use tests::{
@@ -28,6 +28,11 @@ fn main() -> ExitCode {
             "faults on files by one",
             needs![Root, Cgroup2, Atomics, BpfLsm, Tool("setpriv")],
             files,
+        ),
+        case(
+            "a supervisor without CAP_SYS_PTRACE",
+            needs![Root, Tool("setpriv")],
+            supervised,
         ),
         case("inject by three", net(), inject),
         case("what is missing is named", net(), missing),
@@ -98,6 +103,37 @@ fn files() -> Outcome {
         done.code == Some(0) && victim::seen(&done.stdout, "ENOSPC") == 5,
         "{done}"
     );
+    Ok(())
+}
+
+/// It may look into threads that have no capability which it lacks, and writes in their place with no
+/// more rights than they have: the kernel takes a file's set-user-ID bit away.
+fn supervised() -> Outcome {
+    let file = tempfile::NamedTempFile::new()?;
+    let path = file.path().to_str().context("a strange path")?;
+    let own = "+sys_admin,+dac_override,+fsetid";
+    let write = format!("printf abcdefgh 1<> {path}");
+    for (fault, command) in [
+        ("write:error=ENOSPC:on=file", &["sh", "-c", &write][..]),
+        (
+            "write:short=4:on=file",
+            &["setpriv", "--bounding-set=-fsetid", "sh", "-c", &write],
+        ),
+    ] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o6777))?;
+        let mut args = vec!["run", "--json", "--backend", "seccomp", "-e", fault, "--"];
+        args.extend(command);
+        let done = with(own, &args)?;
+        let report: serde_json::Value =
+            serde_json::from_str(&done.stderr).with_context(|| done.to_string())?;
+        let counts = &report["faults"][0];
+        ensure!(
+            counts["injected"].as_u64() > Some(0) && counts["failed"] == 0,
+            "{report}"
+        );
+    }
+    let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
+    ensure!(mode == 0o777, "mode {mode:o}");
     Ok(())
 }
 

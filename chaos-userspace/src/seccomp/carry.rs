@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 
+use super::privileges::write_as_thread;
 use super::transfer::{Position, Transfer};
 use super::victim::Victim;
 use crate::faults::CallEffect;
@@ -195,7 +196,7 @@ impl Job {
             if !still() {
                 return Err(gone());
             }
-            let result = self.write(&bytes);
+            let result = write_as_thread(|| self.write(&bytes));
             return self.done(result);
         }
         self.transfer.check_writable(&self.memory)?;

@@ -14,6 +14,7 @@ mod holder;
 mod hosts;
 mod notify;
 mod page;
+mod privileges;
 pub(crate) mod process;
 mod rules;
 mod supervisor;

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use caps::{CapSet, Capability, CapsHashSet};
 use chaos_common::event::{Event, kind, verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -14,6 +13,7 @@ use super::boot_ns;
 use super::carry::Done;
 use super::notify::{Answer, Listener, Notification};
 use super::page::{Counter, HELD, Page, SUPERVISOR};
+use super::privileges;
 use super::process::has_ended;
 use super::rules::{Decision, Found, Rules, told_as};
 use super::take::take;
@@ -54,7 +54,7 @@ impl Supervisor<'_> {
         let Some((listener, marker)) = take(self.page, &self.murphy, SUPERVISOR) else {
             return;
         };
-        if drop_capabilities().is_err() {
+        if privileges::drop_unneeded().is_err() {
             return;
         }
         let mut work = Work {
@@ -414,24 +414,6 @@ impl Work<'_> {
             page.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
-}
-
-/// Gives up what the supervisor does not need. It writes in a thread's place, and must not do with
-/// root's rights what the thread could not: a write by a process with `CAP_FSETID` leaves a file's
-/// set-user-ID bit, one with `CAP_SYS_RESOURCE` takes the blocks that are reserved for root.
-fn drop_capabilities() -> Result<(), caps::errors::CapsError> {
-    // To look into threads, find their files, and signal them.
-    let needed = CapsHashSet::from([
-        Capability::CAP_SYS_PTRACE,
-        Capability::CAP_DAC_READ_SEARCH,
-        Capability::CAP_DAC_OVERRIDE,
-        Capability::CAP_KILL,
-    ]);
-    for set in [CapSet::Effective, CapSet::Permitted] {
-        let have = caps::read(None, set)?;
-        caps::set(None, set, &have.intersection(&needed).copied().collect())?;
-    }
-    Ok(())
 }
 
 /// What became of a call that a rule speaks of.

@@ -24,7 +24,7 @@ pub mod seccomp;
 pub mod serve;
 pub mod state;
 pub mod suite;
-mod sys;
+pub mod sys;
 pub mod telemetry;
 mod tls;
 mod users;

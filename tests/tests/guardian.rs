@@ -15,7 +15,7 @@ use anyhow::{Context as _, ensure};
 use murphy::engine::guardian::Guardian;
 use murphy::engine::undo::Undo;
 use murphy::kernel::clsact;
-use murphy::kernel::host::Cgroup2;
+use murphy::sys::cgroup2::Cgroup2;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
 use tests::{ChildGuard, Outcome, case, needs, program, wait_until};
 

@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, process::ExitCode};
 
 use anyhow::{Context as _, ensure};
-use murphy::kernel::host::{self, Cgroup2};
+use murphy::sys::{cgroup2::Cgroup2, host};
 use tests::{Finished, Outcome, case, murphy, murphy_path, needs, program};
 
 /// `murphy run`: anything of its own.

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, getpid, getppid};
 
 use super::page::Page;
 use super::step;
-use crate::engine::boot_ns;
+use crate::sys::clock::boot_ns;
 use crate::sys::process::Process;
 
 /// How often it looks whether the server is alive.

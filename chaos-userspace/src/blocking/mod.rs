@@ -26,8 +26,8 @@ use rustix::net::{
     send, sendmsg, socketpair,
 };
 
-use crate::engine::boot_ns;
-use crate::seccomp::process::Helper;
+use crate::sys::clock::boot_ns;
+use crate::sys::helper::Helper;
 use crate::sys::process::Process;
 use page::Shared;
 

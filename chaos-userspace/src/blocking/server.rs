@@ -24,7 +24,7 @@ use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 use super::fuse::{self, Asked, Read};
 use super::page::{END, Page};
 use super::{holder, step};
-use crate::engine::boot_ns;
+use crate::sys::clock::boot_ns;
 use crate::sys::process::{ProcFolder, Process, kill_unreaped};
 
 /// How long it does nothing at most: the holder looks whether it is alive.

@@ -10,10 +10,10 @@ use super::control::{print, print_json};
 use super::failure::Failure;
 use super::output::tell;
 use super::status as code;
-use crate::engine::boot_ns;
 use crate::printable;
 use crate::state::client::{self, Ended};
 use crate::state::{Live, Record, StateDir, StateError, Stopped, Unread, halt, recover};
+use crate::sys::clock::boot_ns;
 
 /// An active injection, and how it is if its injector says so.
 struct Seen {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::EngineError;
 use super::undo::Undo;
-use crate::kernel::host::Cgroup2;
+use crate::sys::cgroup2::Cgroup2;
 
 /// A cgroup below murphy's own, so that the limits murphy runs under hold for the
 /// command too. It is removed by the [`Undo`] that was journalled before.

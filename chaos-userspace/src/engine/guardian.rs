@@ -23,8 +23,9 @@ use rustix::net::{
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
 
-use super::{threads, undo::Undo};
+use super::undo::Undo;
 use crate::sys::process::{Process, signal_pidfd};
+use crate::sys::threads;
 
 /// How long the guardian may take to confirm an entry.
 const CONFIRMATION: Duration = Duration::from_secs(1);

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use super::processes::initial_namespace;
 use crate::faults::Family;
-use crate::kernel::host::{self, Cgroup2};
 use crate::kernel::{privileges, probe};
 use crate::plan::{Hook, Machine};
 use crate::seccomp;
+use crate::sys::cgroup2::Cgroup2;
+use crate::sys::host;
 
 /// This machine and this user.
 #[derive(Debug, Default)]

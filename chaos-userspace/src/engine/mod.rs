@@ -5,7 +5,6 @@
 //! made; then programs; then, last, arming. Reverting goes backwards.
 
 mod cgroup;
-mod clock;
 mod code;
 mod connections;
 mod descendants;
@@ -25,10 +24,9 @@ mod supervised;
 mod survey;
 mod tables;
 mod targets;
-mod threads;
 pub mod undo;
 
-pub use clock::boot_ns;
+pub use crate::sys::clock::boot_ns;
 pub use error::EngineError;
 pub use machine::Here;
 pub use record::{End, FORMAT, Header, HeaderFault, Line, Match, Verdict};
@@ -38,7 +36,6 @@ pub use supervised::Entry;
 pub use survey::{Process, Survey};
 pub use tables::TableError;
 pub(crate) use targets::{container_names, unit_name};
-pub(crate) use threads::is_only_one as is_only_thread;
 
 /// Looks up what a plan only names: addresses of hosts, tables in files. What it has already stays as it is.
 ///

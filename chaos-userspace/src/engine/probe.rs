@@ -22,12 +22,12 @@ use super::code::Code;
 use super::{EngineError, boot_ns};
 use crate::faults::{Family, Nanos, Netem};
 use crate::kernel::clsact::{self, Side};
-use crate::kernel::host;
 use crate::kernel::netem::{self as kernel_netem, EDT, Queue};
 use crate::kernel::probe::{self, Need};
 use crate::kernel::sleep;
 use crate::kernel::{Kernel, KernelError, Listen, Place as At, entry_point};
 use crate::plan::{Hook, Options, Plan, Target};
+use crate::sys::host;
 use crate::sys::process::Identity;
 
 use scratch::Scratch;

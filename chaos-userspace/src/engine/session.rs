@@ -26,7 +26,6 @@ use super::undo::Undo;
 use super::{EngineError, boot_ns, descendants, processes, resolve};
 use crate::blocking::{Blocking, BlockingError};
 use crate::kernel::connections::Connections;
-use crate::kernel::host::Cgroup2;
 use crate::kernel::sleep;
 use crate::kernel::{
     Events, Kernel, KernelError, Listen, Missed, Place, clsact, entry_point, privileges,
@@ -34,6 +33,7 @@ use crate::kernel::{
 use crate::plan::{Backend, Hook, Plan, Planned};
 use crate::seccomp::Supervision;
 use crate::state::{Claim, Entry, Live};
+use crate::sys::cgroup2::Cgroup2;
 use crate::sys::process::ProcFolder;
 
 /// The class of the command of `run`: the plan's first.

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::session::Session;
 use super::targets::{Class, Targets, cgroup_of, container_of};
 use super::{EngineError, interfaces, processes};
-use crate::kernel::host::Cgroup2;
 use crate::plan::Plan;
+use crate::sys::cgroup2::Cgroup2;
 use crate::sys::process::Identity;
 
 /// The processes that a target means at the moment, among all.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use rustix::mount::MountAttrFlags;
 
-use super::mounts::Detached;
+use crate::sys::mounts::Detached;
 
 /// A detached bpffs.
 #[derive(Debug)]

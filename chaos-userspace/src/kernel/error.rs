@@ -8,8 +8,8 @@ use aya::programs::ProgramError;
 use aya::sys::SyscallError;
 
 use super::btf::BtfError;
-use super::host;
 use crate::plan::Hook;
+use crate::sys::host;
 
 /// The kernel does not do what the plan needs. Whatever was made is undone by then.
 #[derive(Debug, thiserror::Error)]

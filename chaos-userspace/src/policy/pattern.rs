@@ -13,8 +13,8 @@ use super::place;
 use crate::engine::{self, Process};
 use crate::faults::expr::{nearest, policy::Wrong, policy::pattern};
 use crate::faults::{EXEMPT, TargetKey};
-use crate::kernel::host::Cgroup2;
 use crate::plan::{Selector, Who};
+use crate::sys::cgroup2::Cgroup2;
 use crate::users;
 
 /// What of a process is compared.

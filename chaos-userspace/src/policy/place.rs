@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use crate::faults::Glob;
-use crate::kernel::host::unescape;
+use crate::sys::cgroup2::unescape;
 
 /// Device and inode.
 pub(super) type Id = (u64, u64);

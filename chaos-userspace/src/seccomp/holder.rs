@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::boot_ns;
 use super::notify::{Answer, Listener};
 use super::page::{HOLDER, Page};
-use super::process::has_ended;
 use super::take::take;
+use crate::sys::clock::boot_ns;
+use crate::sys::helper::has_ended;
 
 /// How many notifications the supervisor can have received without having noted them: one, and some room.
 const UNNOTED: u64 = 8;

@@ -9,17 +9,17 @@ use chaos_common::event::{Event, kind, verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::boot_ns;
 use super::carry::Done;
 use super::notify::{Answer, Listener, Notification};
 use super::page::{Counter, HELD, Page, SUPERVISOR};
 use super::privileges;
-use super::process::has_ended;
 use super::rules::{Decision, Found, Rules, told_as};
 use super::take::take;
 use super::tell::Teller;
 use super::victim::{Closes, Victim};
 use super::wait::{Pending, Waiting, Wake};
+use crate::sys::clock::boot_ns;
+use crate::sys::helper::has_ended;
 
 /// What the supervisor is given.
 pub(super) struct Supervisor<'p> {

@@ -10,8 +10,8 @@ use rustix::process::Signal;
 
 use super::notify::Listener;
 use super::page::Page;
-use super::process::has_ended;
 use super::step;
+use crate::sys::helper::has_ended;
 use crate::sys::process::Process;
 
 /// How often the page is looked at. The child makes the listener some milliseconds after the helpers have started.

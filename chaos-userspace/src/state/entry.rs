@@ -8,9 +8,9 @@ use rustix::fs::Mode;
 use super::owner::Owner;
 use super::record::VERSION;
 use super::{Journalled, Record, StateDir, StateError, halt, name_is_valid, recover};
-use crate::engine::boot_ns;
 use crate::engine::undo::Undo;
 use crate::plan::{Plan, Target};
+use crate::sys::clock::boot_ns;
 
 /// What is to be noted of an injection that is about to begin.
 #[derive(Debug)]

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::kernel::host::{self, Cgroup2};
 use crate::kernel::{btf, privileges, probe};
+use crate::sys::cgroup2::Cgroup2;
+use crate::sys::host;
 
 /// What there is to know of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

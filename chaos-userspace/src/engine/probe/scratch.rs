@@ -7,7 +7,7 @@ use crate::engine::cgroup::RunCgroup;
 use crate::engine::guardian::Guardian;
 use crate::engine::undo::Undo;
 use crate::kernel::KernelError;
-use crate::kernel::host::Cgroup2;
+use crate::sys::cgroup2::Cgroup2;
 
 /// The cgroup, open.
 pub(super) struct Scratch {

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use chaos_common::control::MAX_CGROUP_LEVEL;
 
-use crate::kernel::host::Cgroup2;
+use crate::sys::cgroup2::Cgroup2;
 
 /// Inode of the initial cgroup namespace (`PROC_CGROUP_INIT_INO`, `include/linux/proc_ns.h`).
 const INITIAL_NAMESPACE: &str = "cgroup:[4026531835]";

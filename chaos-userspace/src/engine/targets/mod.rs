@@ -18,8 +18,8 @@ use chaos_common::target::{Named, Process};
 use super::interfaces::Netns;
 use super::{EngineError, processes};
 use crate::kernel::Kernel;
-use crate::kernel::host::Cgroup2;
 use crate::plan::{Namespace, Selector, Target, Who};
+use crate::sys::cgroup2::Cgroup2;
 use crate::sys::process::{Identity, path_of_fd_here};
 use resolve::Resolved;
 

@@ -12,8 +12,8 @@ use super::super::processes::{self, Stat};
 use super::{Class, cgroups, containers, file};
 use crate::engine::EngineError;
 use crate::kernel::Names;
-use crate::kernel::host::Cgroup2;
 use crate::plan::{EXEMPT, Selector, Who};
+use crate::sys::cgroup2::Cgroup2;
 use crate::sys::process::{Identity, ProcFolder};
 
 /// Selectors, resolved.

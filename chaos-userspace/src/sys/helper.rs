@@ -14,8 +14,8 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, WaitId, WaitIdOptions, chdir, setsid, waitid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use crate::engine::is_only_thread;
-use crate::sys::process::{Process, is_readable, signal_pidfd};
+use super::process::{Process, is_readable, signal_pidfd};
+use super::threads::is_only_one;
 
 /// A helper, from its parent's side.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Helper {
         descriptors: &[&OwnedFd],
         work: impl FnOnce(Vec<OwnedFd>),
     ) -> io::Result<Self> {
-        if !is_only_thread() {
+        if !is_only_one() {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "helper processes have to be started before the first thread",

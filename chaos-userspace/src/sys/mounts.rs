@@ -7,11 +7,11 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 
 /// A mount that is nowhere in the file tree: nobody else sees it, and it goes with its descriptor.
 #[derive(Debug)]
-pub(super) struct Detached(OwnedFd);
+pub(crate) struct Detached(OwnedFd);
 
 impl Detached {
     /// Mounts a file system that needs no source. Needs `CAP_SYS_ADMIN` and Linux 5.2.
-    pub(super) fn mount(filesystem: &str, attributes: MountAttrFlags) -> rustix::io::Result<Self> {
+    pub(crate) fn mount(filesystem: &str, attributes: MountAttrFlags) -> rustix::io::Result<Self> {
         let context = fsopen(filesystem, FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_create(&context)?;
         let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
@@ -19,7 +19,7 @@ impl Detached {
     }
 
     /// The path of a file in it, for this process only.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.0.as_raw_fd()))
     }
 }

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::engine::{Report, Survey};
+use crate::engine::Survey;
+use crate::results::Report;
 use crate::state::Record;
 
 /// Where journald listens (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>).

@@ -20,8 +20,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::engine::Report;
 use crate::injector::{Armed, Order, OrderError};
+use crate::results::Report;
 use crate::state::{StateError, client};
 
 /// How long faults outlive a test that was killed, at most.

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod blocking;
+pub mod cleanup;
 pub mod cli;
 pub mod code;
 pub mod convert;
@@ -16,10 +17,12 @@ pub mod faults;
 mod guard;
 pub mod injector;
 pub mod kernel;
+pub mod listen;
 pub mod plan;
 pub mod policy;
 pub mod printable;
 pub mod report;
+pub mod results;
 pub mod seccomp;
 pub mod serve;
 pub mod state;

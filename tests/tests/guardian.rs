@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use murphy::cleanup::Cleanup;
 use murphy::engine::guardian::Guardian;
 use murphy::engine::undo::Undo;
 use murphy::kernel::clsact;
@@ -91,10 +92,10 @@ fn this() -> anyhow::Result<String> {
 fn cgroup(name: &str) -> anyhow::Result<(PathBuf, Undo)> {
     let own = Cgroup2::find()?.context("no cgroup2")?.own;
     let path = own.join(name);
-    let undo = Undo::Cgroup {
+    let undo = Undo::from(Cleanup::Cgroup {
         path: path.clone(),
         back_to: own,
-    };
+    });
     Ok((path, undo))
 }
 
@@ -321,14 +322,14 @@ fn threads() -> Outcome {
 const LO: u32 = 1;
 
 fn ours_on_lo(netns: Option<PathBuf>) -> Undo {
-    Undo::TcFilter {
+    Undo::from(Cleanup::TcFilter {
         netns,
         ifindex: LO,
         interface: "lo".to_owned(),
         side: clsact::Side::Egress,
         priority: 100,
         made_clsact: true,
-    }
+    })
 }
 
 fn namespace_of(pid: &str) -> PathBuf {

@@ -12,7 +12,8 @@ use super::failure::Failure;
 use super::signals::register;
 use super::writer::Writer;
 use crate::engine::{End, Header, Line, Match, Report, Verdict};
-use crate::kernel::{Events, Listen};
+use crate::kernel::Events;
+use crate::listen::Listen;
 use crate::plan::Plan;
 use crate::seccomp::Told;
 

@@ -10,10 +10,11 @@ use super::failure::Failure;
 use super::output::{listed, tell};
 use super::spans::Spans;
 use crate::audit::{self, Audit, Operation};
-use crate::engine::{Report, Survey};
+use crate::engine::Survey;
 use crate::kernel::symbol;
 use crate::plan::{Plan, Target};
 use crate::policy::{Asked, Command, Policies, Refusal};
+use crate::results::Report;
 use crate::state::Record;
 
 /// How many targets `--dry-run` lists.

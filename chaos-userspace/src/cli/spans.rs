@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::failure::Failure;
 use super::output::tell;
-use crate::engine::Report;
+use crate::results::Report;
 use crate::state::Record;
 use crate::telemetry::{Context, Settings, Span, export, of_journal};
 

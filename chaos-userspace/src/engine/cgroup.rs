@@ -5,11 +5,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::EngineError;
-use super::undo::Undo;
+use crate::cleanup::Cleanup;
 use crate::sys::cgroup2::Cgroup2;
 
 /// A cgroup below murphy's own, so that the limits murphy runs under hold for the
-/// command too. It is removed by the [`Undo`] that was journalled before.
+/// command too. It is removed by the [`Cleanup`] that was journalled before.
 #[derive(Debug)]
 pub(super) struct RunCgroup {
     path: PathBuf,
@@ -26,8 +26,8 @@ impl RunCgroup {
     }
 
     /// How it is undone: processes that are left go back to murphy's own cgroup.
-    pub(super) fn undo(&self) -> Undo {
-        Undo::Cgroup {
+    pub(super) fn cleanup(&self) -> Cleanup {
+        Cleanup::Cgroup {
             path: self.path.clone(),
             back_to: self.back_to.clone(),
         }

@@ -14,8 +14,8 @@ use chaos_common::rule::RuleState;
 
 use super::{EngineError, boot_ns, processes};
 use crate::faults::{Effect, Fault, Proto, Wire};
-use crate::kernel::Listen;
 use crate::kernel::connections::{Connection, Connections};
+use crate::listen::Listen;
 use crate::plan::{Names, Plan, Planned};
 use crate::sys::process::{Identity, ProcFolder};
 

@@ -9,7 +9,7 @@ use chaos_common::mark;
 use super::EngineError;
 use super::interfaces::{self, Interface, Netns};
 use super::session::Session;
-use super::undo::Undo;
+use crate::cleanup::Cleanup;
 use crate::faults::{Effect, Netem, Op};
 use crate::kernel::clsact::{self, Side};
 use crate::kernel::netem::{self, Queue};
@@ -89,7 +89,7 @@ impl Detours {
     fn make(&mut self, session: &mut Session, netns: Option<&Netns>) -> Result<(), EngineError> {
         for wanted in wanted(session) {
             let name = name()?;
-            session.journal(Undo::Ifb {
+            session.journal(Cleanup::Ifb {
                 netns: netns.map(Netns::path),
                 name: name.clone(),
                 wait_ms: wait_ms(&wanted.netem),
@@ -177,7 +177,7 @@ impl Detours {
         })
         .and_then(|found| found)
         .map_err(EngineError::io("asking for the filters of an interface"))?;
-        session.journal(Undo::TcFilter {
+        session.journal(Cleanup::TcFilter {
             netns: netns.map(Netns::path),
             ifindex: index,
             interface: name.clone(),

@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use chaos_common::event::{Event, kind, verdict};
 use serde::{Deserialize, Serialize};
 
-use super::report::Report;
 use crate::faults::{CallEffect, Effect, Errno, FdKind, Nanos};
 use crate::plan::{Plan, kind_of_type, operation_of};
+use crate::results::Report;
 
 /// The version of the events file that this program writes and reads.
 pub const FORMAT: u32 = 1;

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, HashSet};
 use chaos_common::decide::{Verdict as Decision, decide, needs_state};
 
 use super::record::{Header, Line, Match, Verdict};
-use super::report::FaultReport;
 use crate::faults::{Aim, Count, Fault};
 use crate::plan::{Options, Plan, Target};
+use crate::results::FaultReport;
 
 /// What came of repeating.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

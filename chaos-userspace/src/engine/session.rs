@@ -20,17 +20,17 @@ use super::connections;
 use super::guardian::Guardian;
 use super::interfaces::{Interface, Netns, inside, locate, up};
 use super::netem::{self, Detours};
-use super::report::{FaultReport, Report};
 use super::targets::{self, Class, Targets};
 use super::undo::Undo;
 use super::{EngineError, boot_ns, descendants, processes, resolve};
 use crate::blocking::{Blocking, BlockingError};
+use crate::cleanup::{Cleanup, Outcome};
 use crate::kernel::connections::Connections;
 use crate::kernel::sleep;
-use crate::kernel::{
-    Events, Kernel, KernelError, Listen, Missed, Place, clsact, entry_point, privileges,
-};
+use crate::kernel::{Events, Kernel, KernelError, Missed, Place, clsact, entry_point, privileges};
+use crate::listen::Listen;
 use crate::plan::{Backend, Hook, Plan, Planned};
+use crate::results::{FaultReport, Report};
 use crate::seccomp::Supervision;
 use crate::state::{Claim, Entry, Live};
 use crate::sys::cgroup2::Cgroup2;
@@ -139,7 +139,7 @@ impl Session {
         let mut session = Self::load(plan, settings, claim)?;
         session.supervision = supervision;
         let cgroup = RunCgroup::below(&cgroup2);
-        session.journal(cgroup.undo())?;
+        session.journal(cgroup.cleanup())?;
         cgroup.make()?;
         let directory = cgroup.open()?;
         let kernel = session.kernel()?;
@@ -341,7 +341,7 @@ impl Session {
             hosts: names::Hosts::default(),
         };
         if let Some(claim) = claim {
-            session.journal(claim.undo())?;
+            session.journal(Undo::Record(claim.removal()))?;
             session.entry = Some(claim.enter(guardian_pid)?);
         }
         if !session.plan.uses_programs() {
@@ -370,9 +370,10 @@ impl Session {
     }
 
     /// Journals what is about to be made.
-    pub(super) fn journal(&mut self, undo: Undo) -> Result<(), EngineError> {
-        if let Some(entry) = &mut self.entry {
-            entry.journal(&undo)?;
+    pub(super) fn journal(&mut self, undo: impl Into<Undo>) -> Result<(), EngineError> {
+        let undo = undo.into();
+        if let (Some(entry), Undo::Cleanup(cleanup)) = (&mut self.entry, &undo) {
+            entry.journal(cleanup)?;
         }
         if let Some(guardian) = &mut self.guardian {
             guardian.journal(&undo).map_err(EngineError::Guardian)?;
@@ -492,7 +493,7 @@ impl Session {
                 .and_then(|there| there)
                 .map_err(EngineError::io("asking for the clsact qdisc"))?;
             for &(_, place) in hook.programs() {
-                self.journal(Undo::TcFilter {
+                self.journal(Cleanup::TcFilter {
                     netns: netns.map(Netns::path),
                     ifindex: index,
                     interface: name.clone(),
@@ -727,11 +728,11 @@ impl Session {
             }
             match undo.undo() {
                 Ok(outcome) => {
-                    if outcome == super::undo::Outcome::Done && !undo.is_record() {
+                    if outcome == Outcome::Done && !undo.is_record() {
                         self.undone.push(undo.to_string());
                     }
-                    if let Some(entry) = &mut self.entry {
-                        entry.forget(&undo);
+                    if let (Some(entry), Undo::Cleanup(cleanup)) = (&mut self.entry, &undo) {
+                        entry.forget(cleanup);
                     }
                     if let Some(guardian) = &mut self.guardian {
                         guardian.forget(&undo);

@@ -2,9 +2,9 @@
 
 use std::fs::File;
 
-use super::report::{FaultReport, Report};
 use super::{EngineError, Session, boot_ns, descendants};
 use crate::plan::Backend;
+use crate::results::{FaultReport, Report};
 use crate::seccomp::{Entrance, Health, Supervision, Told};
 
 /// What the process that is to become the command has to do.

@@ -3,30 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use aya::maps::{Map, MapData, MapError, RingBuf};
-use chaos_common::control;
 use chaos_common::event::{Event, SIZE};
-
-/// Which decisions are told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Listen {
-    /// None.
-    #[default]
-    Nothing,
-    /// Injections.
-    Injections,
-    /// Every match, whatever became of it.
-    Matches,
-}
-
-impl Listen {
-    pub(super) const fn wire(self) -> u64 {
-        match self {
-            Self::Nothing => control::LISTEN_NOTHING,
-            Self::Injections => control::LISTEN_INJECTIONS,
-            Self::Matches => control::LISTEN_MATCHES,
-        }
-    }
-}
 
 /// The reading end. Its descriptor is readable when there are events; what is in the
 /// buffer stays readable after the programs have gone.

@@ -12,7 +12,8 @@ use chaos_common::rule::RuleState;
 use chaos_common::target::{COMM, FileId, Named, Process};
 use chaos_common::{bank, control, delay, dims, observe, ops};
 
-use super::events::{Events, Listen};
+use super::events::Events;
+use crate::listen::Listen;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::banks::Banks;

@@ -45,6 +45,7 @@ use chaos_common::target::{Named, Process};
 use chaos_common::{control, dims, lsm};
 
 use crate::faults::Family;
+use crate::listen::Listen;
 use crate::plan::{Hook, Plan, function};
 use crate::sys::host;
 use bpffs::Bpffs;
@@ -52,7 +53,7 @@ use maps::Maps;
 use paths::Folders;
 
 pub use error::{KernelError, Missing};
-pub use events::{Events, Listen};
+pub use events::Events;
 pub use maps::Names;
 pub use missed::Missed;
 

@@ -33,7 +33,7 @@ use chaos_common::counters::Counters;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::getpid;
 
-use crate::kernel::Listen;
+use crate::listen::Listen;
 use crate::plan::{Names, Plan};
 use crate::sys::clock::boot_ns;
 use crate::sys::helper::Helper;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use chaos_common::event::{Event, SIZE, verdict};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::kernel::Listen;
+use crate::listen::Listen;
 
 /// Room for some ten thousand events; a kernel that allows less is asked for less by itself.
 const ROOM: usize = 1 << 20;

@@ -18,9 +18,9 @@ use tokio::task::spawn_blocking;
 use super::metrics::{Counted, Metrics};
 use super::problem::Problem;
 use super::request::Wanted;
-use crate::engine::{FaultReport, Report};
 use crate::faults::Fault;
 use crate::injector::{Armed, OrderError};
+use crate::results::{FaultReport, Report};
 use crate::state::{Live, StateError, Stopped, client};
 use crate::sys::process::{Process, path_of_own_fd};
 

@@ -5,8 +5,8 @@ use prometheus::{
     Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::engine::FaultReport;
 use crate::faults::{Fault, Key};
+use crate::results::FaultReport;
 
 /// Every metric of the daemon.
 #[derive(Debug)]

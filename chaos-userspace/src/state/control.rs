@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
 use super::Record;
-use crate::engine::Report;
+use crate::results::Report;
 
 /// What an injector can be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, fchmod};
 use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
 
 use super::files::{self, Unread};
 use super::lock::Lock;
@@ -42,6 +43,29 @@ pub struct StateDir {
     path: PathBuf,
     handle: File,
     owner: u32,
+}
+
+/// How the record of an injection is removed by the process that ends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// The folder.
+    pub(super) dir: PathBuf,
+    /// The injection's id.
+    pub id: String,
+    /// Whose record it is: the id may be another injection's by now.
+    pub(super) owner: Owner,
+}
+
+impl Removal {
+    /// Removes it. Whether there was something of it.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be opened, or a file in it not be removed.
+    pub fn remove(&self) -> io::Result<bool> {
+        let dir = StateDir::open(&self.dir).map_err(io::Error::other)?;
+        dir.remove_of(&self.id, &self.owner)
+    }
 }
 
 /// The records of a folder, and what was taken for one and is none.
@@ -337,7 +361,7 @@ impl StateDir {
     }
 
     /// Removes all files of an id that are this process's: also what it was writing when it was killed.
-    pub(crate) fn remove_of(&self, id: &str, owner: &Owner) -> io::Result<bool> {
+    fn remove_of(&self, id: &str, owner: &Owner) -> io::Result<bool> {
         let unfinished = remove_file(&self.temporary(id, owner))?;
         // It may have been killed while it held the lock.
         Lock::remove_dead(self.handle.as_fd());

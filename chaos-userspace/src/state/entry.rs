@@ -7,8 +7,8 @@ use rustix::fs::Mode;
 
 use super::owner::Owner;
 use super::record::VERSION;
-use super::{Journalled, Record, StateDir, StateError, halt, name_is_valid, recover};
-use crate::engine::undo::Undo;
+use super::{Journalled, Record, Removal, StateDir, StateError, halt, name_is_valid, recover};
+use crate::cleanup::Cleanup;
 use crate::plan::{Plan, Target};
 use crate::sys::clock::boot_ns;
 
@@ -116,8 +116,8 @@ impl Claim {
     }
 
     /// How the record is removed: to be journalled with the guardian before [`Claim::enter`].
-    pub fn undo(&self) -> Undo {
-        Undo::Record {
+    pub fn removal(&self) -> Removal {
+        Removal {
             dir: self.dir.path().to_owned(),
             id: self.record.id.clone(),
             owner: self.record.owner.clone(),
@@ -171,7 +171,7 @@ impl Claim {
     }
 }
 
-/// A record that is written. Removing it is an [`Undo`] like any other, the first that is journalled and so
+/// A record that is written. Its [`Removal`] is the first undo that is journalled and so
 /// the last that is done.
 #[derive(Debug)]
 pub struct Entry {
@@ -201,7 +201,7 @@ impl Entry {
     /// # Errors
     ///
     /// It is not noted, and must not be made.
-    pub fn journal(&mut self, undo: &Undo) -> Result<(), StateError> {
+    pub fn journal(&mut self, undo: &Cleanup) -> Result<(), StateError> {
         self.record.journal.push(Journalled::of(undo));
         self.dir.write(&self.record).inspect_err(|_| {
             self.record.journal.pop();
@@ -209,7 +209,7 @@ impl Entry {
     }
 
     /// Notes that something was undone. If that cannot be written, it is found undone later.
-    pub fn forget(&mut self, undo: &Undo) {
+    pub fn forget(&mut self, undo: &Cleanup) {
         if let Some(at) = self
             .record
             .journal

@@ -22,7 +22,7 @@ pub mod recover;
 mod server;
 
 pub use control::{Asked, By, Live, Reply, Request, Stopped};
-pub use dir::{Listing, RUN_DIR, StateDir};
+pub use dir::{Listing, RUN_DIR, Removal, StateDir};
 pub use entry::{About, Claim, Entry};
 pub use error::StateError;
 pub use files::Unread;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::owner::Owner;
-use crate::engine::undo::Undo;
+use crate::cleanup::Cleanup;
 
 /// The format's number; records of another one are shown and never acted on.
 pub(super) const VERSION: u32 = 1;
@@ -58,7 +58,7 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journalled {
     /// How it is undone.
-    pub undo: Undo,
+    pub undo: Cleanup,
     /// The inode of its network namespace, by which that is found when the path is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<u64>,

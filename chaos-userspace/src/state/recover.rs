@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::record::VERSION;
 use super::{Journalled, Record, StateDir};
-use crate::engine::undo::{Outcome, Undo};
+use crate::cleanup::{Cleanup, Outcome};
 
 /// How long a guardian may take with what its injector left: it goes first.
 const GUARDIAN: Duration = Duration::from_secs(5);
@@ -121,7 +121,7 @@ fn strays(dir: &StateDir) {
 
 impl Journalled {
     /// An entry, with what it takes to find its network namespace again.
-    pub(super) fn of(undo: &Undo) -> Self {
+    pub(super) fn of(undo: &Cleanup) -> Self {
         let namespace = undo.namespace().ok().flatten();
         Self {
             netns: namespace.and_then(|file| Some(file.metadata().ok()?.ino())),

@@ -162,12 +162,13 @@ fn report(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cleanup::Cleanup;
 
     fn cgroup(name: &str) -> Undo {
-        Undo::Cgroup {
+        Undo::from(Cleanup::Cgroup {
             path: name.into(),
             back_to: "/".into(),
-        }
+        })
     }
 
     fn say(message: &Message, journal: &mut Vec<Entry>) -> Option<Answer> {
@@ -193,14 +194,14 @@ mod tests {
     #[test]
     fn refuses_what_it_could_not_undo() {
         let mut journal = Vec::new();
-        let undo = Undo::TcFilter {
+        let undo = Undo::from(Cleanup::TcFilter {
             netns: Some("/nowhere/at/all".into()),
             ifindex: 1,
             interface: "lo".to_owned(),
             side: crate::kernel::clsact::Side::Egress,
             priority: 1,
             made_clsact: false,
-        };
+        });
         let answer = say(&Message::Journal { entry: 1, undo }, &mut journal).unwrap();
         assert!(
             answer

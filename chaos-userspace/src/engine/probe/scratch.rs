@@ -2,10 +2,10 @@
 
 use std::fs::File;
 
+use crate::cleanup::Cleanup;
 use crate::engine::EngineError;
 use crate::engine::cgroup::RunCgroup;
 use crate::engine::guardian::Guardian;
-use crate::engine::undo::Undo;
 use crate::kernel::KernelError;
 use crate::sys::cgroup2::Cgroup2;
 
@@ -24,7 +24,7 @@ pub(super) struct Scratch {
 
 /// Undoes the cgroup, also if the rest of [`Scratch`] could not be made.
 struct Undoing {
-    undo: Undo,
+    undo: Cleanup,
     guardian: Option<Guardian>,
 }
 
@@ -39,10 +39,10 @@ impl Scratch {
         };
         let cgroup = RunCgroup::below(&cgroup2);
         guardian
-            .journal(&cgroup.undo())
+            .journal(&cgroup.cleanup().into())
             .map_err(EngineError::Guardian)?;
         let undo = Undoing {
-            undo: cgroup.undo(),
+            undo: cgroup.cleanup(),
             guardian: Some(guardian),
         };
         let below = cgroup2.own.strip_prefix(&cgroup2.mount);
@@ -70,7 +70,7 @@ impl Drop for Undoing {
         };
         // What could not be undone stays in the journal, and the guardian tries once more.
         if self.undo.undo().is_ok() {
-            guardian.forget(&self.undo);
+            guardian.forget(&self.undo.clone().into());
         }
         guardian.finish();
     }

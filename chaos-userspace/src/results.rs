@@ -1,4 +1,4 @@
-//! What came of the faults.
+//! What was counted of an injection: the figures of its report.
 
 use chaos_common::counters::Counters;
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,7 @@ pub struct FaultReport {
 }
 
 impl FaultReport {
-    pub(super) fn new(fault: String, seed: u64, counters: &Counters) -> Self {
+    pub(crate) fn new(fault: String, seed: u64, counters: &Counters) -> Self {
         Self {
             fault,
             backend: Backend::Bpf,
@@ -82,7 +82,7 @@ impl FaultReport {
     }
 
     /// The same, with what the callers got.
-    pub(super) fn observed(self, counters: &Counters) -> Self {
+    pub(crate) fn observed(self, counters: &Counters) -> Self {
         Self {
             observed: Some(counters.observed),
             altered: Some(counters.altered),
@@ -91,7 +91,7 @@ impl FaultReport {
     }
 
     /// The same, carried out by that backend.
-    pub(super) fn by(self, backend: Backend) -> Self {
+    pub(crate) fn by(self, backend: Backend) -> Self {
         Self { backend, ..self }
     }
 }

@@ -5,6 +5,7 @@
 //! the format, [`python_like`] and [`substitute`] have them. [`runner`] is the sequence of an experiment,
 //! [`providers`] carry activities out, [`tolerance`] judges what they give.
 
+mod check;
 pub mod configuration;
 pub mod export;
 pub mod journal;

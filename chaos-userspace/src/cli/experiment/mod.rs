@@ -267,7 +267,7 @@ fn probe(provider: &str) -> Result<u8, Failure> {
         serde_json::from_str(provider).map_err(|error| mistake(error.to_string()))?;
     let activity = json!({"type": "probe", "name": "probe", "provider": provider});
     let mut problems = Vec::new();
-    model::check_activity(&activity, "", &mut problems);
+    providers::check_activity(&activity, "", &mut problems);
     if let Some(problem) = problems.first() {
         return Err(mistake(problem.to_string()));
     }

@@ -1,7 +1,6 @@
 //! An experiment as its file says it. Values stay as they are written, so that the journal keeps every key.
 
 mod activity;
-mod check;
 mod problem;
 mod source;
 mod template;
@@ -10,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-pub(crate) use activity::check as check_activity;
 pub use activity::{Activity, Kind};
 pub use problem::{Invalid, Problem};
 pub(crate) use source::join;
@@ -55,28 +53,6 @@ impl Experiment {
             said,
             positions,
         })
-    }
-
-    /// Every mistake at once.
-    ///
-    /// # Errors
-    ///
-    /// All that is wrong, in the order of the file.
-    pub fn check(&self) -> Result<(), Invalid> {
-        let mut problems = check::experiment(&self.said);
-        crate::experiment::sample::plan(self, &mut problems);
-        crate::experiment::providers::python::modules(self, &mut problems);
-        for problem in &mut problems {
-            *problem = problem.clone().located(&self.positions);
-        }
-        problems.sort_by_key(|problem| problem.position);
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(Invalid {
-                file: self.file.display().to_string(),
-                problems,
-            }),
-        }
     }
 
     /// The title.

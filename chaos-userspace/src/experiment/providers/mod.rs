@@ -1,5 +1,6 @@
 //! What carries an activity out.
 
+mod activity;
 pub mod http;
 pub mod murphy;
 pub mod probes;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 use super::model::{Activity, Problem, join};
 use super::stop::{Reason, Stop};
 use super::substitute::Names;
+pub(crate) use activity::check as check_activity;
 
 /// Why an activity gave no result.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 pub use sampler::{Hosting, Sampler};
 
 use super::limits::{self, Limits};
-use super::model::{Activity, Experiment, Problem, check_activity, join};
+use super::model::{Activity, Experiment, Problem, join};
+use super::providers::check_activity;
 use super::tolerance;
 
 /// The name of the extension that asks for it.

@@ -8,7 +8,8 @@ mod scalar;
 
 use serde_json::{Map, Value};
 
-use super::model::{Problem, check_activity, join};
+use super::model::{Problem, join};
+use super::providers::check_activity;
 use super::python_like;
 use super::substitute::Names;
 

@@ -2,13 +2,36 @@
 
 use serde_json::{Map, Value};
 
-use super::activity;
-use super::problem::Problem;
-use super::source::join;
-use crate::experiment::{configuration, python_like, tolerance};
+use super::model::{Experiment, Invalid, Problem, join};
+use super::providers::check_activity;
+use super::{configuration, providers, python_like, sample, tolerance};
+
+impl Experiment {
+    /// Every mistake at once.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong, in the order of the file.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let mut problems = experiment(&self.said);
+        sample::plan(self, &mut problems);
+        providers::python::modules(self, &mut problems);
+        for problem in &mut problems {
+            *problem = problem.clone().located(&self.positions);
+        }
+        problems.sort_by_key(|problem| problem.position);
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Invalid {
+                file: self.file.display().to_string(),
+                problems,
+            }),
+        }
+    }
+}
 
 /// All mistakes.
-pub(super) fn experiment(said: &Map<String, Value>) -> Vec<Problem> {
+fn experiment(said: &Map<String, Value>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let found = &mut problems;
     for key in ["title", "description"] {
@@ -34,7 +57,7 @@ pub(super) fn experiment(said: &Map<String, Value>) -> Vec<Problem> {
     let names = names(said);
     for (i, one) in items(said.get("method")).enumerate() {
         let field = format!("method[{i}]");
-        activity::check(one, &field, found);
+        check_activity(one, &field, found);
         if let Some(name) = one.get("ref").and_then(Value::as_str)
             && !name.is_empty()
             && !names.contains(&name)
@@ -46,7 +69,7 @@ pub(super) fn experiment(said: &Map<String, Value>) -> Vec<Problem> {
         }
     }
     for (i, one) in items(said.get("rollbacks")).enumerate() {
-        activity::check(one, &format!("rollbacks[{i}]"), found);
+        check_activity(one, &format!("rollbacks[{i}]"), found);
     }
     if let Some(other) = said.get("rollbacks").filter(|list| !list.is_array()) {
         found.push(Problem::new(
@@ -133,7 +156,7 @@ fn hypothesis(said: &Map<String, Value>, found: &mut Vec<Problem>) {
     }
     for (i, probe) in items(table.get("probes")).enumerate() {
         let field = format!("{FIELD}.probes[{i}]");
-        activity::check(probe, &field, found);
+        check_activity(probe, &field, found);
         match probe.get("tolerance") {
             Some(said) => tolerance::check(said, &join(&field, "tolerance"), found),
             None => found.push(Problem::new(
@@ -146,8 +169,8 @@ fn hypothesis(said: &Map<String, Value>, found: &mut Vec<Problem>) {
 
 fn runtime(said: &Map<String, Value>, found: &mut Vec<Problem>) {
     for (part, words) in [
-        ("rollbacks", &super::super::strategy::ROLLBACKS[..]),
-        ("hypothesis", &super::super::strategy::HYPOTHESES[..]),
+        ("rollbacks", &super::strategy::ROLLBACKS[..]),
+        ("hypothesis", &super::strategy::HYPOTHESES[..]),
     ] {
         let strategy = said
             .get("runtime")

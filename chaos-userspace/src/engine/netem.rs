@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use chaos_common::mark;
 
 use super::EngineError;
-use super::interfaces::{self, Interface, Netns};
 use super::session::Session;
 use crate::cleanup::Cleanup;
 use crate::faults::{Effect, Netem, Op};
@@ -15,9 +14,7 @@ use crate::kernel::clsact::{self, Side};
 use crate::kernel::netem::{self, Queue};
 use crate::kernel::{KernelError, Missing};
 use crate::plan::Hook;
-
-/// How the names of our ifbs begin.
-pub(super) const PREFIX: &str = "murphy";
+use crate::sys::netns::{self, Interface, Netns, OWN_PREFIX};
 
 /// The kernel hands out priorities from 49152 (0xC000) down to filters that name none, and people name low ones. Ours come
 /// after all of them: what others do to a packet is done before it leaves for the ifb.
@@ -62,7 +59,7 @@ impl Detours {
         if self.namespaces.insert(identity(netns)) {
             self.make(session, netns)?;
         }
-        let interfaces = interfaces::inside(netns, interfaces::up)
+        let interfaces = netns::inside(netns, netns::up)
             .and_then(|list| list)
             .map_err(EngineError::io("listing network interfaces"))?;
         for (hook, side) in [
@@ -125,7 +122,7 @@ impl Detours {
             table: table.as_deref(),
             seed: wanted.seed,
         };
-        let made = interfaces::inside(netns, || netem::make(name, queue))
+        let made = netns::inside(netns, || netem::make(name, queue))
             .map_err(EngineError::io("entering a network namespace"))??;
         Ok(made)
     }
@@ -147,7 +144,7 @@ impl Detours {
         let queue = Queue::Fq {
             limit: wanted.netem.limit(),
         };
-        let made = interfaces::inside(netns, || {
+        let made = netns::inside(netns, || {
             // There already, without a queue.
             netem::remove(name).map_err(KernelError::io("removing an ifb"))?;
             let index = netem::make(name, queue)?;
@@ -169,7 +166,7 @@ impl Detours {
         let &Interface { ref name, index } = interface;
         // Unlike that of another injector that looks at the same moment.
         let from = FIRST_PRIORITY + (std::process::id() % 8_000) as u16;
-        let (there, priority) = interfaces::inside(netns, || {
+        let (there, priority) = netns::inside(netns, || {
             Ok((
                 clsact::is_there(index)?,
                 clsact::free_priority(index, side, from)?,
@@ -196,7 +193,7 @@ impl Detours {
             return Ok(());
         };
         let program = kernel.descriptor(hook, program_name)?;
-        interfaces::inside(netns, || {
+        netns::inside(netns, || {
             clsact::ensure(index).map_err(KernelError::io(format!("adding clsact to {name}")))?;
             // The one that asks comes first, and so last here: the others have nothing to go by before.
             for (place, ifb) in ifbs.iter().enumerate().rev() {
@@ -272,7 +269,7 @@ fn identity(netns: Option<&Netns>) -> Option<PathBuf> {
 
 /// A name that nobody else has (`IFNAMSIZ` is 16 with the 0).
 fn name() -> Result<String, EngineError> {
-    Ok(format!("{PREFIX}{:08x}", random()?))
+    Ok(format!("{OWN_PREFIX}{:08x}", random()?))
 }
 
 /// What this session's packets are marked with: see [`mark`]. Never 0.

@@ -1,34 +1,14 @@
 //! Processes that are to be targets.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use chaos_common::target::{KERNEL_THREAD, Named};
 
 use super::EngineError;
 use crate::plan::EXEMPT;
-use crate::sys::process::{Identity, ProcFolder, all_ids, start_in};
-
-/// Inode of the initial pid namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
-const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
-
-/// What is known of a process from `/proc/PID/stat`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) parent: u32,
-    pub(super) flags: u32,
-    pub(super) name: String,
-    /// When it began, in clock ticks since boot.
-    pub(super) start: u64,
-}
-
-impl Stat {
-    /// What tells the process of this number from a later one.
-    pub(super) fn identity(&self, id: u32) -> Identity {
-        let start = self.start;
-        Identity { id, start }
-    }
-}
+use crate::sys::process::{Identity, ProcFolder};
+pub(super) use crate::sys::stat::{Stat, all, runs, still_runs};
+use crate::sys::stat::{in_initial_pid_namespace, of_thread, stat, stat_in};
 
 /// Refuses what is no process or must never be hit; with `by_name`, what is spared by default.
 pub(super) fn check(pid: u32, by_name: bool) -> Result<Identity, EngineError> {
@@ -61,11 +41,6 @@ pub(super) fn check_thread(tid: u32, by_name: bool) -> Result<Identity, EngineEr
     Ok(thread.identity(tid))
 }
 
-/// The process that a thread belongs to.
-pub(super) fn of_thread(tid: u32) -> Option<u32> {
-    ProcFolder::open(tid).ok()?.status_number("Tgid:").ok()
-}
-
 fn may_be_hit(pid: u32, stat: &Stat, by_name: bool) -> Result<(), EngineError> {
     if let Some(what) = never(pid, stat) {
         return Err(EngineError::Exempt { pid, what });
@@ -78,8 +53,7 @@ fn may_be_hit(pid: u32, stat: &Stat, by_name: bool) -> Result<(), EngineError> {
 
 /// Refuses a pid namespace whose ids are not those that kernel programs see.
 pub(super) fn initial_namespace() -> Result<(), EngineError> {
-    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    if namespace.as_os_str() == INITIAL_PID_NAMESPACE {
+    if in_initial_pid_namespace() {
         Ok(())
     } else {
         Err(EngineError::PidNamespace)
@@ -100,12 +74,6 @@ pub(super) fn never(pid: u32, stat: &Stat) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-/// All processes there are.
-pub(super) fn all() -> BTreeMap<u32, Stat> {
-    let ids = all_ids().into_iter();
-    ids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
 }
 
 /// What processes are named, with what their ancestors hand on. Nothing goes through this
@@ -145,56 +113,9 @@ pub(super) fn inherited(
     found
 }
 
-/// `PF_EXITING` (include/linux/sched.h): it is ending, or a zombie.
-const EXITING: u32 = 0x4;
-
-impl Stat {
-    fn runs(&self) -> bool {
-        self.flags & EXITING == 0
-    }
-}
-
-/// Whether a pinned process or thread still runs. One that is ending does not: before it is a
-/// zombie it has left its namespaces and closed its files.
-pub(super) fn runs(folder: &ProcFolder) -> bool {
-    stat_in(folder).is_some_and(|stat| stat.runs())
-}
-
-/// The same of one that is remembered.
-pub(super) fn still_runs(identity: Identity) -> bool {
-    identity.folder().is_ok_and(|folder| runs(&folder))
-}
-
-/// The same of a pinned process or thread.
-pub(super) fn stat_in(folder: &ProcFolder) -> Option<Stat> {
-    parse(&folder.read("stat").ok()?)
-}
-
-fn stat(pid: u32) -> Option<Stat> {
-    stat_in(&ProcFolder::open(pid).ok()?)
-}
-
-/// From the bytes of `/proc/PID/stat`. The name in parentheses may hold anything, so
-/// fields are counted from its end.
-fn parse(stat: &[u8]) -> Option<Stat> {
-    let text = String::from_utf8_lossy(stat);
-    let (head, rest) = text.rsplit_once(") ")?;
-    let (_, name) = head.split_once('(')?;
-    let mut fields = rest.split(' ').skip(1);
-    let parent = fields.next()?.parse().ok()?;
-    let flags = fields.nth(4)?.parse().ok()?;
-    Some(Stat {
-        parent,
-        flags,
-        name: name.to_owned(),
-        start: start_in(stat)?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::process::status_number;
 
     #[test]
     fn this_process_is_no_target() {
@@ -230,25 +151,6 @@ mod tests {
             check(u32::MAX, false),
             Err(EngineError::NoProcess(u32::MAX))
         ));
-    }
-
-    #[test]
-    fn a_name_may_hold_anything() {
-        let stat = parse(b"7 (a) b (c) S 3 7 7 0 -1 2097216 0 0 0 0 0 0 0 0 20 0 1 0 4711 0");
-        let stat = stat.unwrap();
-        assert_eq!((stat.parent, stat.flags), (3, 2_097_216));
-        assert_eq!(stat.identity(7), Identity { id: 7, start: 4711 });
-        assert_eq!(stat.name, "a) b (c");
-        assert_eq!(stat.flags & KERNEL_THREAD, KERNEL_THREAD);
-        assert_eq!(parse(b"7 (a"), None);
-        assert_eq!(parse(b""), None);
-    }
-
-    #[test]
-    fn the_real_user() {
-        let status = "Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t5\t5\t5\t5\n";
-        assert_eq!(status_number(status, "Uid:"), Some(1000));
-        assert_eq!(status_number("", "Uid:"), None);
     }
 
     #[test]

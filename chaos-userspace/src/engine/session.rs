@@ -18,7 +18,7 @@ use super::cgroup::RunCgroup;
 use super::code::Code;
 use super::connections;
 use super::guardian::Guardian;
-use super::interfaces::{Interface, Netns, inside, locate, up};
+use super::interfaces::locate;
 use super::netem::{self, Detours};
 use super::targets::{self, Class, Targets};
 use super::undo::Undo;
@@ -34,6 +34,7 @@ use crate::results::{FaultReport, Report};
 use crate::seccomp::Supervision;
 use crate::state::{Claim, Entry, Live};
 use crate::sys::cgroup2::Cgroup2;
+use crate::sys::netns::{Interface, Netns, inside, up};
 use crate::sys::process::ProcFolder;
 
 /// The class of the command of `run`: the plan's first.

@@ -5,5 +5,7 @@ pub mod clock;
 pub(crate) mod helper;
 pub mod host;
 pub(crate) mod mounts;
+pub(crate) mod netns;
 pub(crate) mod process;
+pub(crate) mod stat;
 pub(crate) mod threads;

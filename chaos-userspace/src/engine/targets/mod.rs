@@ -178,7 +178,7 @@ impl Targets {
     pub(super) fn networks(&self) -> impl Iterator<Item = Option<Netns>> {
         self.hit().filter_map(|selector| match selector {
             // One that is gone is none.
-            Selector::Netns(namespace) => Some(Netns::named(namespace).ok()?.1),
+            Selector::Netns(namespace) => Some(super::interfaces::named(namespace).ok()?.1),
             _ => None,
         })
     }

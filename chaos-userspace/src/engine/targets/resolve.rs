@@ -149,7 +149,8 @@ impl Resolved {
             }
             Selector::Netns(namespace) => {
                 processes::initial_namespace()?;
-                let (number, _) = Netns::named(namespace).map_err(|_| missing(NO_NAMESPACE))?;
+                let (number, _) = super::super::interfaces::named(namespace)
+                    .map_err(|_| missing(NO_NAMESPACE))?;
                 add(&mut self.names.networks, number, named);
                 // One that has no name lives as long as it has processes.
                 if named.hit != 0 && namespace.is_nameless() {

@@ -2,11 +2,11 @@
 //!
 //! Architecture invariants: [`faults`] knows neither kernel nor machine; [`plan`]
 //! is a value without side effects; [`kernel`] is the only place that imports
-//! aya; [`code`] reads programs and knows no kernel; [`seccomp`] is pure user space; [`engine`] owns every guard; [`state`] knows what
-//! is active on the machine; [`cli`] parses, shows, and exits.
+//! aya; [`code`] reads programs and knows no kernel; [`mechanisms`] carry faults out, each without
+//! the others; [`engine`] owns every guard; [`state`] knows what is active on the machine; [`cli`] parses, shows, and exits.
 
 pub mod audit;
-pub mod blocking;
+
 pub mod cleanup;
 pub mod cli;
 pub mod code;
@@ -18,12 +18,13 @@ mod guard;
 pub mod injector;
 pub mod kernel;
 pub mod listen;
+pub mod mechanisms;
 pub mod plan;
 pub mod policy;
 pub mod printable;
 pub mod report;
 pub mod results;
-pub mod seccomp;
+
 pub mod serve;
 pub mod state;
 pub mod suite;

@@ -3,7 +3,8 @@
 use chaos_common::counters::Counters;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Backend;
+use crate::plan::{Backend, Planned};
+use crate::sys::clock::boot_ns;
 
 /// Matches that a trigger left alone, by trigger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +82,16 @@ impl FaultReport {
         }
     }
 
+    /// What was counted of a rule that kernel programs carry out.
+    pub(crate) fn of_rule(rule: &Planned, counters: &Counters, observes: bool) -> Self {
+        let report = Self::new(rule.fault.to_string(), rule.wire.seed, counters).by(rule.backend);
+        if observes && rule.unobservable().is_none() {
+            report.observed(counters)
+        } else {
+            report
+        }
+    }
+
     /// The same, with what the callers got.
     pub(crate) fn observed(self, counters: &Counters) -> Self {
         Self {
@@ -127,4 +138,16 @@ pub struct Report {
     /// What went wrong while it lasted and was no reason to end it, in words: a name that could not be looked up again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Notes that the faults are armed since this boot time in ns; 0: that is not known.
+    pub(crate) fn arm_at(&mut self, boot_time_ns: u64) {
+        if boot_time_ns == 0 {
+            return;
+        }
+        self.armed_at_ns = boot_time_ns;
+        self.armed = true;
+        self.seconds = boot_ns().saturating_sub(boot_time_ns) as f64 / 1e9;
+    }
 }

@@ -89,17 +89,19 @@ impl<'ast> Visit<'ast> for Named<'_> {
 
 /// All modules of a folder with their files. `mod.rs` and `lib.rs` are the folder's own.
 fn files(folder: &Path, of: &Module, found: &mut Vec<(Module, PathBuf)>) {
-    for entry in fs::read_dir(folder).unwrap().flatten() {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else {
+            continue;
+        };
+        let stem = stem.to_owned();
         if path.is_dir() {
             files(&path, &[&of[..], &[stem]].concat(), found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let module = match stem.as_str() {
                 "mod" | "lib" => of.clone(),
-                "main" if of.is_empty() => continue,
-                // Files of tests alone.
-                "tests" => continue,
+                // The binary's, and files of tests alone.
+                "main" | "tests" => continue,
                 _ => [&of[..], &[stem]].concat(),
             };
             found.push((module, path));
@@ -110,16 +112,15 @@ fn files(folder: &Path, of: &Module, found: &mut Vec<(Module, PathBuf)>) {
 /// Which siblings use which, by the module that they are in.
 type Edges = BTreeMap<Module, BTreeMap<String, BTreeMap<String, PathBuf>>>;
 
-fn edges(modules: &[(Module, PathBuf)]) -> Edges {
-    let known: BTreeSet<&Module> = modules.iter().map(|(module, _)| module).collect();
+fn edges(modules: &[(Module, PathBuf, syn::File)]) -> Edges {
+    let known: BTreeSet<&Module> = modules.iter().map(|(module, ..)| module).collect();
     let mut edges = Edges::new();
-    for (module, file) in modules {
-        let parsed = syn::parse_file(&fs::read_to_string(file).unwrap()).unwrap();
+    for (module, file, parsed) in modules {
         let mut named = Named {
             here: module,
             found: Vec::new(),
         };
-        named.visit_file(&parsed);
+        named.visit_file(parsed);
         for path in named.found {
             let common = module.iter().zip(&path).take_while(|(a, b)| a == b).count();
             let (Some(from), Some(to)) = (module.get(common), path.get(common)) else {
@@ -150,7 +151,7 @@ fn cycle(of: &BTreeMap<String, BTreeMap<String, PathBuf>>, start: &str) -> Optio
                 return Some([way, vec![start.to_owned()]].concat());
             }
             if seen.insert(next.0.clone()) {
-                ways.push([&way[..], &[next.0.clone()]].concat());
+                ways.push([&way[..], std::slice::from_ref(next.0)].concat());
             }
         }
     }
@@ -163,8 +164,15 @@ fn modules_do_not_use_each_other_in_circles() {
     let mut modules = Vec::new();
     files(&source, &Vec::new(), &mut modules);
     assert!(modules.len() > 100, "{}", modules.len());
+    let parsed: Vec<_> = modules
+        .into_iter()
+        .map(|(module, file)| {
+            let text = fs::read_to_string(&file).unwrap();
+            (module, file, syn::parse_file(&text).unwrap())
+        })
+        .collect();
     let mut wrong = Vec::new();
-    for (parent, mut of) in edges(&modules) {
+    for (parent, mut of) in edges(&parsed) {
         // Below the crate's root, files of one folder may work together; folders may not.
         let is_folder = |name: &String| {
             let path = parent.iter().chain([name]).collect::<PathBuf>();

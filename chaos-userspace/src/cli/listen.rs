@@ -14,8 +14,8 @@ use super::writer::Writer;
 use crate::engine::{End, Header, Line, Match, Report, Verdict};
 use crate::kernel::Events;
 use crate::listen::Listen;
+use crate::mechanisms::seccomp::Told;
 use crate::plan::Plan;
-use crate::seccomp::Told;
 
 /// How many events are read at a time, so that neither lease nor signals wait: on an emulated
 /// processor an event takes a third of a millisecond.

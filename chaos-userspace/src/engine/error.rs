@@ -4,11 +4,12 @@ use std::io;
 use std::path::PathBuf;
 
 use super::tables::TableError;
-use crate::blocking::BlockingError;
 use crate::faults::{HostName, InterfaceGlob, TableFile};
 use crate::kernel::KernelError;
+use crate::mechanisms::MechanismError;
+use crate::mechanisms::fuse_delay::BlockingError;
+use crate::mechanisms::seccomp::SeccompError;
 use crate::plan::PlanError;
-use crate::seccomp::SeccompError;
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +143,19 @@ pub enum EngineError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl From<MechanismError> for EngineError {
+    fn from(error: MechanismError) -> Self {
+        match error {
+            MechanismError::Kernel(error) => Self::Kernel(error),
+            MechanismError::Seccomp(error) => Self::Seccomp(error),
+            MechanismError::Blocking(error) => Self::Blocking(error),
+            MechanismError::State(error) => Self::State(error),
+            MechanismError::Guardian(error) => Self::Guardian(error),
+            MechanismError::Io { doing, source } => Self::Io { doing, source },
+        }
+    }
 }
 
 impl EngineError {

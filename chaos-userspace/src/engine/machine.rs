@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::processes::initial_namespace;
 use crate::faults::Family;
 use crate::kernel::{privileges, probe};
+use crate::mechanisms::seccomp;
 use crate::plan::{Hook, Machine};
-use crate::seccomp;
 use crate::sys::cgroup2::Cgroup2;
 use crate::sys::host;
 

@@ -5,15 +5,13 @@
 //! made; then programs; then, last, arming. Reverting goes backwards.
 
 mod cgroup;
-mod code;
-mod connections;
 mod descendants;
 mod error;
 pub mod guardian;
 mod interfaces;
+mod journal;
 mod machine;
 mod names;
-mod netem;
 pub mod probe;
 mod processes;
 mod record;

@@ -18,7 +18,6 @@ use chaos_common::{control, mark};
 use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
-use super::code::Code;
 use super::{EngineError, boot_ns};
 use crate::faults::{Family, Nanos, Netem};
 use crate::kernel::clsact::{self, Side};
@@ -27,6 +26,7 @@ use crate::kernel::probe::{self, Need};
 use crate::kernel::sleep;
 use crate::kernel::{Kernel, KernelError, Place as At, entry_point};
 use crate::listen::Listen;
+use crate::mechanisms::uprobe::Uprobe;
 use crate::plan::{Hook, Options, Plan, Target};
 use crate::sys::host;
 use crate::sys::process::Identity;
@@ -284,7 +284,7 @@ fn attach(
             // The child's code is ours.
             let calls = u16::try_from(call.id()).map_err(|error| error.to_string())?;
             let this = Identity::of(std::process::id()).ok();
-            let covered = Code::default().cover(kernel, this, &[calls]);
+            let covered = Uprobe::default().cover(kernel, this, &[calls]);
             covered.map_err(|error| error.to_string())
         }
         Hook::Egress | Hook::Dns | Hook::Http | Hook::Reset | Hook::Unreachable => {

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 
-use super::{EngineError, Session, boot_ns, descendants};
-use crate::plan::Backend;
-use crate::results::{FaultReport, Report};
-use crate::seccomp::{Entrance, Health, Supervision, Told};
+use super::{EngineError, Session, descendants};
+use crate::mechanisms::OnCommand;
+use crate::mechanisms::seccomp::{Entrance, Health, Told};
 
 /// What the process that is to become the command has to do.
 pub struct Entry {
@@ -16,6 +15,12 @@ pub struct Entry {
 }
 
 impl Session {
+    /// What carries faults out in the command's own process tree, if anything does.
+    fn on_command(&self) -> Option<&dyn OnCommand> {
+        let mut mechanisms = self.mechanisms.iter();
+        mechanisms.find_map(|mechanism| mechanism.command())
+    }
+
     /// What the command's process has to do before it executes it.
     ///
     /// # Errors
@@ -24,7 +29,7 @@ impl Session {
     pub fn entrance(&self) -> Result<Entry, EngineError> {
         Ok(Entry {
             procs: self.procs()?,
-            filter: self.supervision.as_ref().map(Supervision::entrance),
+            filter: self.on_command().map(OnCommand::entrance),
         })
     }
 
@@ -44,7 +49,7 @@ impl Session {
     ///
     /// That reason.
     pub fn refusal(&self) -> Result<(), EngineError> {
-        match self.supervision.as_ref().and_then(Supervision::failure) {
+        match self.on_command().and_then(OnCommand::failure) {
             Some(error) => Err(error.into()),
             None => Ok(()),
         }
@@ -52,47 +57,22 @@ impl Session {
 
     /// How the supervisor of the command is.
     pub fn health(&self) -> Health {
-        self.supervision
-            .as_ref()
-            .map_or(Health::Well, Supervision::health)
+        self.on_command().map_or(Health::Well, OnCommand::health)
     }
 
     /// The supervisor's events; they can be taken once.
     pub fn take_told(&mut self) -> Option<Told> {
-        self.supervision.as_mut().and_then(Supervision::take_told)
+        let mut mechanisms = self.mechanisms.iter_mut();
+        mechanisms.find_map(|mechanism| mechanism.take_events())
     }
 
     /// Processes of a command that has no cgroup. Reaps those of them that have become ours.
     pub(super) fn descendants(&self) -> Vec<u32> {
-        let Some(supervision) = &self.supervision else {
+        let Some(on_command) = self.on_command() else {
             return Vec::new();
         };
-        let mut helpers = supervision.helpers().to_vec();
+        let mut helpers = on_command.helpers();
         helpers.extend(self.guardian_pid());
         descendants::living(&helpers, self.command)
-    }
-
-    /// Puts what the supervisor knows into a report.
-    pub(super) fn add_supervised(&self, report: &mut Report) {
-        let Some(supervision) = &self.supervision else {
-            return;
-        };
-        for ((i, rule), fault) in self.plan.rules.iter().enumerate().zip(&mut report.faults) {
-            if rule.backend == Backend::Seccomp {
-                let counters = supervision.counters(i);
-                let (words, seed) = (rule.fault.to_string(), rule.wire.seed);
-                *fault = FaultReport::new(words, seed, &counters).by(rule.backend);
-            }
-        }
-        if report.armed_at_ns == 0 {
-            let at = supervision.armed_at();
-            report.armed_at_ns = at;
-            report.armed = at != 0;
-            report.seconds = match at {
-                0 => 0.0,
-                at => boot_ns().saturating_sub(at) as f64 / 1e9,
-            };
-        }
-        report.events_lost = report.events_lost.map(|lost| lost + supervision.lost());
     }
 }

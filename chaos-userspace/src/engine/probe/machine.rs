@@ -73,7 +73,7 @@ impl Machine {
             }),
             btf: fs::File::open(Path::new(btf::VMLINUX)).is_ok(),
             bpffs_refused: probe::private_bpffs().err().map(|error| error.to_string()),
-            seccomp_refused: crate::seccomp::available().err(),
+            seccomp_refused: crate::mechanisms::seccomp::available().err(),
         }
     }
 

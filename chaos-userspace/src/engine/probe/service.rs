@@ -7,10 +7,10 @@ use serde::Serialize;
 use syscalls::Sysno;
 
 use super::{Findings, HookReport, Machine};
-use crate::engine::connections::are_meant;
 use crate::faults::registry::NET_OPS;
 use crate::faults::{Effect, FAULTS, Family, Fault, Op};
 use crate::kernel::connections;
+use crate::mechanisms::connections::are_meant;
 use crate::plan::{Backend, Hook, Target, Who};
 
 /// What this machine can do about a fault.

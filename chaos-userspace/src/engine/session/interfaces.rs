@@ -29,7 +29,7 @@ impl Session {
         }
         if interfaces.len() > Plan::MOST_INTERFACES {
             let most = Plan::MOST_INTERFACES;
-            self.warn(format!(
+            self.notices.warn(format!(
                 "there are more than {most} interfaces by now that faults name: those that came last are let be"
             ));
             return Ok(());

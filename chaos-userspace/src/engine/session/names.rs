@@ -15,18 +15,9 @@ pub(super) struct Hosts {
     from: Option<Instant>,
     /// Names that could not be looked up again: that is said once.
     said: BTreeSet<HostName>,
-    /// All there was to be said.
-    warnings: Vec<String>,
-    /// How many of them were taken.
-    taken: usize,
 }
 
 impl Hosts {
-    /// All that was said since the session began.
-    pub(super) fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
     /// Forgets who is watched: there are other rules, and their names were looked up just now.
     pub(super) fn begin(&mut self) {
         self.watch = None;
@@ -94,22 +85,12 @@ impl Session {
     /// Notes what is to be said, of each name once.
     fn say(&mut self, name: Option<HostName>, warning: String) {
         if name.is_some_and(|name| self.hosts.said.insert(name)) {
-            self.hosts.warnings.push(warning);
-        }
-    }
-
-    /// Notes what is to be said, once.
-    pub(in crate::engine) fn warn(&mut self, warning: String) {
-        if !self.hosts.warnings.contains(&warning) {
-            self.hosts.warnings.push(warning);
+            self.notices.warn(warning);
         }
     }
 
     /// What there is to be said since this was asked last, a line each; [`Session::report`] has all of it.
     pub fn take_warnings(&mut self) -> Vec<String> {
-        let warnings = self.hosts.warnings.get(self.hosts.taken..);
-        let warnings = warnings.unwrap_or_default().to_vec();
-        self.hosts.taken += warnings.len();
-        warnings
+        self.notices.take()
     }
 }

@@ -1,18 +1,18 @@
 //! Other rules in a running session.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 
 use chaos_common::control;
 
-use super::super::connections;
-use super::super::interfaces::{Netns, locate};
+use super::super::interfaces::locate;
 use super::super::names::check;
 use super::super::resolve;
 use super::super::targets::{self, Class};
 use super::{FaultReport, Session, cgroup2, not_loaded};
 use crate::engine::{EngineError, boot_ns};
-use crate::faults::Effect;
 use crate::plan::{Hook, Names, Plan, Planned, Target};
+use crate::sys::netns::Netns;
 
 impl Session {
     /// Puts another plan in force. Every operation is judged by the plan before or by this
@@ -47,8 +47,8 @@ impl Session {
         }
         let fresh = plan.succeed(&self.plan, elapsed)?;
         let fixed = |rule: &&Planned| {
-            let netem = matches!(rule.fault.effect, Effect::Netem(_));
-            netem || rule.waits() || connections::are_meant(&rule.fault)
+            let mut mechanisms = self.mechanisms.iter();
+            mechanisms.any(|mechanism| mechanism.is_fixed(rule))
         };
         let is_new = |rule: &&Planned| fresh.contains(&rule.wire.slot);
         if let Some(rule) = plan.rules.iter().filter(fixed).find(is_new) {
@@ -65,14 +65,15 @@ impl Session {
         }
         let listen = self.settings.listen;
         let hooks = self.kernel()?.extend(&plan, listen)?;
+        let hooks: BTreeSet<_> = hooks.into_iter().collect();
         if let Some(cgroup) = &self.cgroup {
             let directory = cgroup.open()?;
-            self.attach_hooks(hooks, &directory, None, &[None])?;
+            self.attach_hooks(&hooks, &directory, None, &[None])?;
             targets::name(&Class::of(&plan.classes), &cgroup2()?, self.kernel()?)?;
         } else {
             self.retarget(&plan, &hooks)?;
-            self.cover_code(&plan.in_code())?;
         }
+        self.each_for(Some(&plan), |mechanism, cx| mechanism.replace(cx))?;
         let new = self.new_namespaces()?;
         let namespaces = self.netns.iter().chain(&new);
         plan = locate(plan, namespaces.map(Option::as_ref))?;
@@ -101,11 +102,8 @@ impl Session {
             // Rules and classes are where they were, and each keeps its slot.
             kernel.replace(&plan, &[])?;
         }
-        if let Some(supervision) = &mut self.supervision {
-            supervision.readdress(&plan.names);
-        }
         self.plan = plan;
-        Ok(())
+        self.each(|mechanism, cx| mechanism.replace(cx))
     }
 
     /// What came of the rules that have left, since this was asked last.
@@ -123,16 +121,18 @@ impl Session {
         if self.leaving.is_empty() {
             return Ok(());
         }
+        let observes = self.plan.observes();
         self.kernel()?.settle();
         for rule in std::mem::take(&mut self.leaving) {
             let counters = self.kernel()?.counters(rule.wire.slot)?;
-            self.left.push(self.came_of(&rule, &counters));
+            self.left
+                .push(FaultReport::of_rule(&rule, &counters, observes));
         }
         Ok(())
     }
 
     /// Attaches hooks, and makes new classes known.
-    fn retarget(&mut self, plan: &Plan, hooks: &[Hook]) -> Result<(), EngineError> {
+    fn retarget(&mut self, plan: &Plan, hooks: &BTreeSet<Hook>) -> Result<(), EngineError> {
         if hooks.is_empty() && plan.classes.len() == self.plan.classes.len() {
             return Ok(());
         }
@@ -144,7 +144,7 @@ impl Session {
         targets.add(new)?;
         if !hooks.is_empty() {
             let netns: Vec<Option<Netns>> = std::mem::take(&mut self.netns);
-            let attached = self.attach_hooks(hooks.iter().copied(), &root, None, &netns);
+            let attached = self.attach_hooks(hooks, &root, None, &netns);
             self.netns = netns;
             attached?;
         }

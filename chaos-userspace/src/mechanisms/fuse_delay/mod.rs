@@ -11,6 +11,7 @@
 
 mod fuse;
 mod holder;
+mod mechanism;
 mod page;
 mod server;
 
@@ -30,6 +31,8 @@ use crate::sys::clock::boot_ns;
 use crate::sys::helper::Helper;
 use crate::sys::process::Process;
 use page::Shared;
+
+pub(crate) use mechanism::FuseDelay;
 
 /// Steps that can fail, as [`page::Page::step`] numbers them.
 mod step {

@@ -12,12 +12,14 @@ use chaos_common::event::{Event, kind, verdict};
 use chaos_common::ops;
 use chaos_common::rule::RuleState;
 
-use super::{EngineError, boot_ns, processes};
+use super::{Context, Mechanism, Result};
 use crate::faults::{Effect, Fault, Proto, Wire};
 use crate::kernel::connections::{Connection, Connections};
 use crate::listen::Listen;
-use crate::plan::{Names, Plan, Planned};
+use crate::plan::{Names, Planned};
+use crate::sys::clock::boot_ns;
 use crate::sys::process::{Identity, ProcFolder};
+use crate::sys::stat;
 
 /// A connection, and who has it.
 struct Owned {
@@ -30,36 +32,56 @@ struct Owned {
 
 /// What came of the connections for one rule.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Begun {
-    pub(super) counters: Counters,
-    pub(super) state: RuleState,
+struct Begun {
+    counters: Counters,
+    state: RuleState,
 }
 
 /// Whether a fault is about connections that exist.
-pub(super) fn are_meant(fault: &Fault) -> bool {
+pub(crate) fn are_meant(fault: &Fault) -> bool {
     fault.effect == Effect::Wire(Wire::ResetAll)
 }
 
-/// Whether this kernel can do what a plan asks for, which is to be known before anything is made.
-pub(super) fn ready(plan: &Plan) -> Result<Option<Connections>, EngineError> {
-    match plan.rules.iter().any(|rule| are_meant(&rule.fault)) {
-        true => Ok(Some(Connections::new()?)),
-        false => Ok(None),
+/// The mechanism.
+#[derive(Default)]
+pub(super) struct ExistingConnections {
+    /// Asks the kernel for connections, and resets them.
+    kernel: Option<Connections>,
+}
+
+impl Mechanism for ExistingConnections {
+    /// Finds out whether this kernel can reset connections, before anything is made.
+    fn prepare(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        if cx.plan.rules.iter().any(|rule| are_meant(&rule.fault)) {
+            self.kernel = Some(Connections::new()?);
+        }
+        Ok(())
+    }
+
+    /// Resets what exists, as long as nothing else counts.
+    fn arm(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        let Some(mut by) = self.kernel.take() else {
+            return Ok(());
+        };
+        let begun = reset(&mut by, cx)?;
+        for (slot, begun) in begun {
+            cx.kernel()?.begin_with(slot, begun.counters, begun.state)?;
+        }
+        Ok(())
+    }
+
+    fn is_fixed(&self, rule: &Planned) -> bool {
+        are_meant(&rule.fault)
     }
 }
 
-/// Resets the connections that processes have, as the rules of a plan say; gives what came of it for each rule that was
-/// asked, by its slot, and what there is to be told.
-pub(super) fn reset(
-    mut kernel: Connections,
-    plan: &Plan,
-    members: impl Iterator<Item = (Identity, u64)>,
-    listen: Listen,
-) -> Result<(BTreeMap<u32, Begun>, Vec<Event>), EngineError> {
+/// Resets the connections that targets have, as the rules of the plan say. Returns what was counted
+/// for each rule that matched, by its slot.
+fn reset(kernel: &mut Connections, cx: &mut Context<'_>) -> Result<BTreeMap<u32, Begun>> {
     let mut begun = BTreeMap::new();
-    let mut told = Vec::new();
+    let plan = cx.plan;
     let rules = || plan.rules.iter().filter(|rule| are_meant(&rule.fault));
-    for owned in all(&mut kernel, members)? {
+    for owned in all(kernel, (cx.members)().into_iter())? {
         for rule in rules() {
             let connection = &owned.connection;
             if owned.classes >> rule.class & 1 == 0
@@ -69,27 +91,27 @@ pub(super) fn reset(
             }
             let Begun { counters, state } = begun.entry(rule.wire.slot).or_default();
             let became = ask(rule, counters, state, || kernel.end(connection).is_ok());
-            let heard = match listen {
+            let heard = match cx.listen {
                 Listen::Nothing => false,
                 Listen::Injections => became == verdict::INJECTED,
                 Listen::Matches => true,
             };
             if heard {
-                told.push(event(rule, &owned, became, state.matches));
+                cx.events.push(event(rule, &owned, became, state.matches));
             }
             if became == verdict::INJECTED {
                 break;
             }
         }
     }
-    Ok((begun, told))
+    Ok(begun)
 }
 
 /// The connections of processes, each once: processes that fork share theirs.
 fn all(
     kernel: &mut Connections,
     members: impl Iterator<Item = (Identity, u64)>,
-) -> Result<Vec<Owned>, EngineError> {
+) -> Result<Vec<Owned>> {
     let mut found: Vec<Owned> = Vec::new();
     let mut known = BTreeMap::new();
     for (member, classes) in members {
@@ -100,7 +122,7 @@ fn all(
         let pid = member.id;
         let connections = match kernel.of(&process) {
             Ok(connections) => connections,
-            Err(_) if !processes::still_runs(member) => continue,
+            Err(_) if !stat::still_runs(member) => continue,
             Err(error) => return Err(error.into()),
         };
         for connection in connections {
@@ -199,7 +221,7 @@ fn event(rule: &Planned, owned: &Owned, became: u32, n: u64) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Options, Target};
+    use crate::plan::{Options, Plan, Target};
 
     fn rule(text: &str) -> Planned {
         let faults = vec![text.parse().unwrap()];

@@ -1,17 +1,23 @@
-//! The code that targets have mapped: decoded once a file, and probed where it makes the calls of some rules.
+//! Answers system calls in the targets' own code: a uprobe before each `syscall` instruction that may
+//! make such a call. Files that targets have mapped are decoded once, and probed where they make the
+//! calls of some rules.
 //!
-//! Probes belong to files. Whoever maps one later has them from the beginning; files that nobody had mapped are found by looking again.
+//! Probes belong to files: a process that maps one later has them from the beginning. Files that no
+//! target had mapped are found by looking again. Relies on uprobes that write registers
+//! (`x86_64`); everything ends with the descriptors of links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use syscalls::Sysno;
 
-use super::EngineError;
+use super::{Context, Mechanism, MechanismError, Result};
 use crate::code::{self, Calls};
 use crate::kernel::{Kernel, KernelError, Place};
 use crate::plan::Hook;
+use crate::results::Report;
 use crate::sys::process::{Identity, ProcFolder, path_of_fd_here};
+use crate::sys::stat;
 use rustix::fs::OFlags;
 
 /// How often the targets' mappings are looked at.
@@ -29,24 +35,58 @@ struct Mapped {
     name: String,
 }
 
-/// The code of targets.
+/// The mechanism.
 #[derive(Default)]
-pub(super) struct Code {
+pub(crate) struct Uprobe {
     files: BTreeMap<FileId, Calls>,
     probed: BTreeSet<(FileId, u64)>,
     looked: Option<Instant>,
     warnings: Vec<String>,
 }
 
-impl Code {
-    /// Whether it is time to look at the targets again.
-    pub(super) fn is_due(&self) -> bool {
-        self.looked.is_none_or(|looked| looked.elapsed() >= EVERY)
+impl Mechanism for Uprobe {
+    fn arm(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        self.replace(cx)
     }
 
-    /// What there is to be said of calls that are not answered.
-    pub(super) fn warnings(&self) -> &[String] {
-        &self.warnings
+    fn follow(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        let calls = cx.plan.in_code();
+        if !calls.is_empty() && self.is_due() {
+            // What cannot be probed now makes its calls as before; the rest has its answers.
+            let _ = self.probe(cx, &calls);
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        let calls = cx.plan.in_code();
+        if calls.is_empty() {
+            return Ok(());
+        }
+        self.probe(cx, &calls)?;
+        self.notice_missing(&calls);
+        Ok(())
+    }
+
+    fn report(&mut self, _: &mut Context<'_>, report: &mut Report) -> Result<()> {
+        report.warnings.extend_from_slice(&self.warnings);
+        Ok(())
+    }
+}
+
+impl Uprobe {
+    /// Probes the code of the targets, and of children of theirs that the kernel has found.
+    fn probe(&mut self, cx: &mut Context<'_>, calls: &[u16]) -> Result<()> {
+        let mut members: Vec<_> = (cx.members)().into_iter().map(|(one, _)| one).collect();
+        let kernel = cx.kernel()?;
+        let found = kernel.targets().into_keys();
+        members.extend(found.filter_map(|pid| Identity::of(pid).ok()));
+        self.cover(kernel, members, calls)
+    }
+
+    /// Whether it is time to look at the targets again.
+    fn is_due(&self) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() >= EVERY)
     }
 
     /// Probes the code of processes where it makes some calls, and was not probed before.
@@ -54,12 +94,12 @@ impl Code {
     /// # Errors
     ///
     /// Some code could be neither read nor probed. What could be is.
-    pub(super) fn cover(
+    pub(crate) fn cover(
         &mut self,
         kernel: &mut Kernel,
         processes: impl IntoIterator<Item = Identity>,
         calls: &[u16],
-    ) -> Result<(), EngineError> {
+    ) -> Result<()> {
         let mut seen = BTreeSet::new();
         let mut result = Ok(());
         for process in processes {
@@ -73,7 +113,7 @@ impl Code {
                     continue;
                 }
                 let covered = self.cover_file(kernel, &folder, &mapped, calls);
-                if covered.is_err() && super::processes::runs(&folder) {
+                if covered.is_err() && stat::runs(&folder) {
                     result = result.and(covered);
                 }
             }
@@ -88,7 +128,7 @@ impl Code {
         folder: &ProcFolder,
         mapped: &Mapped,
         calls: &[u16],
-    ) -> Result<(), EngineError> {
+    ) -> Result<()> {
         let known = self.files.get(&mapped.id);
         let is_new = |(id, offset): (&FileId, u64)| !self.probed.contains(&(id.clone(), offset));
         let wants = |known: &Calls| {
@@ -101,10 +141,10 @@ impl Code {
         // The very file that is mapped, whatever has its name by now.
         let file = folder
             .open_file(format!("map_files/{}", mapped.range), OFlags::RDONLY)
-            .map_err(EngineError::io("opening the code of a target"))?;
+            .map_err(MechanismError::io("opening the code of a target"))?;
         if known.is_none() {
             let found =
-                code::calls(&file).map_err(EngineError::io("reading the code of a target"))?;
+                code::calls(&file).map_err(MechanismError::io("reading the code of a target"))?;
             self.files.insert(mapped.id.clone(), found);
         }
         let Some(known) = self.files.get(&mapped.id) else {
@@ -125,29 +165,39 @@ impl Code {
                 .attach(Hook::UPROBE, at)
                 .map_err(|error| named(error, &mapped.name))?;
         }
+        let mut warnings = Vec::new();
         for &call in calls {
             let of_call = |number: &&Option<u16>| **number == Some(call);
             let count = known.let_be.iter().filter(of_call).count();
             if count > 0 {
                 let call = Sysno::new(call.into()).map_or("?", |call| call.name());
                 let name = &mapped.name;
-                self.warnings.push(format!(
+                warnings.push(format!(
                     "{count} of the instructions in {name} that make `{call}` cannot be answered and are let be"
                 ));
             }
         }
+        for warning in warnings {
+            self.warn(warning);
+        }
         Ok(())
     }
 
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
     /// Says so where nothing that was looked at makes a call.
-    pub(super) fn notice_missing(&mut self, calls: &[u16]) {
+    fn notice_missing(&mut self, calls: &[u16]) {
         for call in calls {
             let making = |known: &Calls| known.making(&[*call]).next().is_some();
             if self.files.is_empty() || self.files.values().any(making) {
                 continue;
             }
             if let Some(call) = Sysno::new((*call).into()) {
-                self.warnings.push(format!(
+                self.warn(format!(
                     "no code of the targets makes `{call}` where it could be answered"
                 ));
             }
@@ -156,8 +206,8 @@ impl Code {
 }
 
 /// The error that names the file as the target does, not by our descriptor.
-fn named(error: KernelError, name: &str) -> EngineError {
-    EngineError::Kernel(match error {
+fn named(error: KernelError, name: &str) -> MechanismError {
+    MechanismError::Kernel(match error {
         KernelError::Attach {
             program, source, ..
         } => KernelError::Attach {

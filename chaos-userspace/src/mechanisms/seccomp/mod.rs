@@ -12,6 +12,7 @@ mod child;
 mod filter;
 mod holder;
 mod hosts;
+mod mechanism;
 mod notify;
 mod page;
 mod privileges;
@@ -43,6 +44,7 @@ use rules::Rules;
 use supervisor::Supervisor;
 use tell::Teller;
 
+pub(crate) use mechanism::Seccomp;
 pub use tell::Told;
 
 /// Steps that can fail, as [`page::Page::step`] numbers them.

@@ -1,19 +1,22 @@
-//! The ways round through netem that a session's packets take: in each network namespace an ifb for each fault and direction,
-//! and filters on every interface that is up and that some fault speaks of.
+//! Holds packets back by netem: in each network namespace an ifb for each fault and direction, and
+//! filters on every interface that is up and that some fault names, which redirect packets to it.
+//! Where the kernel has no netem, [`fq`] holds packets that are only to be late.
+//!
+//! Relies on `ifb` and `act_mirred`. If everything of murphy dies, ifbs and filters stay: they are
+//! journalled.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use chaos_common::mark;
+use chaos_common::{control, mark};
 
-use super::EngineError;
-use super::session::Session;
+use super::{Context, Mechanism, MechanismError, Result, Site};
 use crate::cleanup::Cleanup;
-use crate::faults::{Effect, Netem, Op};
+use crate::faults::{self, Effect, Op};
 use crate::kernel::clsact::{self, Side};
 use crate::kernel::netem::{self, Queue};
 use crate::kernel::{KernelError, Missing};
-use crate::plan::Hook;
+use crate::plan::{Hook, Planned};
 use crate::sys::netns::{self, Interface, Netns, OWN_PREFIX};
 
 /// The kernel hands out priorities from 49152 (0xC000) down to filters that name none, and people name low ones. Ours come
@@ -26,9 +29,9 @@ const QUEUE_MS: u64 = 10_000;
 /// What is said where netem is missing and nothing more than delays are asked for.
 const NO_NETEM: &str = "this kernel has no netem (CONFIG_NET_SCH_NETEM): packets are held by fq, on an ifb of murphy's";
 
-/// What there is of it.
+/// The mechanism.
 #[derive(Default)]
-pub(super) struct Detours {
+pub(super) struct Netem {
     ifbs: Vec<Ifb>,
     /// Where there are any.
     namespaces: BTreeSet<Option<PathBuf>>,
@@ -46,36 +49,50 @@ struct Ifb {
     index: u32,
 }
 
-impl Detours {
+impl Mechanism for Netem {
+    fn load(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        cx.kernel()?.set_control(control::PACKET_TAG, tag()?)?;
+        Ok(())
+    }
+
+    fn attach(&mut self, cx: &mut Context<'_>, site: &Site<'_>) -> Result<()> {
+        match site {
+            Site::Machine { .. } => Ok(()),
+            Site::Network(netns) => self.cover(cx, *netns),
+        }
+    }
+
+    fn is_fixed(&self, rule: &Planned) -> bool {
+        matches!(rule.fault.effect, Effect::Netem(_))
+    }
+}
+
+impl Netem {
     /// Sends packets of every interface of a network namespace that is up to where they are to be held.
-    pub(super) fn cover(
-        &mut self,
-        session: &mut Session,
-        netns: Option<&Netns>,
-    ) -> Result<(), EngineError> {
-        if wanted(session).is_empty() {
+    fn cover(&mut self, cx: &mut Context<'_>, netns: Option<&Netns>) -> Result<()> {
+        if wanted(cx).is_empty() {
             return Ok(());
         }
         if self.namespaces.insert(identity(netns)) {
-            self.make(session, netns)?;
+            self.make(cx, netns)?;
         }
         let interfaces = netns::inside(netns, netns::up)
             .and_then(|list| list)
-            .map_err(EngineError::io("listing network interfaces"))?;
+            .map_err(MechanismError::io("listing network interfaces"))?;
         for (hook, side) in [
             (Hook::EgressNetem, Side::Egress),
             (Hook::IngressNetem, Side::Ingress),
         ] {
-            if !session.plan().hooks.contains(&hook) {
+            if !cx.plan.hooks.contains(&hook) {
                 continue;
             }
             for interface in &interfaces {
-                if !session.plan().looks_at(hook, &interface.name) {
+                if !cx.plan.looks_at(hook, &interface.name) {
                     continue;
                 }
                 let place = (identity(netns), interface.index, side);
                 if self.entered.insert(place) {
-                    self.filter(session, hook, side, netns, interface)?;
+                    self.filter(cx, hook, side, netns, interface)?;
                 }
             }
         }
@@ -83,19 +100,19 @@ impl Detours {
     }
 
     /// Makes the ifbs of a network namespace, for all faults of the plan that need one.
-    fn make(&mut self, session: &mut Session, netns: Option<&Netns>) -> Result<(), EngineError> {
-        for wanted in wanted(session) {
+    fn make(&mut self, cx: &mut Context<'_>, netns: Option<&Netns>) -> Result<()> {
+        for wanted in wanted(cx) {
             let name = name()?;
-            session.journal(Cleanup::Ifb {
+            cx.journal.journal(Cleanup::Ifb {
                 netns: netns.map(Netns::path),
                 name: name.clone(),
                 wait_ms: wait_ms(&wanted.netem),
             })?;
-            let index = match self.make_netem(session, netns, &name, &wanted) {
-                Err(EngineError::Kernel(KernelError::NoNetem(Missing::Netem)))
+            let index = match self.make_netem(cx, netns, &name, &wanted) {
+                Err(MechanismError::Kernel(KernelError::NoNetem(Missing::Netem)))
                     if wanted.netem.only_delay().is_some() =>
                 {
-                    self.make_fq(session, netns, &name, &wanted)?
+                    self.make_fq(cx, netns, &name, &wanted)?
                 }
                 made => made?,
             };
@@ -111,32 +128,32 @@ impl Detours {
 
     fn make_netem(
         &self,
-        session: &Session,
+        cx: &Context<'_>,
         netns: Option<&Netns>,
         name: &str,
         wanted: &Wanted,
-    ) -> Result<u32, EngineError> {
-        let table = table(session, &wanted.netem);
+    ) -> Result<u32> {
+        let table = table(cx, &wanted.netem);
         let queue = Queue::Netem {
             netem: &wanted.netem,
             table: table.as_deref(),
             seed: wanted.seed,
         };
         let made = netns::inside(netns, || netem::make(name, queue))
-            .map_err(EngineError::io("entering a network namespace"))??;
+            .map_err(MechanismError::io("entering a network namespace"))??;
         Ok(made)
     }
 
     /// What can be had without netem: packets are late by the time that a program stamps on them.
     fn make_fq(
         &mut self,
-        session: &mut Session,
+        cx: &mut Context<'_>,
         netns: Option<&Netns>,
         name: &str,
         wanted: &Wanted,
-    ) -> Result<u32, EngineError> {
-        session.warn(NO_NETEM.to_owned());
-        let kernel = session.kernel()?;
+    ) -> Result<u32> {
+        cx.notices.warn(NO_NETEM.to_owned());
+        let kernel = cx.kernel()?;
         if !std::mem::replace(&mut self.stamping, true) {
             kernel.load_programs(Hook::Edt)?;
         }
@@ -151,18 +168,18 @@ impl Detours {
             netem::stamp(index, program, wanted.slot + 1)?;
             Ok::<_, KernelError>(index)
         })
-        .map_err(EngineError::io("entering a network namespace"))??;
+        .map_err(MechanismError::io("entering a network namespace"))??;
         Ok(made)
     }
 
     fn filter(
         &self,
-        session: &mut Session,
+        cx: &mut Context<'_>,
         hook: Hook,
         side: Side,
         netns: Option<&Netns>,
         interface: &Interface,
-    ) -> Result<(), EngineError> {
+    ) -> Result<()> {
         let &Interface { ref name, index } = interface;
         // Unlike that of another injector that looks at the same moment.
         let from = FIRST_PRIORITY + (std::process::id() % 8_000) as u16;
@@ -173,8 +190,8 @@ impl Detours {
             ))
         })
         .and_then(|found| found)
-        .map_err(EngineError::io("asking for the filters of an interface"))?;
-        session.journal(Cleanup::TcFilter {
+        .map_err(MechanismError::io("asking for the filters of an interface"))?;
+        cx.journal.journal(Cleanup::TcFilter {
             netns: netns.map(Netns::path),
             ifindex: index,
             interface: name.clone(),
@@ -188,7 +205,7 @@ impl Detours {
             .iter()
             .filter(|ifb| ifb.side == side && ifb.netns == here)
             .collect();
-        let kernel = session.kernel()?;
+        let kernel = cx.kernel()?;
         let Some(&(program_name, _)) = hook.programs().first() else {
             return Ok(());
         };
@@ -212,7 +229,7 @@ impl Detours {
             }
             Ok::<_, KernelError>(())
         })
-        .map_err(EngineError::io("entering a network namespace"))??;
+        .map_err(MechanismError::io("entering a network namespace"))??;
         Ok(())
     }
 }
@@ -224,13 +241,13 @@ struct Wanted {
     /// Where kernel programs find what the fault is.
     slot: u32,
     side: Side,
-    netem: Netem,
+    netem: faults::Netem,
     seed: u64,
 }
 
-fn wanted(session: &Session) -> Vec<Wanted> {
+fn wanted(cx: &Context<'_>) -> Vec<Wanted> {
     let mut wanted = Vec::new();
-    for (rule, planned) in (0..).zip(&session.plan().rules) {
+    for (rule, planned) in (0..).zip(&cx.plan.rules) {
         let Effect::Netem(netem) = &planned.fault.effect else {
             continue;
         };
@@ -253,13 +270,13 @@ fn wanted(session: &Session) -> Vec<Wanted> {
 }
 
 /// By which table delays vary.
-fn table(session: &Session, netem: &Netem) -> Option<Vec<i16>> {
+fn table(cx: &Context<'_>, netem: &faults::Netem) -> Option<Vec<i16>> {
     let distribution = netem.distribution.as_ref()?;
     let Some(file) = distribution.table() else {
         return netem::table(distribution);
     };
     // A session begins with all files read.
-    let table = session.plan().tables.get(file)?;
+    let table = cx.plan.tables.get(file)?;
     Some(table.numbers().to_vec())
 }
 
@@ -268,24 +285,24 @@ fn identity(netns: Option<&Netns>) -> Option<PathBuf> {
 }
 
 /// A name that nobody else has (`IFNAMSIZ` is 16 with the 0).
-fn name() -> Result<String, EngineError> {
+fn name() -> Result<String> {
     Ok(format!("{OWN_PREFIX}{:08x}", random()?))
 }
 
 /// What this session's packets are marked with: see [`mark`]. Never 0.
-pub(super) fn tag() -> Result<u64, EngineError> {
+fn tag() -> Result<u64> {
     Ok(u64::from(random()? % 0xfff + 1) << mark::BITS.count_ones())
 }
 
-fn random() -> Result<u32, EngineError> {
+fn random() -> Result<u32> {
     let mut bytes = [0; 4];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| EngineError::io("drawing a random number")(error.into()))?;
+        .map_err(|error| MechanismError::io("drawing a random number")(error.into()))?;
     Ok(u32::from_ne_bytes(bytes))
 }
 
 /// How long to wait for what is held, when the fault is over.
-fn wait_ms(netem: &Netem) -> u64 {
+fn wait_ms(netem: &faults::Netem) -> u64 {
     let queue = if netem.rate.is_some() || netem.slot.is_some() {
         QUEUE_MS
     } else {

@@ -61,6 +61,8 @@ enum Message {
     Journal { entry: u64, undo: Undo },
     /// This was undone.
     Forget { undo: Undo },
+    /// What no kernel program bounds stays in force until this boot time in ns.
+    Lease { until_ns: u64 },
 }
 
 /// What the guardian answers.
@@ -193,6 +195,17 @@ impl Guardian {
             let undo = undo.clone();
             let _ = say(socket.as_fd(), &Message::Forget { undo });
         }
+    }
+
+    /// Says until when, by boot time in ns, what the guardian bounds stays in force. It undoes that
+    /// when the time is over, and goes on listening.
+    ///
+    /// # Errors
+    ///
+    /// `BrokenPipe` if the guardian is gone, `TimedOut` if it has not read for long.
+    pub fn renew(&mut self, until_ns: u64) -> io::Result<()> {
+        let socket = self.socket.as_ref().ok_or_else(gone)?;
+        say(socket.as_fd(), &Message::Lease { until_ns })
     }
 
     /// Ends the guardian, after the injector has undone everything. What was not forgotten the guardian undoes all the same.

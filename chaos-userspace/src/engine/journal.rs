@@ -5,6 +5,7 @@ use super::guardian::Guardian;
 use super::undo::Undo;
 use crate::cleanup::{Cleanup, Outcome};
 use crate::mechanisms::{self, MechanismError};
+use crate::state::recover::changed;
 use crate::state::{Claim, Entry};
 
 /// The journal of a session. What it holds is undone when it is told to revert.
@@ -17,6 +18,8 @@ pub(super) struct Journal {
     undo: Vec<Undo>,
     /// What was undone, in words.
     pub(super) undone: Vec<String>,
+    /// What another program had changed, so that it stays, in words.
+    pub(super) changed: Vec<String>,
 }
 
 impl Journal {
@@ -33,6 +36,7 @@ impl Journal {
             entry: None,
             undo: Vec::new(),
             undone: Vec::new(),
+            changed: Vec::new(),
         };
         if let Some(claim) = claim {
             journal.add(Undo::Record(claim.removal()))?;
@@ -58,6 +62,39 @@ impl Journal {
         Ok(())
     }
 
+    /// Notes that something was undone before the end.
+    pub(super) fn forget(&mut self, cleanup: &Cleanup) {
+        let undo = Undo::Cleanup(cleanup.clone());
+        if let Some(at) = self.undo.iter().rposition(|one| *one == undo) {
+            self.undo.remove(at);
+        }
+        if let Some(entry) = &mut self.entry {
+            entry.forget(cleanup);
+        }
+        if let Some(guardian) = &mut self.guardian {
+            guardian.forget(&undo);
+        }
+    }
+
+    /// Tells the guardian until when injections go on, if it undoes something at that time.
+    ///
+    /// # Errors
+    ///
+    /// The guardian has ended: nothing would bound what is in force.
+    pub(super) fn renew(&mut self, until_ns: u64) -> Result<(), MechanismError> {
+        let ends_with_lease = |undo: &Undo| match undo {
+            Undo::Cleanup(cleanup) => cleanup.ends_with_lease(),
+            Undo::Record(_) => false,
+        };
+        if !self.undo.iter().any(ends_with_lease) {
+            return Ok(());
+        }
+        match &mut self.guardian {
+            Some(guardian) => guardian.renew(until_ns).map_err(MechanismError::Guardian),
+            None => Ok(()),
+        }
+    }
+
     /// Undoes everything, newest first, and dismisses the guardian.
     pub(super) fn revert(&mut self) {
         let mut clean = true;
@@ -68,8 +105,10 @@ impl Journal {
             }
             match undo.undo() {
                 Ok(outcome) => {
-                    if outcome == Outcome::Done && !undo.is_record() {
-                        self.undone.push(undo.to_string());
+                    match outcome {
+                        Outcome::Done if !undo.is_record() => self.undone.push(undo.to_string()),
+                        Outcome::Changed => self.changed.push(changed(&undo.to_string())),
+                        Outcome::Done | Outcome::NothingToDo => {}
                     }
                     if let (Some(entry), Undo::Cleanup(cleanup)) = (&mut self.entry, &undo) {
                         entry.forget(cleanup);
@@ -93,5 +132,13 @@ impl Journal {
 impl mechanisms::Journal for Journal {
     fn journal(&mut self, cleanup: Cleanup) -> mechanisms::Result<()> {
         self.add(Undo::Cleanup(cleanup))
+    }
+
+    fn forget(&mut self, cleanup: &Cleanup) {
+        self.forget(cleanup);
+    }
+
+    fn renew(&mut self, until_ns: u64) -> mechanisms::Result<()> {
+        self.renew(until_ns)
     }
 }

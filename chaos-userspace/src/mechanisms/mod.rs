@@ -42,6 +42,16 @@ pub(crate) trait Journal {
     ///
     /// It is not journalled everywhere, and must not be made.
     fn journal(&mut self, cleanup: Cleanup) -> Result<()>;
+
+    /// Notes that something was undone before the end.
+    fn forget(&mut self, cleanup: &Cleanup);
+
+    /// Tells the guardian until when, by boot time in ns, what it bounds stays in force.
+    ///
+    /// # Errors
+    ///
+    /// The guardian has ended.
+    fn renew(&mut self, until_ns: u64) -> Result<()>;
 }
 
 /// Warnings of a session, each once.

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use rustix::fs::Mode;
 
-use super::owner::Owner;
 use super::record::VERSION;
 use super::{Journalled, Record, Removal, StateDir, StateError, halt, name_is_valid, recover};
 use crate::cleanup::Cleanup;
 use crate::plan::{Plan, Target};
 use crate::sys::clock::boot_ns;
+use crate::sys::owner::Owner;
 
 /// What is to be noted of an injection that is about to begin.
 #[derive(Debug)]

@@ -16,17 +16,16 @@ mod exchange;
 mod files;
 pub mod halt;
 mod lock;
-mod owner;
 mod record;
 pub mod recover;
 mod server;
 
+pub use crate::sys::owner::Owner;
 pub use control::{Asked, By, Live, Reply, Request, Stopped};
 pub use dir::{Listing, RUN_DIR, Removal, StateDir};
 pub use entry::{About, Claim, Entry};
 pub use error::StateError;
 pub use files::Unread;
 pub use lock::Lock;
-pub use owner::Owner;
 pub use record::{Journalled, Record, name_is_valid};
 pub use server::Server;

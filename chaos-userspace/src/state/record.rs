@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::owner::Owner;
 use crate::cleanup::Cleanup;
+use crate::sys::owner::Owner;
 
 /// The format's number; records of another one are shown and never acted on.
 pub(super) const VERSION: u32 = 1;

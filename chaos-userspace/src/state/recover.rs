@@ -84,6 +84,7 @@ fn one(dir: &StateDir, record: &Record, dry: bool) -> Recovered {
         match entry.undo() {
             Ok(Outcome::Done) => recovered.undone.push(what),
             Ok(Outcome::NothingToDo) => recovered.gone.push(what),
+            Ok(Outcome::Changed) => recovered.gone.push(changed(&what)),
             Err(error) => recovered.failed.push(format!("{what}: {error}")),
         }
     }
@@ -94,6 +95,11 @@ fn one(dir: &StateDir, record: &Record, dry: bool) -> Recovered {
         recovered.failed.push(format!("its record: {error}"));
     }
     recovered
+}
+
+/// What is reported of something that another program has changed.
+pub(crate) fn changed(what: &str) -> String {
+    format!("{what}: another program has changed it since; it stays as it is")
 }
 
 fn await_guardian(record: &Record) {

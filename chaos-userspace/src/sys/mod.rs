@@ -6,6 +6,7 @@ pub(crate) mod helper;
 pub mod host;
 pub(crate) mod mounts;
 pub(crate) mod netns;
+pub mod owner;
 pub(crate) mod process;
 pub(crate) mod stat;
 pub(crate) mod threads;

@@ -18,6 +18,7 @@ use std::process::Child;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
+use serde::{Deserialize, Serialize};
 
 /// `PIDFD_THREAD` of `pidfd_open(2)`, Linux 6.9: the descriptor is of one thread.
 const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
@@ -86,6 +87,57 @@ impl Process {
         Ok(pidfd_getfd(&self.pidfd, fd, PidfdGetfdFlags::empty())?)
     }
 
+    /// One of its resource limits: the soft and the hard one.
+    ///
+    /// # Errors
+    ///
+    /// It has ended (`ESRCH`), or is another user's and this process has no `CAP_SYS_RESOURCE`
+    /// (`EPERM`).
+    pub(crate) fn limits(&self, resource: Resource) -> io::Result<(u64, u64)> {
+        let limits = prlimit(self.id, resource, None)?;
+        self.check_number()?;
+        Ok((limits.rlim_cur, limits.rlim_max))
+    }
+
+    /// Changes a soft limit, if it is `from` now. Returns whether it was.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::limits`].
+    pub(crate) fn replace_soft_limit(
+        &self,
+        resource: Resource,
+        from: u64,
+        to: u64,
+    ) -> io::Result<bool> {
+        let (soft, hard) = self.limits(resource)?;
+        if soft != from {
+            return Ok(false);
+        }
+        let new = libc::rlimit64 {
+            rlim_cur: to.min(hard),
+            rlim_max: hard,
+        };
+        let before = prlimit(self.id, resource, Some(new))?;
+        let is_ours = self.check_number();
+        if is_ours.is_ok() && before.rlim_cur == from && before.rlim_max == hard {
+            return Ok(true);
+        }
+        // It changed the limit meanwhile, or ended and left its number to another process: what was
+        // found is put back.
+        let _ = prlimit(self.id, resource, Some(before));
+        is_ours.map(|()| false)
+    }
+
+    /// Fails if the number may be another process's by now: the process has been waited for.
+    fn check_number(&self) -> io::Result<()> {
+        signal_pidfd(&self.pidfd, 0).or_else(|error| match error.raw_os_error() {
+            // It exists, and may not be signalled by this user.
+            Some(libc::EPERM) => Ok(()),
+            _ => Err(error),
+        })
+    }
+
     /// Its folder in `/proc`.
     ///
     /// # Errors
@@ -94,12 +146,46 @@ impl Process {
     pub(crate) fn folder(&self) -> io::Result<ProcFolder> {
         let folder = ProcFolder::open(self.id)?;
         // As long as the process has not been waited for, its number is its own.
-        signal_pidfd(&self.pidfd, 0).or_else(|error| match error.raw_os_error() {
-            // It exists, and may not be signalled by this user.
-            Some(libc::EPERM) => Ok(()),
-            _ => Err(error),
-        })?;
+        self.check_number()?;
         Ok(folder)
+    }
+}
+
+/// A resource that a process has a limit of (`getrlimit(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resource {
+    /// Descriptors: the limit is one more than the highest number of a new one.
+    NoFile,
+}
+
+impl Resource {
+    /// Its name, as `prlimit(1)` and fault expressions have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoFile => "nofile",
+        }
+    }
+
+    const fn number(self) -> libc::__rlimit_resource_t {
+        match self {
+            Self::NoFile => libc::RLIMIT_NOFILE,
+        }
+    }
+}
+
+/// Reads or changes a limit of the process that has this number now. Returns what it was before.
+fn prlimit(id: u32, resource: Resource, new: Option<libc::rlimit64>) -> io::Result<libc::rlimit64> {
+    let mut old = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let new = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let id = number(id)?.as_raw_nonzero().get();
+    // SAFETY: the kernel reads one structure, or none, and writes the other.
+    match unsafe { libc::prlimit64(id, resource.number(), new, &raw mut old) } {
+        0 => Ok(old),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

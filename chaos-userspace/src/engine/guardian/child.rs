@@ -4,8 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -14,11 +15,64 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::{Answer, MESSAGE, Message, READY};
 use crate::engine::undo::Undo;
+use crate::sys::clock::boot_ns;
 
 /// What is to be undone, and the network namespace in which: its path may be gone by then.
 struct Entry {
     undo: Undo,
     namespace: Option<File>,
+    /// It could not be undone when its time was over.
+    tried: bool,
+}
+
+/// What the injector has said.
+#[derive(Default)]
+struct Journal {
+    /// Newest last.
+    entries: Vec<Entry>,
+    /// Boot time in ns until which what ends with the lease stays in force; 0: no lease was given.
+    lease_ns: u64,
+}
+
+impl Journal {
+    /// Boot time in ns at which something is to be undone although the injector lives.
+    fn next_end(&self) -> Option<u64> {
+        self.entries
+            .iter()
+            .filter_map(|entry| self.end_of(entry))
+            .min()
+    }
+
+    fn end_of(&self, entry: &Entry) -> Option<u64> {
+        let cleanup = match &entry.undo {
+            Undo::Cleanup(cleanup) if !entry.tried => cleanup,
+            _ => return None,
+        };
+        let lease = (cleanup.ends_with_lease() && self.lease_ns != 0).then_some(self.lease_ns);
+        lease.into_iter().chain(cleanup.until_ns()).min()
+    }
+
+    /// Undoes what has come to its end. What cannot be undone now is tried again at the very end.
+    fn undo_ended(&mut self) {
+        let now = boot_ns();
+        let mut at = self.entries.len();
+        while at > 0 {
+            at -= 1;
+            let end = self.entries.get(at).and_then(|entry| self.end_of(entry));
+            if end.is_none_or(|end| end > now) {
+                continue;
+            }
+            let mut entry = self.entries.remove(at);
+            if let Err(error) = entry.undo.undo_in(entry.namespace.as_ref()) {
+                report(&format!(
+                    "murphy-guard: could not undo {}: {error}",
+                    entry.undo
+                ));
+                entry.tried = true;
+                self.entries.insert(at, entry);
+            }
+        }
+    }
 }
 
 /// Runs the guardian and ends its process. Nothing of the injector's copy runs: no destructor, no exit handler, no buffer.
@@ -26,11 +80,11 @@ pub(super) fn main(socket: &OwnedFd, injector: &OwnedFd) -> ! {
     let code = catch_unwind(AssertUnwindSafe(|| {
         let (socket, injector) = detach(socket, injector)?;
         answer(&socket, &Answer::to(READY, Ok(())));
-        let mut journal = Vec::new();
+        let mut journal = Journal::default();
         listen(&socket, &injector, &mut journal);
         // Before the work: whoever waits for the answer to an entry need not wait for that.
         drop(socket);
-        Ok::<_, io::Error>(undo_all(journal))
+        Ok::<_, io::Error>(undo_all(journal.entries))
     }));
     let code = i32::from(!matches!(code, Ok(Ok(true))));
     // SAFETY: `_exit` has no precondition.
@@ -79,14 +133,18 @@ fn close_between(first: RawFd, last: RawFd) -> io::Result<()> {
 }
 
 /// Keeps the journal until the injector closes its end or dies.
-fn listen(socket: &OwnedFd, injector: &OwnedFd, journal: &mut Vec<Entry>) {
+fn listen(socket: &OwnedFd, injector: &OwnedFd, journal: &mut Journal) {
     let mut buffer = vec![0; MESSAGE];
     loop {
         let mut events = [
             PollFd::new(socket, PollFlags::IN),
             PollFd::from_borrowed_fd(injector.as_fd(), PollFlags::IN),
         ];
-        if let Err(error) = poll(&mut events, None)
+        let left = journal.next_end().map(|end| {
+            let left = Duration::from_nanos(end.saturating_sub(boot_ns()));
+            Timespec::try_from(left).unwrap_or_default()
+        });
+        if let Err(error) = poll(&mut events, left.as_ref())
             && error != Errno::INTR
         {
             return;
@@ -103,6 +161,8 @@ fn listen(socket: &OwnedFd, injector: &OwnedFd, journal: &mut Vec<Entry>) {
                 if !events[1].revents().is_empty() {
                     return;
                 }
+                // Not before everything is read: a lease may be among it.
+                journal.undo_ended();
             }
             // Told once if the injector died without reading our last answer; what it said itself is still to be read.
             Err(Errno::CONNRESET) => {}
@@ -119,18 +179,27 @@ fn answer(socket: &OwnedFd, answer: &Answer) {
 }
 
 /// Writes a message into the journal. The answer, if one is due.
-fn record(message: &[u8], journal: &mut Vec<Entry>) -> Option<Answer> {
+fn record(message: &[u8], journal: &mut Journal) -> Option<Answer> {
     match serde_json::from_slice(message).ok()? {
         Message::Journal { entry, undo } => {
             let result = undo.namespace().map(|namespace| {
-                journal.push(Entry { undo, namespace });
+                journal.entries.push(Entry {
+                    undo,
+                    namespace,
+                    tried: false,
+                });
             });
             Some(Answer::to(entry, result))
         }
         Message::Forget { undo } => {
-            if let Some(place) = journal.iter().rposition(|entry| entry.undo == undo) {
-                journal.remove(place);
+            let mut entries = journal.entries.iter();
+            if let Some(place) = entries.rposition(|entry| entry.undo == undo) {
+                journal.entries.remove(place);
             }
+            None
+        }
+        Message::Lease { until_ns } => {
+            journal.lease_ns = until_ns;
             None
         }
     }
@@ -139,7 +208,10 @@ fn record(message: &[u8], journal: &mut Vec<Entry>) -> Option<Answer> {
 /// Undoes the journal, newest first. One failure does not keep the others from being undone.
 fn undo_all(journal: Vec<Entry>) -> bool {
     let mut all = true;
-    for Entry { undo, namespace } in journal.into_iter().rev() {
+    for Entry {
+        undo, namespace, ..
+    } in journal.into_iter().rev()
+    {
         if undo.is_record() && !all {
             // For `murphy recover`, which tries again.
             continue;
@@ -171,13 +243,13 @@ mod tests {
         })
     }
 
-    fn say(message: &Message, journal: &mut Vec<Entry>) -> Option<Answer> {
+    fn say(message: &Message, journal: &mut Journal) -> Option<Answer> {
         record(&serde_json::to_vec(message).unwrap(), journal)
     }
 
     #[test]
     fn forgets_the_newest_of_equals_and_nothing_else() {
-        let mut journal = Vec::new();
+        let mut journal = Journal::default();
         for (entry, name) in (1..).zip(["a", "b", "a"]) {
             let undo = cgroup(name);
             let answer = say(&Message::Journal { entry, undo }, &mut journal);
@@ -187,13 +259,17 @@ mod tests {
             let undo = cgroup(name);
             assert_eq!(say(&Message::Forget { undo }, &mut journal), None);
         }
-        let left: Vec<_> = journal.into_iter().map(|entry| entry.undo).collect();
+        let left: Vec<_> = journal
+            .entries
+            .into_iter()
+            .map(|entry| entry.undo)
+            .collect();
         assert_eq!(left, [cgroup("a"), cgroup("b")]);
     }
 
     #[test]
     fn refuses_what_it_could_not_undo() {
-        let mut journal = Vec::new();
+        let mut journal = Journal::default();
         let undo = Undo::from(Cleanup::TcFilter {
             netns: Some("/nowhere/at/all".into()),
             ifindex: 1,
@@ -210,6 +286,6 @@ mod tests {
         );
         let unknown = br#"{"journal":{"entry":1,"undo":{"kind":"moon"}}}"#;
         assert_eq!(record(unknown, &mut journal), None);
-        assert!(journal.is_empty());
+        assert!(journal.entries.is_empty());
     }
 }

@@ -3,6 +3,8 @@
 //! The injector journals each [`Cleanup`] in its record and with its guardian before it makes the
 //! thing itself. A cleanup is idempotent: what is already gone is [`Outcome::NothingToDo`].
 
+mod limits;
+
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -16,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::clsact::{self, Side};
 use crate::kernel::netem;
-use crate::sys::process::ProcFolder;
+use crate::sys::owner::Owner;
+use crate::sys::process::{ProcFolder, Resource};
 
 /// How long processes may go on forking or dying in a cgroup that is to be emptied.
 const EMPTYING: Duration = Duration::from_secs(2);
@@ -59,6 +62,24 @@ pub enum Cleanup {
         /// How long to wait for what it holds, in ms.
         wait_ms: u64,
     },
+    /// A soft limit of a process, lowered by us. Undone by setting it to what it was, for the
+    /// process and for descendants that inherited it, unless it was changed meanwhile.
+    Limit {
+        /// The process.
+        process: Owner,
+        /// Which of its limits.
+        resource: Resource,
+        /// What it was set to.
+        set: u64,
+        /// What it was before.
+        was: u64,
+        /// When it was set, in clock ticks since boot: descendants from before are journalled by
+        /// themselves.
+        since: u64,
+        /// Boot time in ns at which it is undone at the latest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until_ns: Option<u64>,
+    },
 }
 
 /// What undoing came to.
@@ -68,6 +89,8 @@ pub enum Outcome {
     Done,
     /// It was not there (any more).
     NothingToDo,
+    /// It is not what was made any more: another program has changed it, and it stays.
+    Changed,
 }
 
 impl Cleanup {
@@ -79,6 +102,22 @@ impl Cleanup {
     /// for a cgroup, what stood in the way when the time was up.
     pub fn undo(&self) -> io::Result<Outcome> {
         self.undo_in(self.namespace()?.as_ref())
+    }
+
+    /// Whether the guardian undoes it when the lease lapses: no kernel program bounds its effect.
+    pub(crate) fn ends_with_lease(&self) -> bool {
+        match self {
+            Self::Limit { .. } => true,
+            Self::Cgroup { .. } | Self::TcFilter { .. } | Self::Ifb { .. } => false,
+        }
+    }
+
+    /// Boot time in ns at which the guardian undoes it, whatever the lease is.
+    pub(crate) fn until_ns(&self) -> Option<u64> {
+        match self {
+            Self::Limit { until_ns, .. } => *until_ns,
+            Self::Cgroup { .. } | Self::TcFilter { .. } | Self::Ifb { .. } => None,
+        }
     }
 
     /// Opens the network namespace in which to undo it, if that is not the caller's.
@@ -113,6 +152,14 @@ impl Cleanup {
                 drain(name, Duration::from_millis(*wait_ms))?;
                 Ok(Outcome::done_if(netem::remove(name)?))
             }),
+            Self::Limit {
+                process,
+                resource,
+                set,
+                was,
+                since,
+                ..
+            } => limits::restore(process, *resource, (*set, *was), *since),
         }
     }
 }
@@ -140,6 +187,18 @@ impl fmt::Display for Cleanup {
                 write!(f, "interface {name}")?;
                 in_namespace(f, netns.as_deref())
             }
+            Self::Limit {
+                process,
+                resource,
+                set,
+                was,
+                ..
+            } => write!(
+                f,
+                "limit {} of process {}, {set} instead of {was}",
+                resource.name(),
+                process.pid
+            ),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::LazyLock;
 
-use crate::sys::process::ProcFolder;
+use super::process::ProcFolder;
 use serde::{Deserialize, Serialize};
 
 /// A process: its id alone is used again by others.

@@ -158,18 +158,16 @@ fn matrix(backend: Backend) -> (&'static str, String, String) {
         }
     };
     let of = |has: &dyn Fn(Key, Op) -> bool| {
-        let keys = Key::ALL.into_iter();
+        let keys = Key::all();
         let had = keys.filter(|key| Op::all().any(|op| key.fits(op) && has(*key, op)));
         had.map(Key::name).collect::<Vec<_>>().join(" ")
     };
     let effects = of(&|key, op| match key {
-        Key::Effect(effect) => backend.effects(op).contains(&effect),
+        Key::Effect(effect) => backend.has_effect(op, effect),
         _ => false,
     });
     let filters = of(&|key, op| match key {
-        Key::Filter(filter) => {
-            !backend.effects(op).is_empty() && backend.filters(op).contains(&filter)
-        }
+        Key::Filter(filter) => backend.serves(op) && backend.has_filter(op, filter),
         _ => false,
     });
     (whom, effects, filters)

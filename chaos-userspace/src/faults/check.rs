@@ -40,40 +40,7 @@ pub enum Mismatch {
 
 /// The rule behind a key's absence, in the words of the person who typed it.
 pub(super) fn wrong_key(key: Key, op: &str) -> String {
-    let needs = match key {
-        Key::Effect(
-            EffectKey::Error
-            | EffectKey::Retval
-            | EffectKey::Signal
-            | EffectKey::DelayEnter
-            | EffectKey::DelayExit,
-        )
-        | Key::Trigger(TriggerKey::Count) => "a system call",
-        Key::Effect(EffectKey::Reset | EffectKey::Unreachable) => "packets that leave: egress",
-        Key::Effect(EffectKey::Rcode | EffectKey::Answer | EffectKey::Drop)
-        | Key::Filter(FilterKey::Name) => "DNS queries: dns",
-        Key::Effect(EffectKey::Status) => "responses by HTTP: http",
-        Key::Effect(EffectKey::Jitter) => "a delay: of a system call, or of packets",
-        Key::Effect(EffectKey::Short) => {
-            "a call that reads or writes a buffer: read, pread64, readv, preadv, preadv2, recvfrom, \
-             write, pwrite64, writev, pwritev, pwritev2 or sendto"
-        }
-        Key::Effect(EffectKey::Corrupt) => {
-            "packets, or a call that reads into a buffer: read, pread64, readv, preadv, preadv2 or recvfrom"
-        }
-        Key::Effect(_) | Key::Filter(FilterKey::Sport | FilterKey::Src | FilterKey::Proto) => {
-            "packets: egress, ingress or net"
-        }
-        Key::Filter(FilterKey::Interface) => "packets: egress, ingress, net, dns or http",
-        Key::Filter(FilterKey::Port | FilterKey::Dst) => {
-            "a call with a socket address: connect, bind, sendto, or egress/ingress/net"
-        }
-        Key::Filter(FilterKey::Connlimit) => "connect",
-        Key::Filter(FilterKey::On) => "a call with a descriptor or a path",
-        Key::Filter(FilterKey::Path) => "http, or a call with a descriptor or a path",
-        Key::Filter(FilterKey::Fd) => "a call with a descriptor",
-        Key::Trigger(_) | Key::Target(_) => "another operation",
-    };
+    let needs = key.def().needs;
     format!("`{key}` needs {needs}; `{op}` has no {key}")
 }
 
@@ -91,8 +58,8 @@ impl Fault {
         for key in self.filter.keys() {
             check_key(&self.ops, Key::Filter(key))?;
         }
-        if self.trigger.count.is_some() {
-            check_key(&self.ops, Key::Trigger(TriggerKey::Count))?;
+        for key in self.trigger.keys() {
+            check_key(&self.ops, Key::Trigger(key))?;
         }
         self.check_values()
     }
@@ -229,27 +196,6 @@ pub(super) fn check_key(ops: &[Op], key: Key) -> Result<(), Mismatch> {
     }
 }
 
-impl super::model::Filter {
-    /// The keys that filter something.
-    pub fn keys(&self) -> impl Iterator<Item = FilterKey> {
-        [
-            (FilterKey::Port, self.port.is_empty()),
-            (FilterKey::Sport, self.sport.is_empty()),
-            (FilterKey::Dst, self.dst.is_empty()),
-            (FilterKey::Src, self.src.is_empty()),
-            (FilterKey::Proto, self.proto.is_empty()),
-            (FilterKey::Interface, self.interface.is_empty()),
-            (FilterKey::On, self.on.is_empty()),
-            (FilterKey::Fd, self.fd.is_empty()),
-            (FilterKey::Path, self.path.is_empty()),
-            (FilterKey::Name, self.name.is_empty()),
-            (FilterKey::Connlimit, self.connlimit.is_none()),
-        ]
-        .into_iter()
-        .filter_map(|(key, empty)| (!empty).then_some(key))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{from_value, json, to_value};
@@ -379,7 +325,7 @@ mod tests {
         for kind in FdKind::ALL {
             assert_eq!(to_value(kind).expect("plain data"), kind.name());
         }
-        for key in Key::ALL {
+        for key in Key::all() {
             let json = match key {
                 Key::Effect(key) => to_value(key),
                 Key::Filter(key) => to_value(key),

@@ -6,14 +6,14 @@
 use syscalls::Sysno;
 
 use super::model::Op;
-use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+use super::registry::{Family, FaultKind, FilterKey, Property};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "connect",
     family: Some(Family::Net),
     ops: &[Op::Call(Sysno::connect)],
-    effects: &[EffectKey::Error],
+    has: &[Property::Connections],
     filters: &[FilterKey::Port, FilterKey::Dst, FilterKey::Connlimit],
     summary: "connect(2) on an IPv4 or IPv6 socket fails with an error, and nothing is sent",
     metric: "calls of connect",

@@ -4,7 +4,7 @@
 //! server's address, `name` the name that is asked for.
 
 use super::model::Op;
-use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+use super::registry::{Family, FaultKind, Property};
 
 /// The port of a DNS server.
 pub(crate) const PORT: u16 = 53;
@@ -14,15 +14,14 @@ pub(super) const KIND: FaultKind = FaultKind {
     stem: "dns",
     family: Some(Family::Net),
     ops: &[Op::Dns],
-    effects: &[EffectKey::Rcode, EffectKey::Answer, EffectKey::Drop],
-    filters: &[
-        FilterKey::Name,
-        FilterKey::Port,
-        FilterKey::Dst,
-        FilterKey::Src,
-        FilterKey::Proto,
-        FilterKey::Interface,
+    has: &[
+        Property::Query,
+        Property::RemoteEnd,
+        Property::LocalAddress,
+        Property::Protocol,
+        Property::Interface,
     ],
+    filters: &[],
     summary: "DNS queries of the target are answered with an error or a wrong address, or are lost",
     metric: "DNS queries",
     examples: &[

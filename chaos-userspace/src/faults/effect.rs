@@ -75,22 +75,6 @@ impl CallEffect {
         self.short.is_some() || self.corrupt.is_some()
     }
 
-    /// The keys that say something.
-    pub fn keys(&self) -> impl Iterator<Item = EffectKey> {
-        [
-            (EffectKey::Error, !self.error.is_empty()),
-            (EffectKey::Retval, self.retval.is_some()),
-            (EffectKey::Signal, self.signal.is_some()),
-            (EffectKey::DelayEnter, self.delay_enter.is_some()),
-            (EffectKey::DelayExit, self.delay_exit.is_some()),
-            (EffectKey::Jitter, self.jitter.is_some()),
-            (EffectKey::Short, self.short.is_some()),
-            (EffectKey::Corrupt, self.corrupt.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(key, given)| given.then_some(key))
-    }
-
     /// The first key that does not go with the others, and why.
     pub(super) fn problem(&self) -> Option<(EffectKey, &'static str)> {
         if self.keys().next().is_none() {

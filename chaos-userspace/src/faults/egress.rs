@@ -4,22 +4,23 @@
 //! real network. `port` and `dst` are the remote end's, `sport` is the local port.
 
 use super::model::Op;
-use super::registry::{EGRESS_EFFECTS, Family, FaultKind, FilterKey};
+use super::registry::{Family, FaultKind, Property};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "egress",
     family: Some(Family::Net),
     ops: &[Op::Egress],
-    effects: EGRESS_EFFECTS,
-    filters: &[
-        FilterKey::Port,
-        FilterKey::Sport,
-        FilterKey::Dst,
-        FilterKey::Src,
-        FilterKey::Proto,
-        FilterKey::Interface,
+    has: &[
+        Property::Packet,
+        Property::Leaving,
+        Property::RemoteEnd,
+        Property::LocalPort,
+        Property::LocalAddress,
+        Property::Protocol,
+        Property::Interface,
     ],
+    filters: &[],
     summary: "packets that the target sends are lost, late, doubled, damaged or slow without it being told, reset their connection, or are answered with an ICMP error",
     metric: "packets sent",
     examples: &[

@@ -3,7 +3,7 @@
 //! The call fails before anything is changed. `on` is the kind of the file; of calls about two files either will do.
 
 use super::arch::calls;
-use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+use super::registry::{Family, FaultKind, FilterKey};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
@@ -13,7 +13,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         [getdents]
         truncate ftruncate fallocate getdents64 sendfile splice copy_file_range ioctl fcntl flock
     ),
-    effects: &[EffectKey::Error],
+    has: &[],
     filters: &[FilterKey::On, FilterKey::Path],
     summary: "truncating, allocating, listing, copying, locking or controlling a file fails with an error",
     metric: "calls about open files",

@@ -5,22 +5,22 @@
 
 use super::call::Glob;
 use super::model::Op;
-use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+use super::registry::{Family, FaultKind, Property};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "http",
     family: Some(Family::Net),
     ops: &[Op::Http],
-    effects: &[EffectKey::Status],
-    filters: &[
-        FilterKey::Path,
-        FilterKey::Port,
-        FilterKey::Sport,
-        FilterKey::Dst,
-        FilterKey::Src,
-        FilterKey::Interface,
+    has: &[
+        Property::Response,
+        Property::Url,
+        Property::RemoteEnd,
+        Property::LocalPort,
+        Property::LocalAddress,
+        Property::Interface,
     ],
+    filters: &[],
     summary: "responses by HTTP/1 in clear, to the target or from it, get another status",
     metric: "HTTP responses",
     examples: &[

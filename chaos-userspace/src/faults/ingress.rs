@@ -4,22 +4,22 @@
 //! describes a connection in both directions and `net` can carry it.
 
 use super::model::Op;
-use super::registry::{Family, FaultKind, FilterKey, PACKET_EFFECTS};
+use super::registry::{Family, FaultKind, Property};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "ingress",
     family: Some(Family::Net),
     ops: &[Op::Ingress],
-    effects: PACKET_EFFECTS,
-    filters: &[
-        FilterKey::Port,
-        FilterKey::Sport,
-        FilterKey::Dst,
-        FilterKey::Src,
-        FilterKey::Proto,
-        FilterKey::Interface,
+    has: &[
+        Property::Packet,
+        Property::RemoteEnd,
+        Property::LocalPort,
+        Property::LocalAddress,
+        Property::Protocol,
+        Property::Interface,
     ],
+    filters: &[],
     summary: "packets on their way to the target are lost, late, doubled, damaged or slow",
     metric: "packets received",
     examples: &[

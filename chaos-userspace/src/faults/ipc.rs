@@ -3,7 +3,7 @@
 //! `msgrcv`, `shmdt` and POSIX message queues have no hook whose errno the caller gets.
 
 use super::arch::calls;
-use super::registry::{EffectKey, Family, FaultKind};
+use super::registry::{Family, FaultKind};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
@@ -12,7 +12,7 @@ pub(super) const KIND: FaultKind = FaultKind {
     ops: calls!(
         [] shmget shmat shmctl msgget msgsnd msgctl semget semop semtimedop semctl
     ),
-    effects: &[EffectKey::Error],
+    has: &[],
     filters: &[],
     summary: "System V IPC fails with an error",
     metric: "calls about System V IPC",

@@ -3,7 +3,7 @@
 //! `brk` and `mlock` have no hook, nor has `munmap`.
 
 use super::arch::calls;
-use super::registry::{EffectKey, Family, FaultKind};
+use super::registry::{Family, FaultKind};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
@@ -12,7 +12,7 @@ pub(super) const KIND: FaultKind = FaultKind {
     ops: calls!(
         [] mmap mprotect pkey_mprotect
     ),
-    effects: &[EffectKey::Error],
+    has: &[],
     filters: &[],
     summary: "mapping or protecting memory fails with an error",
     metric: "calls about memory",

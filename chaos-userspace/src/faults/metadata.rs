@@ -3,7 +3,7 @@
 //! `on` is the kind of the file. A call that fails before the file is found (`ENOENT`) does not match.
 
 use super::arch::calls;
-use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+use super::registry::{Family, FaultKind, FilterKey};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
@@ -18,7 +18,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr statfs fstatfs
         inotify_add_watch fanotify_mark
     ),
-    effects: &[EffectKey::Error],
+    has: &[],
     filters: &[FilterKey::On, FilterKey::Path],
     summary: "reading or changing a file's attributes fails with an error",
     metric: "calls about attributes of files",

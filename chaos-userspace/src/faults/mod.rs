@@ -45,7 +45,9 @@ pub use interface::InterfaceGlob;
 pub use model::{Effect, Fault, Filter, Op, Trigger};
 pub use name::NameGlob;
 pub use netem::Netem;
-pub use registry::{EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, TargetKey, TriggerKey};
+pub use registry::{
+    EffectKey, FAULTS, Family, FaultKind, FilterKey, Key, KeyDef, Property, TargetKey, TriggerKey,
+};
 pub use remote::{HostName, Remote};
 pub use table::{BadTable, Table, TableFile};
 pub use values::{

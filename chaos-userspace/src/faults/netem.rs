@@ -245,27 +245,6 @@ impl Netem {
     /// The greatest jitter: the kernel counts it in 31 bits of nanoseconds.
     pub const MOST_JITTER: Nanos = Nanos(2 * SECOND);
 
-    /// The keys that say something, in the order of printing.
-    pub fn keys(&self) -> impl Iterator<Item = EffectKey> {
-        [
-            (EffectKey::Delay, self.delay.is_some()),
-            (EffectKey::Jitter, self.jitter.is_some()),
-            (EffectKey::Correlation, self.correlation.is_some()),
-            (EffectKey::Distribution, self.distribution.is_some()),
-            (EffectKey::Loss, self.loss.is_some()),
-            (EffectKey::Gemodel, self.gemodel.is_some()),
-            (EffectKey::State, self.state.is_some()),
-            (EffectKey::Duplicate, self.duplicate.is_some()),
-            (EffectKey::Corrupt, self.corrupt.is_some()),
-            (EffectKey::Reorder, self.reorder.is_some()),
-            (EffectKey::Rate, self.rate.is_some()),
-            (EffectKey::Slot, self.slot.is_some()),
-            (EffectKey::Limit, self.limit.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(key, said)| said.then_some(key))
-    }
-
     /// The loss, if that is all and each packet is lost for itself.
     pub(super) fn only_loss(&self) -> Option<Ppm> {
         let loss = self.loss.filter(|loss| loss.correlation.is_none())?;

@@ -4,14 +4,14 @@
 //! `on` is the kind of the file being opened. A call that fails before the file is found (`ENOENT`) does not match.
 
 use super::arch::calls;
-use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+use super::registry::{Family, FaultKind, FilterKey, Property};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "open",
     family: Some(Family::Lsm),
     ops: calls!([open creat] openat openat2 open_by_handle_at),
-    effects: &[EffectKey::Error],
+    has: &[Property::File],
     filters: &[FilterKey::On, FilterKey::Path],
     summary: "opening a file fails with an error",
     metric: "calls that open a file",

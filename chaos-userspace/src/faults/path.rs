@@ -3,7 +3,7 @@
 //! The call fails when its parent directory was found and before anything is changed.
 
 use super::arch::calls;
-use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+use super::registry::{Family, FaultKind, FilterKey};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
@@ -13,7 +13,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         [rename link symlink mkdir rmdir unlink mknod]
         renameat renameat2 linkat symlinkat mkdirat unlinkat mknodat
     ),
-    effects: &[EffectKey::Error],
+    has: &[],
     filters: &[FilterKey::Path],
     summary: "making, renaming, linking or removing a file fails with an error",
     metric: "calls that change a directory",

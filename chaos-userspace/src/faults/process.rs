@@ -3,7 +3,7 @@
 //! Each call only when named: libc makes `clone3` or `clone` of `fork()`.
 
 use super::arch::calls;
-use super::registry::{EffectKey, Family, FaultKind};
+use super::registry::{Family, FaultKind};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
@@ -17,7 +17,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         sched_getattr sched_getaffinity sched_rr_get_interval ioprio_set setpgid setuid setreuid
         setresuid setgid setregid setresgid setgroups capset
     ),
-    effects: &[EffectKey::Error],
+    has: &[],
     filters: &[],
     summary: "making, executing, signalling or configuring a process fails with an error",
     metric: "calls about processes",

@@ -6,7 +6,7 @@
 use syscalls::Sysno;
 
 use super::model::Op;
-use super::registry::{EffectKey, Family, FaultKind, FilterKey};
+use super::registry::{Family, FaultKind, FilterKey};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
@@ -24,7 +24,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         Op::Call(Sysno::pwritev),
         Op::Call(Sysno::pwritev2),
     ],
-    effects: &[EffectKey::Error],
+    has: &[],
     filters: &[FilterKey::On, FilterKey::Path],
     summary: "reading from or writing to a descriptor fails with an error",
     metric: "calls that read or write",

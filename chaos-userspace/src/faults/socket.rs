@@ -3,7 +3,7 @@
 //! `connect` is a row of its own. `read` and `write` on a socket belong to `read_write`.
 
 use super::arch::calls;
-use super::registry::{EffectKey, Family, FaultKind};
+use super::registry::{Family, FaultKind};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
@@ -14,7 +14,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         socket socketpair bind listen accept accept4 sendto sendmsg sendmmsg recvfrom recvmsg
         recvmmsg setsockopt getsockopt shutdown getsockname getpeername
     ),
-    effects: &[EffectKey::Error],
+    has: &[],
     filters: &[],
     summary: "making or using a socket fails with an error",
     metric: "calls about sockets",

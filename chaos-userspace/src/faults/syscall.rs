@@ -5,14 +5,14 @@
 
 use syscalls::Sysno;
 
-use super::registry::{EffectKey, FaultKind, FilterKey};
+use super::registry::FaultKind;
 
 /// The row. It names no operation: it has every call that no other row has.
 pub(super) const KIND: FaultKind = FaultKind {
     stem: "syscall",
     family: None,
     ops: &[],
-    effects: &CALL_EFFECTS,
+    has: &[],
     filters: &[],
     summary: "any system call fails, gives a made-up result, is delayed, or gets a signal",
     metric: "system calls",
@@ -23,39 +23,6 @@ pub(super) const KIND: FaultKind = FaultKind {
         "%file:error=EACCES:path=/var/lib/app/**",
     ],
 };
-
-/// What can happen to any system call.
-const CALL_EFFECTS: [EffectKey; 6] = [
-    EffectKey::Error,
-    EffectKey::Retval,
-    EffectKey::Signal,
-    EffectKey::DelayEnter,
-    EffectKey::DelayExit,
-    EffectKey::Jitter,
-];
-
-/// And to one that writes the bytes of a buffer.
-const WRITE_EFFECTS: [EffectKey; 7] = [
-    EffectKey::Error,
-    EffectKey::Retval,
-    EffectKey::Signal,
-    EffectKey::DelayEnter,
-    EffectKey::DelayExit,
-    EffectKey::Jitter,
-    EffectKey::Short,
-];
-
-/// And to one that reads bytes into a buffer.
-const READ_EFFECTS: [EffectKey; 8] = [
-    EffectKey::Error,
-    EffectKey::Retval,
-    EffectKey::Signal,
-    EffectKey::DelayEnter,
-    EffectKey::DelayExit,
-    EffectKey::Jitter,
-    EffectKey::Short,
-    EffectKey::Corrupt,
-];
 
 /// Which way a call moves bytes between a descriptor and the caller's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,21 +53,3 @@ impl Moves {
         }
     }
 }
-
-/// What can happen to a system call.
-pub(crate) const fn effects(call: Sysno) -> &'static [EffectKey] {
-    match Moves::of(call) {
-        None => &CALL_EFFECTS,
-        Some(Moves::Writes) => &WRITE_EFFECTS,
-        Some(Moves::Reads) => &READ_EFFECTS,
-    }
-}
-
-/// What can narrow down system calls, each those that have what it looks at.
-pub(super) const CALL_FILTERS: [FilterKey; 5] = [
-    FilterKey::Port,
-    FilterKey::Dst,
-    FilterKey::On,
-    FilterKey::Fd,
-    FilterKey::Path,
-];

@@ -3,7 +3,6 @@
 use syscalls::Sysno;
 
 use super::arch;
-use super::registry::FilterKey;
 
 /// What an argument of a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,20 +40,9 @@ pub fn arguments(call: Sysno) -> impl Iterator<Item = Argument> {
     signature.bytes().map(Argument::of)
 }
 
-/// Whether a call has what that filter looks at.
-pub(super) fn has(call: Sysno, key: FilterKey) -> bool {
-    let any = |wanted: &[Argument]| arguments(call).any(|argument| wanted.contains(&argument));
-    match key {
-        FilterKey::Fd => any(&[Argument::Fd]),
-        FilterKey::On | FilterKey::Path => any(&[Argument::Fd, Argument::Path, Argument::Cwd]),
-        FilterKey::Port | FilterKey::Dst => any(&[Argument::Address]),
-        FilterKey::Sport
-        | FilterKey::Src
-        | FilterKey::Interface
-        | FilterKey::Proto
-        | FilterKey::Name
-        | FilterKey::Connlimit => false,
-    }
+/// Whether some argument of a call is one of these.
+pub(super) fn takes(call: Sysno, wanted: &[Argument]) -> bool {
+    arguments(call).any(|argument| wanted.contains(&argument))
 }
 
 /// The calls of a class such as `%file`, by number; `None` if there is no such class. strace's older spellings without `%` are

@@ -3,7 +3,7 @@
 //! Most of these calls need a capability, and fail without it before they match.
 
 use super::arch::calls;
-use super::registry::{EffectKey, Family, FaultKind};
+use super::registry::{Family, FaultKind};
 
 /// The row.
 pub(super) const KIND: FaultKind = FaultKind {
@@ -14,7 +14,7 @@ pub(super) const KIND: FaultKind = FaultKind {
         mount umount2 move_mount pivot_root chroot bpf perf_event_open settimeofday clock_settime
         syslog
     ),
-    effects: &[EffectKey::Error],
+    has: &[],
     filters: &[],
     summary: "mounting, setting the clock or using BPF fails with an error",
     metric: "calls about the system",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use chaos_common::dims;
 use serde::{Deserialize, Serialize};
 
-use super::registry::TargetKey;
+use super::expr::keys::TargetKey;
 
 /// One way to name processes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -52,7 +52,7 @@ const NAMED_NAMESPACES: &str = "/run/netns";
 
 impl Namespace {
     /// A number is a process, what has a `/` in front a path, anything else a name.
-    fn of(text: &str) -> Option<Self> {
+    pub(super) fn of(text: &str) -> Option<Self> {
         if let Ok(pid) = text.parse() {
             return (pid != 0).then_some(Self::Of(pid));
         }
@@ -136,21 +136,7 @@ impl Selector {
         if value.is_empty() {
             return None;
         }
-        let text = || value.to_owned();
-        Some(match key {
-            TargetKey::Pid => Self::Pid(value.parse().ok().filter(|pid| *pid != 0)?),
-            TargetKey::Uid => match value.parse() {
-                Ok(id) => Self::Uid(id),
-                Err(_) => Self::User(text()),
-            },
-            TargetKey::Comm => Self::Comm(text()),
-            TargetKey::Exe => Self::Exe(value.into()),
-            TargetKey::Cgroup => Self::Cgroup(value.into()),
-            TargetKey::Container => Self::Container(text()),
-            TargetKey::Unit => Self::Unit(text()),
-            TargetKey::Netns => Self::Netns(Namespace::of(value)?),
-            TargetKey::Tid => Self::Tid(value.parse().ok().filter(|tid| *tid != 0)?),
-        })
+        (key.row().select)(value)
     }
 
     /// The key and the value that mean it; `All` has none.

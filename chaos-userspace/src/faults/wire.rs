@@ -9,7 +9,6 @@ use chaos_common::rule::{
 use serde::{Deserialize, Serialize};
 
 use super::model::Op;
-use super::registry::EffectKey;
 use super::values::OutOfRange;
 
 /// Types of address records (RFC 1035, 3.2.2; RFC 3596, 2.1).
@@ -41,20 +40,6 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// The key that spells it.
-    pub const fn key(self) -> EffectKey {
-        match self {
-            Self::Blackhole => EffectKey::Blackhole,
-            Self::Partition => EffectKey::Partition,
-            Self::Reset | Self::ResetAll => EffectKey::Reset,
-            Self::Unreachable(_) => EffectKey::Unreachable,
-            Self::Rcode(_) => EffectKey::Rcode,
-            Self::Answer(_) => EffectKey::Answer,
-            Self::Drop => EffectKey::Drop,
-            Self::Status(_) => EffectKey::Status,
-        }
-    }
-
     /// Effect and value as the kernel programs read them.
     pub(crate) fn rule(self) -> (u32, i64) {
         match self {
@@ -77,7 +62,14 @@ impl Wire {
                 Some(bytes)
             }
             Self::Answer(IpAddr::V6(v6)) => Some(v6.octets()),
-            _ => None,
+            Self::Blackhole
+            | Self::Partition
+            | Self::Reset
+            | Self::ResetAll
+            | Self::Unreachable(_)
+            | Self::Rcode(_)
+            | Self::Drop
+            | Self::Status(_) => None,
         }
     }
 

@@ -12,7 +12,7 @@ use syscalls::Sysno;
 
 use super::hook::delays;
 use super::{Hook, Options, Pattern, PlanError, Target, lsm, r#override};
-use crate::faults::{Effect, EffectKey, Fault, FilterKey, Op, syscall};
+use crate::faults::{Effect, EffectKey, Fault, FilterKey, Key, Op};
 
 /// What carries a fault out.
 #[derive(
@@ -54,28 +54,40 @@ impl Backend {
         }
     }
 
-    /// The effects it has on an operation.
-    pub fn effects(self, op: Op) -> &'static [EffectKey] {
+    /// Whether it has any effect on an operation.
+    pub fn serves(self, op: Op) -> bool {
         match (self, op.call()) {
-            (Self::Bpf, _) if Hook::of(op).is_empty() => &[],
-            (Self::Bpf, Some(_)) if lsm::undelayed(op).is_none() => &DELAYED,
-            (Self::Bpf, _) => op.kind().effects,
-            (Self::Override | Self::Uprobe, Some(call)) if r#override::refusal(call).is_none() => {
-                &r#override::EFFECTS
-            }
-            (Self::Seccomp, Some(call)) => syscall::effects(call),
-            (Self::Spin, Some(call)) if r#override::function(call).is_some() => &SPUN,
-            (Self::Override | Self::Uprobe | Self::Spin, _) | (Self::Seccomp, None) => &[],
+            (Self::Bpf, _) => !Hook::of(op).is_empty(),
+            (Self::Override | Self::Uprobe, Some(call)) => r#override::refusal(call).is_none(),
+            (Self::Seccomp, Some(_)) => true,
+            (Self::Spin, Some(call)) => r#override::function(call).is_some(),
+            (Self::Override | Self::Uprobe | Self::Seccomp | Self::Spin, None) => false,
         }
     }
 
-    /// The filters it looks at for an operation, among those that the operation has.
-    pub fn filters(self, op: Op) -> &'static [FilterKey] {
-        match self {
-            Self::Bpf => op.kind().filters,
-            Self::Override | Self::Spin => op.call().map_or(&[], r#override::filters),
-            Self::Uprobe => &[],
-            Self::Seccomp => &CALL_FILTERS,
+    /// Whether it has that effect on an operation.
+    pub fn has_effect(self, op: Op, key: EffectKey) -> bool {
+        self.serves(op)
+            && match self {
+                Self::Bpf if !op.is_syscall() => Key::Effect(key).fits(op),
+                Self::Bpf if lsm::undelayed(op).is_none() => DELAYED.contains(&key),
+                Self::Bpf => key == EffectKey::Error,
+                Self::Override | Self::Uprobe => r#override::EFFECTS.contains(&key),
+                Self::Seccomp => Key::Effect(key).fits(op),
+                Self::Spin => SPUN.contains(&key),
+            }
+    }
+
+    /// Whether it looks at that filter for an operation, if the operation has it.
+    pub fn has_filter(self, op: Op, key: FilterKey) -> bool {
+        match (self, op.call()) {
+            (Self::Bpf, None) => Key::Filter(key).fits(op),
+            (Self::Bpf, Some(_)) => op.kind().filters.contains(&key),
+            (Self::Override | Self::Spin, call) => {
+                call.is_some_and(|call| r#override::filters(call).contains(&key))
+            }
+            (Self::Uprobe, _) => false,
+            (Self::Seccomp, _) => SUPERVISED.contains(&key),
         }
     }
 
@@ -98,7 +110,7 @@ impl Backend {
                 key.name()
             ));
         }
-        if let Some(op) = fault.ops.iter().find(|op| self.effects(**op).is_empty()) {
+        if let Some(op) = fault.ops.iter().find(|op| !self.serves(**op)) {
             return Some(match (self, op.call().and_then(r#override::refusal)) {
                 (Self::Bpf, _) => format!("no kernel program of murphy's serves `{op}`"),
                 (Self::Override | Self::Uprobe | Self::Spin, Some(reason)) => {
@@ -110,7 +122,7 @@ impl Backend {
             });
         }
         for key in fault.effect.keys() {
-            if let Some(op) = lacking(&fault.ops, |op| self.effects(op).contains(&key)) {
+            if let Some(op) = lacking(&fault.ops, |op| self.has_effect(op, key)) {
                 let why = match (self, key) {
                     (Self::Bpf, EffectKey::DelayExit) => {
                         ": it waits at a hook, which is before the call's work; `delay_enter` does"
@@ -121,13 +133,13 @@ impl Backend {
                     }
                     _ => String::new(),
                 };
-                let key = crate::faults::Key::Effect(key);
+                let key = Key::Effect(key);
                 return Some(format!("it has no `{key}` for `{op}`{why}"));
             }
         }
         for key in fault.filter.keys() {
-            if let Some(op) = lacking(&fault.ops, |op| self.filters(op).contains(&key)) {
-                let key = crate::faults::Key::Filter(key);
+            if let Some(op) = lacking(&fault.ops, |op| self.has_filter(op, key)) {
+                let key = Key::Filter(key);
                 return Some(format!("it has no `{key}` for `{op}`"));
             }
         }
@@ -264,7 +276,8 @@ impl fmt::Display for Backend {
     }
 }
 
-const CALL_FILTERS: [FilterKey; 5] = [
+/// What the supervisor of seccomp looks at.
+const SUPERVISED: [FilterKey; 5] = [
     FilterKey::Port,
     FilterKey::Dst,
     FilterKey::On,

@@ -22,9 +22,7 @@ use chaos_common::rule::{
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::Serialize;
 
-use crate::faults::{
-    Effect, Family, Fault, HostName, Op, TableFile, TargetKey, Trigger, When, Wire,
-};
+use crate::faults::{Effect, Family, Fault, HostName, Op, TableFile, Trigger, When, Wire};
 use syscalls::Sysno;
 
 pub use crate::faults::{EXEMPT, Namespace, Selector, Who};
@@ -415,11 +413,9 @@ fn aimed(fault: &Fault, target: &Target) -> Result<Target, PlanError> {
             _ => Ok(target.clone()),
         };
     }
-    let narrows =
-        |key: &TargetKey| matches!(key, TargetKey::Comm | TargetKey::Exe | TargetKey::Uid);
     let (hit, mut spare, exempt) = match target {
         Target::Command => {
-            if let Some(other) = aim.spelling().into_keys().find(|key| !narrows(key)) {
+            if let Some(other) = aim.spelling().into_keys().find(|key| !key.narrows()) {
                 return Err(PlanError::NotOfCommand {
                     key: other.name(),
                     fault: fault.to_string(),

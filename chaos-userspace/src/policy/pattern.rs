@@ -18,13 +18,13 @@ use crate::sys::cgroup2::Cgroup2;
 use crate::users;
 
 /// What of a process is compared.
-const KINDS: [(&str, TargetKey); 6] = [
-    ("comm", TargetKey::Comm),
-    ("exe", TargetKey::Exe),
-    ("uid", TargetKey::Uid),
-    ("unit", TargetKey::Unit),
-    ("container", TargetKey::Container),
-    ("cgroup", TargetKey::Cgroup),
+const KINDS: [TargetKey; 6] = [
+    TargetKey::Comm,
+    TargetKey::Exe,
+    TargetKey::Uid,
+    TargetKey::Unit,
+    TargetKey::Container,
+    TargetKey::Cgroup,
 ];
 
 /// The longest name of a process, in bytes (`TASK_COMM_LEN`).
@@ -58,7 +58,7 @@ pub struct Pattern {
 impl Pattern {
     /// From `KIND:VALUE`.
     fn parse(text: &str) -> Result<Self, Wrong> {
-        let kinds = KINDS.map(|(name, _)| name);
+        let kinds = KINDS.map(TargetKey::name);
         let form = format!("KIND:PATTERN, KIND one of {}", kinds.join(" "));
         let no_kind = |kind: &str| match nearest(kind, kinds) {
             Some(near) => format!("did you mean `{near}`?"),
@@ -68,9 +68,8 @@ impl Pattern {
             .split_once(':')
             .ok_or_else(|| Wrong::new(format!("`{text}` is no target"), form.clone()))?;
         let key = KINDS
-            .iter()
-            .find(|(name, _)| *name == kind)
-            .map(|(_, key)| *key)
+            .into_iter()
+            .find(|key| key.name() == kind)
             .ok_or_else(|| Wrong::new(format!("`{kind}` is no kind of target"), no_kind(kind)))?;
         if value.is_empty() || value.trim() != value {
             return Err(Wrong::new(
@@ -234,9 +233,9 @@ impl Pattern {
 
     /// The option that spares what is meant; `None` where no exclusion can say it.
     pub(super) fn exclusion(&self) -> Option<String> {
-        let (kind, _) = KINDS.iter().find(|(_, key)| *key == self.key)?;
+        let kind = KINDS.into_iter().find(|key| *key == self.key)?;
         self.is_literal()
-            .then(|| format!("--{kind} '!{}'", self.value))
+            .then(|| format!("--{} '!{}'", kind.name(), self.value))
     }
 }
 

@@ -1,11 +1,12 @@
 //! Everything that can be wrong with an expression, in the words that the person who typed it reads.
 
+use super::keys::{Key, TargetKey};
 use super::suggest::nearest;
 use crate::faults::call::Signal;
 use crate::faults::check::{Mismatch, wrong_key};
 use crate::faults::model::Op;
 use crate::faults::netem::Distribution;
-use crate::faults::registry::{self, EffectKey, FilterKey, Key, TargetKey};
+use crate::faults::registry;
 use crate::faults::syscalls;
 use crate::faults::values::{Errno, FdKind, OutOfRange, Proto};
 use crate::faults::wire::{Rcode, Status, Unreachable};
@@ -284,34 +285,23 @@ impl Mistake {
                 "`/var/lib/app/**` or `/srv/*/wal/*.log`: it begins with `/` or `*`, and `**` is a folder's whole name".to_owned()
             }
             Self::NotCount(_) => "`thread`: each thread counts for itself; else the fault counts".to_owned(),
-            Self::WrongKey {
-                key: Key::Effect(EffectKey::Delay),
-                operation: "dns",
-            } => "net:delay=200ms:port=53 holds queries and answers".to_owned(),
-            Self::WrongKey {
-                key: Key::Effect(EffectKey::Delay),
-                operation: "http",
-            } => "net:delay=200ms:port=80 holds requests and responses".to_owned(),
-            Self::WrongKey { operation, .. } => {
-                let takes = registry::operations_named(operation);
-                format!("`{operation}` takes {}", listed(takes_all(&takes)))
+            Self::WrongKey { key, operation } => {
+                let mut instead = key.def().instead.iter();
+                match instead.find(|(of, _)| of == operation) {
+                    Some((_, instead)) => (*instead).to_owned(),
+                    None => {
+                        let takes = registry::operations_named(operation);
+                        format!("`{operation}` takes {}", listed(takes_all(&takes)))
+                    }
+                }
             }
             Self::UnknownKey { name, takes } => {
                 did_you_mean(name, takes.iter().copied(), &format!("there are {}", listed(takes.iter().copied())))
             }
             Self::NoKey { takes } | Self::KeyNotYet { takes, .. } => format!("there are {}", listed(takes.iter().copied())),
-            Self::NotTarget { key: TargetKey::Pid, .. } => "the number of a process".to_owned(),
-            Self::NotTarget { key: TargetKey::Tid, .. } => "the number of a thread".to_owned(),
-            Self::NotTarget { key: TargetKey::Netns, .. } => {
-                "the number of a process, a name of `ip netns list`, or an absolute path".to_owned()
-            }
-            Self::NotTarget { .. } => "a name; `!` before it spares it".to_owned(),
-            Self::EmptyValue(Key::Filter(FilterKey::Dst | FilterKey::Src))
-            | Self::HostName(_)
-            | Self::NamePrefix(_)
-            | Self::NotAddress(_) => {
-                "10.0.0.1, 10.0.0.0/8, [::1] or [fd00::]/8; IPv6 goes in brackets".to_owned()
-            }
+            Self::NotTarget { key, .. } => key.row().hint.to_owned(),
+            Self::EmptyValue(key) => return key.def().empty.map(str::to_owned),
+            Self::HostName(_) | Self::NamePrefix(_) | Self::NotAddress(_) => ADDRESSES.to_owned(),
             Self::NoEffect(possible) => {
                 let keys = possible.iter().map(|key| format!("{key}=…")).collect::<Vec<_>>();
                 format!("here it can be {}", keys.join(" or "))
@@ -362,9 +352,7 @@ impl Mistake {
                 did_you_mean(&name.to_uppercase(), names, "NXDOMAIN, SERVFAIL, REFUSED, or a number from 0 to 15")
             }
             Self::NotStatus(_) => format!("it can be {}", Status::ALLOWED),
-            Self::NotInterface { .. } | Self::EmptyValue(Key::Filter(FilterKey::Interface)) => {
-                "eth0, wlp3s0, or a pattern such as veth*; `ip link` lists them".to_owned()
-            }
+            Self::NotInterface { .. } => INTERFACES.to_owned(),
             Self::NotName { .. } => {
                 "db.example.com is that name; *.example.com every name below; *example.com every name that ends so".to_owned()
             }
@@ -372,6 +360,14 @@ impl Mistake {
         })
     }
 }
+
+/// What helps with an address.
+pub(super) const ADDRESSES: &str =
+    "10.0.0.1, 10.0.0.0/8, [::1] or [fd00::]/8; IPv6 goes in brackets";
+
+/// What helps with an interface.
+pub(super) const INTERFACES: &str =
+    "eth0, wlp3s0, or a pattern such as veth*; `ip link` lists them";
 
 /// The nearest candidate, or all that can be said without one.
 fn did_you_mean<'c>(
@@ -390,8 +386,7 @@ const OPERATIONS: &str = "it can be egress, ingress, net, dns, http, a system ca
 
 /// The keys that all of these operations take.
 pub(super) fn takes_all(ops: &[Op]) -> impl Iterator<Item = &'static str> {
-    Key::ALL
-        .into_iter()
+    Key::all()
         .filter(|key| ops.iter().all(|op| key.fits(*op)))
         .map(Key::name)
 }

@@ -5,6 +5,7 @@
 
 mod error;
 mod filter;
+pub(in crate::faults) mod keys;
 mod mistake;
 mod netem;
 mod number;

@@ -9,9 +9,9 @@ use winnow::combinator::{alt, opt, preceded};
 use winnow::error::EmptyError;
 use winnow::{Parser, Result};
 
+use super::keys::{EffectKey, Key};
 use super::mistake::Mistake;
 use crate::faults::netem::Share;
-use crate::faults::registry::{EffectKey, Key};
 use crate::faults::values::{Nanos, Ppm, Pulse, RateLimit, RateUnit, When};
 
 /// Nanoseconds per unit, the longest first.
@@ -281,8 +281,8 @@ impl Decimal<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::TriggerKey;
     use super::*;
-    use crate::faults::registry::TriggerKey;
 
     #[test]
     fn probabilities() {

@@ -5,6 +5,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::keys::{EffectKey, Key};
 use super::mistake::Mistake;
 use super::sets::operations;
 use super::syntax::{Flaw, Word};
@@ -13,7 +14,6 @@ use crate::faults::InterfaceGlob;
 use crate::faults::check::wrong_key;
 use crate::faults::model::Op;
 use crate::faults::netem::Share;
-use crate::faults::registry::{EffectKey, Key};
 
 /// How a rule about faults is written.
 const FORM: &str = "write OPERATION or OPERATION:EFFECT, for example \"connect\", \"%network\", \"net:loss\" or \
@@ -111,15 +111,12 @@ fn matching(text: &str) -> Result<Vec<Op>, Wrong> {
 /// The effects that a name or a pattern names, of those that some of the operations have.
 fn effects(text: &str, ops: &[Op]) -> Result<Vec<EffectKey>, Wrong> {
     let has = |key: EffectKey| ops.iter().any(|op| Key::Effect(key).fits(*op));
-    let all = Key::ALL.into_iter().filter_map(|key| match key {
-        Key::Effect(key) => Some(key),
-        _ => None,
-    });
+    let all = EffectKey::ALL.iter().copied();
     let remedy = || {
         let names: Vec<_> = all
             .clone()
             .filter(|key| has(*key))
-            .map(|key| Key::Effect(key).name())
+            .map(EffectKey::name)
             .collect();
         format!("there are {}", names.join(", "))
     };
@@ -127,7 +124,7 @@ fn effects(text: &str, ops: &[Op]) -> Result<Vec<EffectKey>, Wrong> {
         let pattern = pattern(text)?;
         let found: Vec<_> = all
             .clone()
-            .filter(|key| has(*key) && pattern.matches(Key::Effect(*key).name()))
+            .filter(|key| has(*key) && pattern.matches(key.name()))
             .collect();
         return match found.is_empty() {
             true => Err(Wrong::new(format!("no effect matches `{text}`"), remedy())),
@@ -140,7 +137,9 @@ fn effects(text: &str, ops: &[Op]) -> Result<Vec<EffectKey>, Wrong> {
             let op = ops.first().map_or("", |op| op.name());
             Err(Wrong::new(wrong_key(key, op), remedy()))
         }
-        _ => Err(Wrong::new(format!("`{text}` is no effect"), remedy())),
+        Some(Key::Filter(_) | Key::Trigger(_) | Key::Target(_)) | None => {
+            Err(Wrong::new(format!("`{text}` is no effect"), remedy()))
+        }
     }
 }
 

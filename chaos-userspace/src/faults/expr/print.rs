@@ -4,10 +4,12 @@ use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use super::keys::{self, FilterKey, TriggerKey};
 use super::number::UNITS;
 use crate::faults::call::{Count, Glob, Signal};
 use crate::faults::effect::CallEffect;
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
+use crate::faults::netem::Netem;
 use crate::faults::registry::{NET, NET_OPS};
 use crate::faults::syscalls;
 use crate::faults::values::{Errno, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
@@ -58,82 +60,69 @@ impl Display for Effect {
             Self::Loss(ppm) => write!(f, "loss={ppm}"),
             Self::Wire(wire) => wire.fmt(f),
             Self::Netem(netem) => netem.fmt(f),
-            // Its first `:` is written before any effect.
-            Self::Call(call) => f.write_str(call.to_string().trim_start_matches(':')),
+            Self::Call(call) => call.fmt(f),
         }
     }
 }
 
+/// A key and its value.
+type Said = (&'static str, String);
+
+/// Each key without the `:` before the first.
+fn chained(f: &mut Formatter<'_>, said: impl Iterator<Item = Said>) -> fmt::Result {
+    let said: Vec<_> = said.map(|(key, value)| format!("{key}={value}")).collect();
+    f.write_str(&said.join(":"))
+}
+
 /// Each key with the `:` before it.
+fn appended(f: &mut Formatter<'_>, said: impl Iterator<Item = Said>) -> fmt::Result {
+    for (key, value) in said {
+        write!(f, ":{key}={value}")?;
+    }
+    Ok(())
+}
+
+/// Each key without the `:` before the first.
 impl Display for CallEffect {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        values(f, "error", &self.error)?;
-        values(f, "retval", self.retval.as_slice())?;
-        values(f, "signal", self.signal.as_slice())?;
-        values(f, "delay_enter", self.delay_enter.as_slice())?;
-        if self.long {
-            f.write_str("!")?;
-        }
-        values(f, "delay_exit", self.delay_exit.as_slice())?;
-        values(f, "jitter", self.jitter.as_slice())?;
-        values(f, "short", self.short.as_slice())?;
-        values(f, "corrupt", self.corrupt.as_slice())
+        let given = keys::of_calls().filter(|(_, part)| (part.is_given)(self));
+        chained(f, given.map(|(key, part)| (key.name(), (part.print)(self))))
+    }
+}
+
+/// Each key without the `:` before the first.
+impl Display for Netem {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let given = keys::of_netem().filter(|(_, part)| (part.is_given)(self));
+        chained(f, given.map(|(key, part)| (key.name(), (part.print)(self))))
     }
 }
 
 /// Each key with the `:` before it; nothing for a filter that lets everything through.
 impl Display for Filter {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let ports =
-            |ranges: &[RangeInclusive<u16>]| ranges.iter().cloned().map(Ports).collect::<Vec<_>>();
-        values(f, "port", &ports(&self.port))?;
-        values(f, "sport", &ports(&self.sport))?;
-        values(f, "dst", &self.dst)?;
-        values(f, "src", &self.src)?;
-        values(f, "proto", &self.proto)?;
-        let interfaces = self.interface.iter().map(|name| escaped(name.as_str()));
-        values(f, "interface", &interfaces.collect::<Vec<_>>())?;
-        values(f, "on", &self.on)?;
-        values(f, "fd", &self.fd)?;
-        values(f, "path", &self.path)?;
-        values(f, "name", &self.name)?;
-        values(f, "connlimit", self.connlimit.as_slice())
-    }
-}
-
-/// Each key with the `:` before it; nothing where the command says who is hit.
-impl Display for Aim {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for (key, named) in self.spelling() {
-            let named: Vec<_> = named.iter().map(|value| escaped(value)).collect();
-            values(f, key.name(), &named)?;
-        }
-        Ok(())
+        let said = |key: FilterKey| (key.name(), (key.row().part.print)(self));
+        appended(f, self.keys().map(said))
     }
 }
 
 /// Each key with the `:` before it; nothing for a trigger that always fires.
 impl Display for Trigger {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        values(f, "p", self.p.as_slice())?;
-        values(f, "when", self.when.as_slice())?;
-        values(f, "times", self.times.as_slice())?;
-        values(f, "after", self.after.as_slice())?;
-        values(f, "for", self.r#for.as_slice())?;
-        values(f, "pulse", self.pulse.as_slice())?;
-        values(f, "rate_limit", self.rate_limit.as_slice())?;
-        values(f, "over", self.over.as_slice())?;
-        values(f, "count", self.count.as_slice())?;
-        values(f, "seed", self.seed.as_slice())
+        let said = |key: TriggerKey| (key.name(), (key.row().part.print)(self));
+        appended(f, self.keys().map(said))
     }
 }
 
-fn values<T: Display>(f: &mut Formatter<'_>, key: &str, values: &[T]) -> fmt::Result {
-    if values.is_empty() {
-        return Ok(());
+/// Each key with the `:` before it; nothing where the command says who is hit.
+impl Display for Aim {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let said = self.spelling().into_iter().map(|(key, named)| {
+            let named: Vec<_> = named.iter().map(|value| escaped(value)).collect();
+            (key.name(), named.join(","))
+        });
+        appended(f, said)
     }
-    write!(f, ":{key}=")?;
-    list(f, values)
 }
 
 fn list<T: Display>(f: &mut Formatter<'_>, items: &[T]) -> fmt::Result {
@@ -146,7 +135,8 @@ fn list<T: Display>(f: &mut Formatter<'_>, items: &[T]) -> fmt::Result {
     Ok(())
 }
 
-struct Ports(RangeInclusive<u16>);
+/// Ports as they are printed.
+pub(super) struct Ports(pub(super) RangeInclusive<u16>);
 
 impl Display for Ports {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -2,23 +2,16 @@
 
 use std::ops::Range;
 
-use super::filter::{
-    count, errno, fd, interface, is_group, kind, net, path, ports, proto, remote, signal,
-};
+use super::filter::is_group;
+use super::keys::{EffectKey, FilterKey, Key, OfPackets, TargetKey, TriggerKey};
 use super::mistake::{Mistake, takes_all};
-use super::netem;
-use super::number::{
-    bytes, connections, delay, duration, positive, probability, pulse, rate_limit, retval, when,
-    whole,
-};
 use super::sets::{Item, operations};
 use super::syntax::{Argument, Flaw, Prefix, Syntax, Word};
-use super::wire;
 use crate::faults::check::Mismatch;
 use crate::faults::effect::CallEffect;
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
 use crate::faults::netem::Netem;
-use crate::faults::registry::{self, EffectKey, FilterKey, Key, TargetKey, TriggerKey};
+use crate::faults::registry;
 use crate::faults::values::Errno;
 use crate::faults::who::Aim;
 use crate::faults::wire::Wire;
@@ -182,9 +175,7 @@ fn check_fit(
 
 /// The names of the effects that all of these operations can have.
 fn effects_of(ops: &[Op]) -> Vec<&'static str> {
-    let effects = Key::ALL
-        .into_iter()
-        .filter(|key| matches!(key, Key::Effect(_)));
+    let effects = EffectKey::ALL.iter().copied().map(Key::Effect);
     effects
         .filter(|key| ops.iter().all(|op| key.fits(*op)))
         .map(Key::name)
@@ -250,79 +241,64 @@ impl Parts {
         }
     }
 
+    /// Takes an effect for the operations at hand, all of which have the key.
     fn take_effect(&mut self, effect: EffectKey, argument: &Argument) -> Result<(), Misplaced> {
         let key = Key::Effect(effect);
-        // Packets and calls share some words; each operation of a fault has the key, so one tells.
+        let alone = match self.already(effect) {
+            Some(already) => {
+                let mistake = Mistake::TwoEffects(Key::Effect(already));
+                Err((argument.key.span.clone(), mistake))
+            }
+            None => Ok(()),
+        };
+        let row = effect.row();
+        match (self.packets, &row.of_calls, &row.of_packets) {
+            (true, _, Some(OfPackets::Wire(part))) => {
+                let wire = (part.read)(key, argument)?;
+                self.wire = Some(wire);
+                alone
+            }
+            (true, _, Some(OfPackets::Netem(part))) => {
+                alone?;
+                (part.take)(&mut self.netem, key, argument)
+            }
+            (false, Some(part), _) => {
+                alone?;
+                (part.take)(&mut self.call, key, argument)
+            }
+            // What has no part fits no operation, and was refused.
+            (true, _, None) | (false, None, _) => {
+                let name = effect.name().to_owned();
+                let takes = Vec::new();
+                Err((
+                    argument.key.span.clone(),
+                    Mistake::UnknownKey { name, takes },
+                ))
+            }
+        }
+    }
+
+    /// The effect that another one does not go with.
+    fn already(&self, effect: EffectKey) -> Option<EffectKey> {
         if self.packets {
             // netem's go together with each other, all others with none.
-            let wire = wire::effect(effect, argument)?;
-            let already = match self.wire {
-                Some(already) => Some(already.key()),
-                None if wire.is_some() => self.netem.keys().next(),
-                None => None,
-            };
-            if let Some(already) = already {
-                let already = Key::Effect(already);
-                return Err((argument.key.span.clone(), Mistake::TwoEffects(already)));
-            }
-            self.wire = wire;
-            if wire.is_some() || netem::take(&mut self.netem, effect, argument)? {
-                return Ok(());
-            }
+            let is_wire = matches!(effect.row().of_packets, Some(OfPackets::Wire(_)));
+            let netem = || self.netem.keys().next().filter(|_| is_wire);
+            return self.wire.map(Wire::key).or_else(netem);
         }
-        let answer = match effect {
-            EffectKey::Error => self.call.retval.map(|_| EffectKey::Retval),
-            EffectKey::Retval if !self.call.error.is_empty() => Some(EffectKey::Error),
-            _ => None,
-        };
-        if let Some(already) = answer {
-            let already = Key::Effect(already);
-            return Err((argument.key.span.clone(), Mistake::TwoEffects(already)));
-        }
-        match effect {
-            EffectKey::Error => self.call.error = many(key, argument, errno)?,
-            EffectKey::Retval => self.call.retval = Some(one(key, argument, retval)?),
-            EffectKey::Signal => self.call.signal = Some(one(key, argument, signal)?),
-            EffectKey::DelayEnter => {
-                let (delay, long) = one(key, argument, |text| match text.strip_suffix('!') {
-                    Some(text) => Ok((delay(text)?, true)),
-                    None => Ok((delay(text)?, false)),
-                })?;
-                self.call.delay_enter = Some(delay);
-                self.call.long = long;
-            }
-            EffectKey::DelayExit => self.call.delay_exit = Some(one(key, argument, delay)?),
-            EffectKey::Jitter => self.call.jitter = Some(one(key, argument, delay)?),
-            EffectKey::Short => {
-                self.call.short = Some(one(key, argument, |text| bytes(key, text))?);
-            }
-            EffectKey::Corrupt => {
-                self.call.corrupt = Some(one(key, argument, |text| bytes(key, text))?);
-            }
-            // netem's, and those taken above.
-            _ => {}
-        }
-        Ok(())
+        let answers = [EffectKey::Error, EffectKey::Retval];
+        let mut given = self.call.keys().filter(|key| answers.contains(key));
+        given.find(|_| answers.contains(&effect))
     }
 
     fn take_filter(&mut self, filter: FilterKey, argument: &Argument) -> Result<(), Misplaced> {
-        let key = Key::Filter(filter);
-        match filter {
-            FilterKey::Port => self.filter.port = many(key, argument, ports)?,
-            FilterKey::Sport => self.filter.sport = many(key, argument, ports)?,
-            FilterKey::Dst => self.filter.dst = many(key, argument, remote)?,
-            FilterKey::Src => self.filter.src = many(key, argument, net)?,
-            FilterKey::Proto => self.filter.proto = many(key, argument, proto)?,
-            FilterKey::Interface => self.filter.interface = many(key, argument, interface)?,
-            FilterKey::On => self.filter.on = many(key, argument, kind)?,
-            FilterKey::Fd => self.filter.fd = many(key, argument, fd)?,
-            FilterKey::Path => self.filter.path = many(key, argument, path)?,
-            FilterKey::Name => self.filter.name = many(key, argument, wire::name)?,
-            FilterKey::Connlimit => {
-                self.filter.connlimit = Some(one(key, argument, |text| connections(key, text))?);
-            }
-        }
-        Ok(())
+        let take = filter.row().part.take;
+        take(&mut self.filter, Key::Filter(filter), argument)
+    }
+
+    fn take_trigger(&mut self, trigger: TriggerKey, argument: &Argument) -> Result<(), Misplaced> {
+        let take = trigger.row().part.take;
+        take(&mut self.trigger, Key::Trigger(trigger), argument)
     }
 
     fn take_target(&mut self, target: TargetKey, argument: &Argument) -> Result<(), Misplaced> {
@@ -334,29 +310,6 @@ impl Parts {
                     Mistake::NotTarget { key: target, value },
                 ));
             }
-        }
-        Ok(())
-    }
-
-    fn take_trigger(&mut self, trigger: TriggerKey, argument: &Argument) -> Result<(), Misplaced> {
-        let key = Key::Trigger(trigger);
-        match trigger {
-            TriggerKey::P => self.trigger.p = Some(one(key, argument, probability)?),
-            TriggerKey::When => self.trigger.when = Some(one(key, argument, when)?),
-            TriggerKey::Times => {
-                self.trigger.times = Some(one(key, argument, |text| positive(key, text))?);
-            }
-            TriggerKey::After => self.trigger.after = Some(one(key, argument, duration)?),
-            TriggerKey::For => self.trigger.r#for = Some(one(key, argument, duration)?),
-            TriggerKey::Pulse => self.trigger.pulse = Some(one(key, argument, pulse)?),
-            TriggerKey::RateLimit => {
-                self.trigger.rate_limit = Some(one(key, argument, |text| rate_limit(key, text))?);
-            }
-            TriggerKey::Over => {
-                self.trigger.over = Some(one(key, argument, |text| rate_limit(key, text))?);
-            }
-            TriggerKey::Count => self.trigger.count = Some(one(key, argument, count)?),
-            TriggerKey::Seed => self.trigger.seed = Some(one(key, argument, whole)?),
         }
         Ok(())
     }
@@ -386,7 +339,7 @@ pub(super) fn one<T>(
 }
 
 /// A key's values, at least one, none twice.
-fn many<T: PartialEq>(
+pub(super) fn many<T: PartialEq>(
     key: Key,
     argument: &Argument,
     read: impl Fn(&str) -> Result<T, Mistake>,

@@ -3,34 +3,17 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::filter::net;
+use super::keys::{EffectKey, Key};
 use super::mistake::Mistake;
 use super::number::whole;
 use super::resolve::{Misplaced, one};
 use super::syntax::Argument;
 use crate::faults::name::NameGlob;
-use crate::faults::registry::{EffectKey, Key};
 use crate::faults::values::Net;
 use crate::faults::wire::{Rcode, Status, Unreachable, Wire};
 
-/// The effect of that key; `None` if the key is none of these.
-pub(super) fn effect(key: EffectKey, argument: &Argument) -> Result<Option<Wire>, Misplaced> {
-    let of = Key::Effect(key);
-    let wire = match key {
-        EffectKey::Blackhole => alone(of, argument, Wire::Blackhole)?,
-        EffectKey::Partition => alone(of, argument, Wire::Partition)?,
-        EffectKey::Reset => reset(of, argument)?,
-        EffectKey::Drop => alone(of, argument, Wire::Drop)?,
-        EffectKey::Unreachable => Wire::Unreachable(one(of, argument, unreachable)?),
-        EffectKey::Rcode => Wire::Rcode(one(of, argument, rcode)?),
-        EffectKey::Status => Wire::Status(one(of, argument, status)?),
-        EffectKey::Answer => Wire::Answer(one(of, argument, address)?),
-        _ => return Ok(None),
-    };
-    Ok(Some(wire))
-}
-
 /// An effect that takes no value.
-fn alone(key: Key, argument: &Argument, wire: Wire) -> Result<Wire, Misplaced> {
+pub(super) fn alone(key: Key, argument: &Argument, wire: Wire) -> Result<Wire, Misplaced> {
     match argument.values {
         None => Ok(wire),
         Some(_) => Err((argument.value_span(), Mistake::TakesNoValue(key))),
@@ -38,7 +21,7 @@ fn alone(key: Key, argument: &Argument, wire: Wire) -> Result<Wire, Misplaced> {
 }
 
 /// No value, or `all`.
-fn reset(key: Key, argument: &Argument) -> Result<Wire, Misplaced> {
+pub(super) fn reset(key: Key, argument: &Argument) -> Result<Wire, Misplaced> {
     if argument.values.is_none() {
         return Ok(Wire::Reset);
     }
@@ -48,11 +31,11 @@ fn reset(key: Key, argument: &Argument) -> Result<Wire, Misplaced> {
     })
 }
 
-fn unreachable(text: &str) -> Result<Unreachable, Mistake> {
+pub(super) fn unreachable(text: &str) -> Result<Unreachable, Mistake> {
     Unreachable::by_name(text).ok_or_else(|| Mistake::UnknownUnreachable(text.to_owned()))
 }
 
-fn rcode(text: &str) -> Result<Rcode, Mistake> {
+pub(super) fn rcode(text: &str) -> Result<Rcode, Mistake> {
     let number = || {
         let number = u8::try_from(whole(text).ok()?).ok()?;
         Rcode::try_from(number).ok()
@@ -62,7 +45,7 @@ fn rcode(text: &str) -> Result<Rcode, Mistake> {
         .ok_or_else(|| Mistake::UnknownRcode(text.to_owned()))
 }
 
-fn status(text: &str) -> Result<Status, Mistake> {
+pub(super) fn status(text: &str) -> Result<Status, Mistake> {
     let number = whole(text)
         .ok()
         .and_then(|number| u16::try_from(number).ok());
@@ -71,7 +54,7 @@ fn status(text: &str) -> Result<Status, Mistake> {
         .ok_or_else(|| Mistake::NotStatus(text.to_owned()))
 }
 
-fn address(text: &str) -> Result<std::net::IpAddr, Mistake> {
+pub(super) fn address(text: &str) -> Result<std::net::IpAddr, Mistake> {
     let net = net(text)?;
     if net.prefix() == Net::width(net.addr()) {
         Ok(net.addr())
@@ -88,23 +71,41 @@ pub(super) fn name(text: &str) -> Result<NameGlob, Mistake> {
     })
 }
 
+impl Wire {
+    /// The key, and the value if there is one.
+    fn spelling(self) -> (EffectKey, Option<String>) {
+        let named = |name: &str| Some(name.to_owned());
+        match self {
+            Self::Blackhole => (EffectKey::Blackhole, None),
+            Self::Partition => (EffectKey::Partition, None),
+            Self::Reset => (EffectKey::Reset, None),
+            Self::ResetAll => (EffectKey::Reset, named("all")),
+            Self::Unreachable(kind) => (EffectKey::Unreachable, named(kind.name())),
+            Self::Rcode(code) => {
+                let number = || code.get().to_string();
+                let value = code.name().map_or_else(number, str::to_owned);
+                (EffectKey::Rcode, Some(value))
+            }
+            Self::Answer(address) => {
+                let text = super::print::network(address, Net::width(address));
+                (EffectKey::Answer, Some(text))
+            }
+            Self::Drop => (EffectKey::Drop, None),
+            Self::Status(status) => (EffectKey::Status, Some(status.get().to_string())),
+        }
+    }
+
+    /// The key that spells it.
+    pub fn key(self) -> EffectKey {
+        self.spelling().0
+    }
+}
+
 impl Display for Wire {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(Key::Effect(self.key()).name())?;
-        match self {
-            Self::ResetAll => f.write_str("=all"),
-            Self::Unreachable(kind) => write!(f, "={}", kind.name()),
-            Self::Rcode(code) => match code.name() {
-                Some(name) => write!(f, "={name}"),
-                None => write!(f, "={}", code.get()),
-            },
-            Self::Status(status) => write!(f, "={}", status.get()),
-            Self::Answer(address) => write!(
-                f,
-                "={}",
-                super::print::network(*address, Net::width(*address))
-            ),
-            Self::Blackhole | Self::Partition | Self::Reset | Self::Drop => Ok(()),
+        match self.spelling() {
+            (key, Some(value)) => write!(f, "{}={value}", key.name()),
+            (key, None) => f.write_str(key.name()),
         }
     }
 }

@@ -6,67 +6,6 @@ use super::super::syntax;
 use crate::faults::registry::operation_names;
 use crate::faults::{Fault, Key, Op};
 
-/// Values that show a key at work; `None` is the key alone.
-const EXAMPLES: [(&str, &[Option<&str>]); 57] = [
-    ("error", &[Some("EIO"), Some("EIO,EPERM")]),
-    ("loss", &[Some("5%"), Some("5%,25%")]),
-    ("blackhole", &[None]),
-    ("partition", &[None]),
-    ("reset", &[None, Some("all")]),
-    ("unreachable", &[Some("host")]),
-    ("rcode", &[Some("NXDOMAIN")]),
-    ("answer", &[Some("192.0.2.1")]),
-    ("drop", &[None]),
-    ("status", &[Some("503")]),
-    ("retval", &[Some("0")]),
-    ("signal", &[Some("SIGTERM")]),
-    ("delay_enter", &[Some("10ms"), Some("10ms!")]),
-    ("delay_exit", &[Some("10ms")]),
-    ("jitter", &[Some("5ms")]),
-    ("short", &[Some("1")]),
-    ("delay", &[Some("10ms")]),
-    ("correlation", &[Some("25%")]),
-    ("distribution", &[Some("normal")]),
-    ("gemodel", &[Some("1%,25%")]),
-    ("state", &[Some("1%,25%")]),
-    ("duplicate", &[Some("1%")]),
-    ("corrupt", &[Some("1")]),
-    ("reorder", &[Some("25%,50%")]),
-    ("rate", &[Some("1mbit")]),
-    ("slot", &[Some("1ms,2ms")]),
-    ("limit", &[Some("1000")]),
-    ("port", &[Some("80,6000-6010")]),
-    ("sport", &[Some("8080")]),
-    ("dst", &[Some("10.0.0.0/8"), Some("db.example")]),
-    ("src", &[Some("[::1]")]),
-    ("proto", &[Some("tcp")]),
-    ("interface", &[Some("eth*")]),
-    ("on", &[Some("file")]),
-    ("fd", &[Some("3")]),
-    ("path", &[Some("/srv/*")]),
-    ("name", &[Some("*.example.com")]),
-    ("connlimit", &[Some("10")]),
-    ("p", &[Some("5%"), Some("100%")]),
-    ("when", &[Some("3+"), Some("1+")]),
-    ("times", &[Some("1")]),
-    ("after", &[Some("1s"), Some("0s")]),
-    ("for", &[Some("10s")]),
-    ("pulse", &[Some("100ms/900ms")]),
-    ("rate_limit", &[Some("5/s")]),
-    ("over", &[Some("10/s")]),
-    ("count", &[Some("thread")]),
-    ("seed", &[Some("7"), Some("0")]),
-    ("pid", &[Some("12"), Some("!12")]),
-    ("comm", &[Some("worker")]),
-    ("exe", &[Some("/usr/bin/worker")]),
-    ("uid", &[Some("1000"), Some("worker")]),
-    ("cgroup", &[Some("app.slice")]),
-    ("container", &[Some("web")]),
-    ("unit", &[Some("web.service")]),
-    ("netns", &[Some("blue"), Some("12")]),
-    ("tid", &[Some("12")]),
-];
-
 /// Effects that a key is put behind, each with what it needs.
 const BASES: [&[&str]; 16] = [
     &[],
@@ -173,14 +112,9 @@ fn outcome(text: &str) -> Result<bool, String> {
 
 /// Each key as arguments, one for each of its examples.
 fn arguments() -> impl Iterator<Item = (Key, String)> {
-    EXAMPLES.iter().flat_map(|(name, values)| {
-        let key = Key::by_name(name).unwrap_or_else(|| panic!("{name}"));
-        let argument = move |value: &Option<&str>| match value {
-            Some(value) => (key, format!("{name}={value}")),
-            None => (key, (*name).to_owned()),
-        };
-        values.iter().map(argument)
-    })
+    let examples = |key: Key| key.def().examples.iter().map(move |value| (key, value));
+    let all = Key::all().flat_map(examples);
+    all.map(|(key, value)| (key, format!("{key}{value}")))
 }
 
 /// Whether a base is a fault of an operation already, or nothing.
@@ -192,9 +126,33 @@ fn is_base(operation: &str, base: &[&str]) -> bool {
 }
 
 #[test]
-fn every_key_has_an_example() {
-    let examples = EXAMPLES.iter().map(|(name, _)| *name);
-    assert!(examples.eq(Key::ALL.map(Key::name)));
+fn rows_are_complete_and_their_names_unique() {
+    for (at, key) in Key::all().enumerate() {
+        let def = key.def();
+        assert!(!def.examples.is_empty() && def.help.ends_with('.'), "{key}");
+        assert!(
+            def.value.is_empty() || def.value.starts_with(['=', '[']),
+            "{key}"
+        );
+        assert!(
+            Key::all().take(at).all(|other| other.name() != key.name()),
+            "{key}"
+        );
+    }
+}
+
+/// A page of the documents has it.
+#[test]
+fn every_key_is_explained() {
+    let page = include_str!("../../../../../docs/expression.md");
+    for key in Key::all() {
+        let mut rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        let names = |row: &str| {
+            let cell = row.split('|').next().unwrap_or_default();
+            cell.split(['`', ' ', ',']).any(|word| word == key.name())
+        };
+        assert!(rows.any(names), "{key}");
+    }
 }
 
 #[test]
@@ -208,7 +166,7 @@ fn every_key_is_kept_by_every_operation_or_refused() {
             true => &BASES[..2],
             false => &BASES[..],
         };
-        pairs += Key::ALL.len();
+        pairs += Key::all().count();
         for base in bases.iter().filter(|base| is_base(operation, base)) {
             let base: Vec<_> = base.iter().map(|&text| text.to_owned()).collect();
             for (key, argument) in arguments() {

@@ -5,4 +5,5 @@ mod malformed;
 mod malformed_table;
 mod properties;
 mod rendered;
+mod schema;
 mod wellformed;

@@ -101,11 +101,8 @@ fn values<T: Clone + PartialEq + std::fmt::Debug + 'static>(
 }
 
 fn filter(row: &'static FaultKind) -> impl Strategy<Value = Filter> {
-    let own = !is_packets(row) && !row.ops.is_empty();
-    let fits = move |key| match own {
-        true => row.ops.iter().all(|op| Key::Filter(key).fits(*op)),
-        false => row.filters.contains(&key),
-    };
+    let fits =
+        move |key| !row.ops.is_empty() && row.ops.iter().all(|op| Key::Filter(key).fits(*op));
     (
         values(port(), fits(FilterKey::Port)),
         values(port(), fits(FilterKey::Sport)),

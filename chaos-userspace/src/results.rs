@@ -107,6 +107,21 @@ impl FaultReport {
     }
 }
 
+/// What was counted of one condition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConditionReport {
+    /// The condition as an expression.
+    pub condition: String,
+    /// Processes that it was applied to, each time it was.
+    pub applied: u64,
+    /// Processes that it holds for now.
+    pub in_force: u64,
+    /// How long it held for at least one process, in seconds.
+    pub seconds: f64,
+    /// Processes that it could not be applied to.
+    pub failed: u64,
+}
+
 /// What came of all faults of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -119,6 +134,9 @@ pub struct Report {
     pub seconds: f64,
     /// Each fault, in the order given.
     pub faults: Vec<FaultReport>,
+    /// Each condition, in the order given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<ConditionReport>,
     /// Runs of programs that the kernel skipped: what they would have been asked about went through, uncounted. A program
     /// serves several faults, so it is one number for all. `None` where the kernel does not tell (before 5.12), and
     /// where no kernel program is used.

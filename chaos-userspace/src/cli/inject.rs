@@ -9,7 +9,7 @@ use super::args::InjectArgs;
 use super::control::{Control, Stop, print, print_json};
 use super::detach::{Armed, Injector, Role, detach};
 use super::failure::Failure;
-use super::lease::renewals;
+use super::lease::{change, renewals};
 use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
 use super::permit::{self, Permit};
@@ -188,6 +188,7 @@ async fn watch(
     let over = sleep(args.limit);
     tokio::pin!(over);
     loop {
+        let change = change(session.next_change());
         tokio::select! {
             // The lease comes first, and events last: a flood of them delays nothing.
             biased;
@@ -201,6 +202,7 @@ async fn watch(
                     return Ok(stop);
                 }
             }
+            () = change => session.follow_conditions()?,
             () = &mut over => return Ok(Stop::because("the time is over")),
             asked = control.next() => {
                 if let Some(stop) = control.answer(asked, session).await {

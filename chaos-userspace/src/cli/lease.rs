@@ -16,6 +16,14 @@ pub(super) fn renewals(lease: Duration) -> Interval {
     renewals
 }
 
+/// Waits until something changes by itself; for ever, if nothing does.
+pub(super) async fn change(after: Option<Duration>) {
+    match after {
+        Some(after) => tokio::time::sleep(after).await,
+        None => pending().await,
+    }
+}
+
 /// `--keepalive`: an injection that ends unless somebody renews it.
 #[derive(Debug)]
 pub(super) struct Keepalive {

@@ -58,6 +58,12 @@ pub(super) fn plan(args: &FaultArgs, plan: &Plan) {
     for rule in &plan.rules {
         tell(&format!("murphy: {} (seed {})", rule.fault, rule.wire.seed));
     }
+    for condition in &plan.conditions {
+        tell(&format!(
+            "murphy: {}, while it is in force",
+            condition.fault
+        ));
+    }
     for (name, addresses) in plan.names.iter() {
         tell(&format!("murphy: {name} is {}", listed(addresses)));
     }
@@ -148,17 +154,41 @@ fn table(outcome: &Outcome<'_>) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mut text = format!(
-        "murphy: {}; faults were armed for {:.1} s, seed {}\n{}",
-        outcome.ended,
-        report.seconds,
-        outcome.seed,
-        table.trim_fmt()
+        "murphy: {}; faults were armed for {:.1} s, seed {}",
+        outcome.ended, report.seconds, outcome.seed,
     );
+    if !report.faults.is_empty() || report.conditions.is_empty() {
+        text.push('\n');
+        text.push_str(&table.trim_fmt());
+    }
+    if !report.conditions.is_empty() {
+        text.push('\n');
+        text.push_str(&conditions(report));
+    }
     for notice in notices(report) {
         text.push_str("\nmurphy: ");
         text.push_str(&notice);
     }
     text
+}
+
+/// The table of conditions.
+fn conditions(report: &Report) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["CONDITION", "APPLIED", "SECONDS", "FAILED"]);
+    for one in &report.conditions {
+        table.add_row([
+            one.condition.clone(),
+            one.applied.to_string(),
+            format!("{:.1}", one.seconds),
+            one.failed.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
 }
 
 /// A row of the table; only who asked for it has the column in the middle.
@@ -209,18 +239,25 @@ fn faults_notices(report: &Report) -> Vec<String> {
     if !report.armed {
         return vec!["the faults were never armed: nothing was injected".to_owned()];
     }
+    let idle = report.conditions.iter().filter(|one| one.applied == 0);
+    let idle = idle.map(|one| {
+        format!(
+            "{} held for no process: {}",
+            one.condition,
+            match one.failed {
+                0 => "no target had a limit to lower",
+                _ => "no limit could be lowered",
+            }
+        )
+    });
     let quiet = |fault: &&FaultReport| fault.matched == 0;
-    report
-        .faults
-        .iter()
-        .filter(quiet)
-        .map(|fault| {
-            format!(
-                "{} matched nothing: no operation of a target passed its filters",
-                fault.fault
-            )
-        })
-        .collect()
+    let quiet = report.faults.iter().filter(quiet).map(|fault| {
+        format!(
+            "{} matched nothing: no operation of a target passed its filters",
+            fault.fault
+        )
+    });
+    quiet.chain(idle).collect()
 }
 
 /// The man page of murphy or of one of its commands, on standard output.

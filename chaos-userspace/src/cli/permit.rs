@@ -59,11 +59,7 @@ pub(super) fn ask(
     }
     if !refusals.is_empty() {
         if !args.dry_run {
-            let faults: Vec<_> = plan
-                .rules
-                .iter()
-                .map(|rule| rule.fault.to_string())
-                .collect();
+            let faults: Vec<_> = plan.faults().map(ToString::to_string).collect();
             audit.tell(
                 Operation::ChaosSafetyRefused,
                 &json!({
@@ -190,7 +186,12 @@ fn show(
         let programs: Vec<_> = programs()
             .map(|(program, place)| json!({ "program": program, "place": place }))
             .collect();
-        return print_json(&json!({
+        let conditions: Vec<_> = plan
+            .conditions
+            .iter()
+            .map(|one| one.fault.to_string())
+            .collect();
+        let mut shown = json!({
             "dry_run": true,
             "faults": faults,
             "names": plan.names,
@@ -206,11 +207,21 @@ fn show(
             },
             "processes": survey.hit,
             "refusals": refusals,
-        }));
+        });
+        if let (Some(shown), false) = (shown.as_object_mut(), conditions.is_empty()) {
+            shown.insert("conditions".to_owned(), conditions.into());
+        }
+        return print_json(&shown);
     }
     let mut lines = Vec::new();
     for rule in &plan.rules {
         lines.push(format!("fault    {}, by {}", rule.fault, rule.backend));
+    }
+    for condition in &plan.conditions {
+        lines.push(format!(
+            "fault    {}, while it is in force",
+            condition.fault
+        ));
     }
     for (name, addresses) in plan.names.iter() {
         lines.push(format!("name     {name} is {}", listed(addresses)));

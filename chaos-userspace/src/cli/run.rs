@@ -8,7 +8,7 @@ use super::args::{Orphans, RunArgs};
 use super::child::{self, Identity};
 use super::control::{Control, Stop};
 use super::failure::{Failure, warn};
-use super::lease::renewals;
+use super::lease::{change, renewals};
 use super::listen::{Listener, Sinks};
 use super::output::{self, Outcome};
 use super::permit::{self, Permit};
@@ -258,6 +258,7 @@ async fn watch(
     let mut renewal = renewals(session.lease());
     let mut watched = Watched::default();
     loop {
+        let change = change(session.next_change());
         tokio::select! {
             // The lease comes first, and events last: a flood of them delays nothing.
             biased;
@@ -274,6 +275,7 @@ async fn watch(
                     break;
                 }
             }
+            () = change => session.follow_conditions().map_err(io::Error::other)?,
             arrived = signals.next() => {
                 let arrived = arrived?;
                 match arrived.signal {

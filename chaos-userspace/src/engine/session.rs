@@ -26,7 +26,7 @@ use crate::results::{FaultReport, Report};
 use crate::state::{Claim, Entry, Live};
 use crate::sys::cgroup2::Cgroup2;
 use crate::sys::netns::Netns;
-use crate::sys::process::ProcFolder;
+use crate::sys::process::{Identity, ProcFolder};
 
 /// The class of the command of `run`: the plan's first.
 const COMMAND: u64 = 1;
@@ -150,7 +150,9 @@ impl Session {
             });
         }
         // First: without privileges other processes cannot even be looked at.
-        privileges::check(&plan)?;
+        if plan.uses_programs() {
+            privileges::check(&plan)?;
+        }
         let cgroup2 = cgroup2()?;
         let root =
             File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;
@@ -158,13 +160,15 @@ impl Session {
         let netns = Self::namespaces(&targets, &[])?;
         let plan = locate(plan, netns.iter().map(Option::as_ref))?;
         let mut session = Self::load(plan, settings, claim)?;
-        let attached = session.attach(&root, None, &netns);
+        let attached = match session.plan.uses_programs() {
+            true => session.attach(&root, None, &netns),
+            false => Ok(()),
+        };
         session.netns = netns;
         attached?;
         let sockets = session.plan.hooks.contains(&Hook::Socket);
         let targets = session.targets.insert(targets);
-        let kernel = session.kernel.as_mut().ok_or_else(not_loaded)?;
-        targets.apply(kernel, sockets)?;
+        targets.apply(session.kernel.as_mut(), sockets)?;
         session.renew()?;
         session.each(|mechanism, cx| mechanism.arm(cx))?;
         Ok(session)
@@ -212,8 +216,8 @@ impl Session {
     /// Looks for targets that user space alone can find, if it is time to.
     fn follow(&mut self) -> Result<(), EngineError> {
         let sockets = self.plan.hooks.contains(&Hook::Socket);
-        if let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) {
-            targets.follow(kernel, sockets)?;
+        if let Some(targets) = &mut self.targets {
+            targets.follow(self.kernel.as_mut(), sockets)?;
         }
         self.each(|mechanism, cx| mechanism.follow(cx))?;
         let covers = self.plan.hooks.iter().any(|hook| hook.is_of_interfaces());
@@ -289,7 +293,7 @@ impl Session {
     }
 
     /// Has every mechanism do something, in their order, until one fails.
-    fn each(
+    pub(super) fn each(
         &mut self,
         step: impl FnMut(&mut dyn Mechanism, &mut Context<'_>) -> mechanisms::Result<()>,
     ) -> Result<(), EngineError> {
@@ -302,10 +306,18 @@ impl Session {
         plan: Option<&Plan>,
         mut step: impl FnMut(&mut dyn Mechanism, &mut Context<'_>) -> mechanisms::Result<()>,
     ) -> Result<(), EngineError> {
+        let own = match (&self.targets, self.plan.conditions.is_empty()) {
+            (None, false) => self.members(),
+            (Some(_), _) | (None, true) => Vec::new(),
+        };
+        let own: Vec<_> = own
+            .into_iter()
+            .filter_map(|id| Identity::of(id).ok())
+            .collect();
         let targets = &self.targets;
-        let members = || {
-            let members = targets.iter().flat_map(Targets::classes_of_members);
-            members.collect()
+        let members = || match targets {
+            Some(targets) => targets.classes_of_members().collect(),
+            None => own.iter().map(|one| (*one, COMMAND)).collect(),
         };
         let mut context = Context {
             plan: plan.unwrap_or(&self.plan),
@@ -384,6 +396,26 @@ impl Session {
         self.follow()
     }
 
+    /// How long until [`Session::follow_conditions`] has something to do; `None`: nothing changes by
+    /// itself.
+    pub fn next_change(&mut self) -> Option<Duration> {
+        let mut next: Option<u64> = None;
+        let _ = self.each(|mechanism, cx| {
+            next = next.into_iter().chain(mechanism.next_change(cx)).min();
+            Ok(())
+        });
+        next.map(|at| Duration::from_nanos(at.saturating_sub(boot_ns())))
+    }
+
+    /// Has conditions hold, or not, as their triggers say by now.
+    ///
+    /// # Errors
+    ///
+    /// What is about to be changed could not be journalled.
+    pub fn follow_conditions(&mut self) -> Result<(), EngineError> {
+        self.each(|mechanism, cx| mechanism.follow(cx))
+    }
+
     /// How long injections go on without [`Session::renew`].
     pub fn lease(&self) -> Duration {
         self.settings.lease
@@ -401,8 +433,8 @@ impl Session {
     /// Whether the targets of `inject` have ended, and none is to be expected.
     pub fn targets_have_ended(&self) -> bool {
         match (&self.targets, &self.kernel) {
-            (Some(targets), Some(kernel)) => targets.have_ended(kernel),
-            _ => false,
+            (Some(targets), kernel) => targets.have_ended(kernel.as_ref()),
+            (None, _) => false,
         }
     }
 
@@ -422,8 +454,9 @@ impl Session {
             armed_at_ns: 0,
             armed: false,
             undone: self.journal.undone.clone(),
-            warnings: self.notices.all().to_vec(),
+            warnings: [self.notices.all(), &self.journal.changed].concat(),
             seconds: 0.0,
+            conditions: Vec::new(),
             faults: rules
                 .map(|rule| FaultReport::of_rule(rule, &Counters::default(), observes))
                 .collect(),

@@ -40,7 +40,8 @@ impl Session {
     /// It could not be put under the filter, and is dead.
     pub fn started(&mut self, command: u32) -> Result<(), EngineError> {
         self.command = Some(command);
-        self.refusal()
+        self.refusal()?;
+        self.each(|mechanism, cx| mechanism.start(cx))
     }
 
     /// Why the command could not be put under the filter, if that is so.
@@ -68,10 +69,7 @@ impl Session {
 
     /// Processes of a command that has no cgroup. Reaps those of them that have become ours.
     pub(super) fn descendants(&self) -> Vec<u32> {
-        let Some(on_command) = self.on_command() else {
-            return Vec::new();
-        };
-        let mut helpers = on_command.helpers();
+        let mut helpers = self.on_command().map_or_else(Vec::new, OnCommand::helpers);
         helpers.extend(self.guardian_pid());
         descendants::living(&helpers, self.command)
     }

@@ -14,8 +14,10 @@ use super::call::{Count, Glob};
 use super::check::Mismatch;
 use super::effect::CallEffect;
 use super::interface::InterfaceGlob;
+use super::limit::Limit;
 use super::name::NameGlob;
 use super::netem::Netem;
+use super::registry::Property;
 use super::remote::{HostName, Remote};
 use super::table::TableFile;
 use super::values::{Errno, FdKind, Nanos, Net, Ppm, Proto, Pulse, RateLimit, When};
@@ -91,13 +93,21 @@ pub enum Op {
     Dns,
     /// Responses by HTTP.
     Http,
+    /// Resource limits: a condition, which holds while the fault is in force.
+    Limit,
     /// A system call of the architecture this program is built for.
     Call(Sysno),
 }
 
 impl Op {
     /// The operations that are no system calls.
-    pub const NOUNS: [Self; 4] = [Self::Egress, Self::Ingress, Self::Dns, Self::Http];
+    pub const NOUNS: [Self; 5] = [
+        Self::Egress,
+        Self::Ingress,
+        Self::Dns,
+        Self::Http,
+        Self::Limit,
+    ];
 
     /// Every operation: the nouns, then the system calls by number.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -116,6 +126,7 @@ impl Op {
             Self::Ingress => "ingress",
             Self::Dns => "dns",
             Self::Http => "http",
+            Self::Limit => "limit",
             Self::Call(call) => call.name(),
         }
     }
@@ -130,7 +141,7 @@ impl Op {
     pub const fn call(self) -> Option<Sysno> {
         match self {
             Self::Call(call) => Some(call),
-            Self::Egress | Self::Ingress | Self::Dns | Self::Http => None,
+            Self::Egress | Self::Ingress | Self::Dns | Self::Http | Self::Limit => None,
         }
     }
 
@@ -179,6 +190,8 @@ pub enum Effect {
     Call(CallEffect),
     /// What else BPF alone does to packets.
     Wire(Wire),
+    /// A resource limit is lowered while the fault is in force.
+    Limit(Limit),
 }
 
 impl Effect {
@@ -272,6 +285,12 @@ pub struct Trigger {
 }
 
 impl Fault {
+    /// Whether it is a condition, which holds while the fault is in force, and no rule, which
+    /// disturbs operations one by one.
+    pub fn is_condition(&self) -> bool {
+        self.ops.iter().any(|op| op.has(Property::Condition))
+    }
+
     /// The remote ports that the fault is about; none is all. DNS has one of its own.
     pub(crate) fn remote_ports(&self) -> Vec<RangeInclusive<u16>> {
         if self.filter.port.is_empty() && self.ops.contains(&Op::Dns) {
@@ -319,7 +338,11 @@ impl Fault {
     pub fn probability(&self) -> Ppm {
         let p = self.trigger.p.unwrap_or(Ppm::ALWAYS);
         match self.effect {
-            Effect::Error(_) | Effect::Netem(_) | Effect::Call(_) | Effect::Wire(_) => p,
+            Effect::Error(_)
+            | Effect::Netem(_)
+            | Effect::Call(_)
+            | Effect::Wire(_)
+            | Effect::Limit(_) => p,
             Effect::Loss(loss) => p.times(loss),
         }
     }

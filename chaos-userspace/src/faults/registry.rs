@@ -12,7 +12,7 @@ use super::model::Op;
 use super::syscall::Moves;
 use super::syscalls::Argument;
 use super::{
-    connect, dns, egress, file, http, ingress, ipc, memory, metadata, open, path, process,
+    connect, dns, egress, file, http, ingress, ipc, limit, memory, metadata, open, path, process,
     read_write, socket, syscall, syscalls, system,
 };
 
@@ -84,13 +84,19 @@ pub enum Property {
     Protocol,
     /// A network interface.
     Interface,
+    /// It happens, again and again: there are operations to choose among.
+    Happens,
+    /// It holds while the fault is in force: a condition.
+    Condition,
+    /// Resource limits.
+    Limits,
 }
 
 impl Property {
     /// Whether a system call has it by itself, whatever its row.
     fn is_of_call(self, call: Sysno) -> bool {
         match self {
-            Self::Any | Self::Call => true,
+            Self::Any | Self::Call | Self::Happens => true,
             Self::Reads => Moves::of(call) == Some(Moves::Reads),
             Self::Writes => Moves::of(call) == Some(Moves::Writes),
             Self::Descriptor => syscalls::takes(call, &[Argument::Fd]),
@@ -106,7 +112,9 @@ impl Property {
             | Self::LocalPort
             | Self::LocalAddress
             | Self::Protocol
-            | Self::Interface => false,
+            | Self::Interface
+            | Self::Condition
+            | Self::Limits => false,
         }
     }
 }
@@ -133,7 +141,7 @@ pub struct FaultKind {
 }
 
 /// Every row.
-pub const FAULTS: [&FaultKind; 16] = [
+pub const FAULTS: [&FaultKind; 17] = [
     &connect::KIND,
     &dns::KIND,
     &http::KIND,
@@ -149,6 +157,7 @@ pub const FAULTS: [&FaultKind; 16] = [
     &socket::KIND,
     &ipc::KIND,
     &system::KIND,
+    &limit::KIND,
     &syscall::KIND,
 ];
 
@@ -176,7 +185,9 @@ impl Op {
 
     /// Whether it has what a key needs.
     pub fn has(self, property: Property) -> bool {
+        let happens = !self.kind().has.contains(&Property::Condition);
         property == Property::Any
+            || property == Property::Happens && happens
             || self.kind().has.contains(&property)
             || self.call().is_some_and(|call| property.is_of_call(call))
     }

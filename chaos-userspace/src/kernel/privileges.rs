@@ -65,6 +65,9 @@ fn kept(plan: &Plan) -> CapsHashSet {
         C::CAP_DAC_READ_SEARCH,
         C::CAP_SYS_PTRACE,
     ];
+    if !plan.conditions.is_empty() {
+        kept.push(C::CAP_SYS_RESOURCE);
+    }
     if is_network(plan) {
         kept.extend([C::CAP_NET_ADMIN, C::CAP_NET_RAW]);
     }

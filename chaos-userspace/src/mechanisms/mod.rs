@@ -8,6 +8,7 @@ pub mod connections;
 mod error;
 pub mod fuse_delay;
 mod hooks;
+mod limits;
 mod netem;
 mod override_return;
 pub mod seccomp;
@@ -105,6 +106,11 @@ pub(crate) struct Context<'s> {
 }
 
 impl Context<'_> {
+    /// The length of the lease in ns.
+    pub(crate) fn lease_ns(&self) -> u64 {
+        u64::try_from(self.lease.as_nanos()).unwrap_or(u64::MAX / 2)
+    }
+
     /// The loaded programs.
     ///
     /// # Errors
@@ -173,6 +179,15 @@ pub(crate) trait Mechanism {
         Ok(())
     }
 
+    /// The command of `run` has been started. Its rules arm themselves; conditions are armed here.
+    ///
+    /// # Errors
+    ///
+    /// They do not hold.
+    fn start(&mut self, _: &mut Context<'_>) -> Result<()> {
+        Ok(())
+    }
+
     /// Lets injections go on until this boot time in ns.
     ///
     /// # Errors
@@ -189,6 +204,11 @@ pub(crate) trait Mechanism {
     /// What cannot go on without ends the session.
     fn follow(&mut self, _: &mut Context<'_>) -> Result<()> {
         Ok(())
+    }
+
+    /// Boot time in ns at which [`Self::follow`] has something to do, whatever the lease is.
+    fn next_change(&self, _: &Context<'_>) -> Option<u64> {
+        None
     }
 
     /// Whether a rule is set up when an injection begins, and cannot join later.
@@ -268,6 +288,7 @@ pub(crate) fn all() -> Vec<Box<dyn Mechanism>> {
         Box::<uprobe::Uprobe>::default(),
         Box::<connections::ExistingConnections>::default(),
         Box::<hooks::Hooks>::default(),
+        Box::<limits::Limits>::default(),
     ]
 }
 

@@ -393,7 +393,7 @@ fn by_override(fault: &Fault) -> Option<String> {
     let answers = match &fault.effect {
         Effect::Error(_) => true,
         Effect::Call(call) => call.answers(),
-        Effect::Loss(_) | Effect::Netem(_) | Effect::Wire(_) => false,
+        Effect::Loss(_) | Effect::Netem(_) | Effect::Wire(_) | Effect::Limit(_) => false,
     };
     if answers && fault.ops.iter().any(|op| op.call() == Some(Sysno::close)) {
         return Some(

@@ -234,6 +234,8 @@ impl Hook {
             Op::Ingress => &[Self::Ingress, Self::Socket, Self::Connect],
             Op::Dns => &[Self::Dns, Self::Socket, Self::Connect],
             Op::Http => &[Self::Http, Self::Socket, Self::Connect],
+            // A condition: no program decides anything.
+            Op::Limit => &[],
             Op::Call(Sysno::connect) => &[Self::Connect],
             Op::Call(call) => lsm::hooks(call.name()),
         }

@@ -2,6 +2,7 @@
 //! side effects, which `--dry-run` prints and [`crate::engine`] carries out.
 
 mod backend;
+mod condition;
 mod drawn;
 mod hook;
 mod interfaces;
@@ -27,6 +28,7 @@ use syscalls::Sysno;
 
 pub use crate::faults::{EXEMPT, Namespace, Selector, Who};
 pub use backend::{Backend, Choice, Machine};
+pub use condition::Condition;
 pub use hook::Hook;
 pub use interfaces::{Link, Network};
 pub use masks::{Dense, Masks, Prefix};
@@ -68,6 +70,11 @@ pub enum PlanError {
         target::CLASSES
     )]
     TooManyTargets,
+    /// A condition of `run` for some of its processes.
+    #[error(
+        "`{0}` is a condition, and of `run` it holds for the whole command: leave comm, exe and uid out, or use `murphy inject`"
+    )]
+    ConditionOfSome(String),
     /// No fault at all.
     #[error("no fault given: say one with -e, for example -e connect:error=ECONNREFUSED:port=5432")]
     Empty,
@@ -159,6 +166,8 @@ pub struct Plan {
     pub classes: Vec<Target>,
     /// One rule a fault, in the order given: the first that injects wins.
     pub rules: Vec<Planned>,
+    /// What holds while the faults are in force, in the order given.
+    pub conditions: Vec<Condition>,
     /// The look-ups that find the rules.
     pub masks: Masks,
     /// What the names of hosts stand for that faults speak of.
@@ -190,6 +199,20 @@ impl Plan {
             return Err(PlanError::TooMany(faults.len()));
         }
         let (classes, class_of) = classes(&faults, &target)?;
+        for (fault, &class) in faults.iter().zip(&class_of) {
+            if fault.is_condition() && matches!(target, Target::Command) && class != 0 {
+                return Err(PlanError::ConditionOfSome(fault.to_string()));
+            }
+        }
+        let (conditions, rules): (Vec<_>, Vec<_>) = faults
+            .into_iter()
+            .zip(class_of)
+            .partition(|(fault, _)| fault.is_condition());
+        let conditions = conditions
+            .into_iter()
+            .map(|(fault, class)| Condition::new(fault, class, options.limit))
+            .collect();
+        let (faults, class_of): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
         for (fault, class) in faults.iter().zip(&class_of) {
             if fault.ops.iter().any(|op| !op.is_syscall()) && names_threads(&classes[*class]) {
                 return Err(PlanError::ThreadOfPackets(fault.to_string()));
@@ -235,6 +258,7 @@ impl Plan {
             target,
             classes,
             rules,
+            conditions,
             masks,
             hooks,
             names: Names::default(),
@@ -306,6 +330,12 @@ impl Plan {
     /// Whether it is counted what callers see.
     pub fn observes(&self) -> bool {
         self.hooks.contains(&Hook::Observe)
+    }
+
+    /// Every fault: rules, then conditions, each in the order given.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        let rules = self.rules.iter().map(|rule| &rule.fault);
+        rules.chain(self.conditions.iter().map(|one| &one.fault))
     }
 
     /// The same plan where names of hosts stand for these addresses. A name that is not there stands for none.
@@ -468,6 +498,8 @@ pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
         (Op::Ingress, _) => ops::INGRESS,
         (Op::Dns, _) => ops::DNS,
         (Op::Http, _) => ops::HTTP,
+        // Conditions are no rules: nothing looks this up.
+        (Op::Limit, _) => ops::SYSCALLS,
         // No architecture numbers its calls beyond the bound; one that did would be looked up in vain.
         (Op::Call(call), _) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
     }
@@ -519,8 +551,8 @@ fn wire(fault: &Fault, backend: Backend, options: &Options, number: u64) -> Rule
             (EFFECT_DELAY, value)
         }
         _ if backend == Backend::Spin => (EFFECT_SPIN, 0),
-        // No other kernel program has these.
-        Effect::Call(_) => (EFFECT_NONE, 0),
+        // No other kernel program has these, and conditions are no rules.
+        Effect::Call(_) | Effect::Limit(_) => (EFFECT_NONE, 0),
     };
     let (delay_ns, jitter_ns) = match &fault.effect {
         Effect::Call(call) if matches!(effect, EFFECT_DELAY | EFFECT_SPIN) => (

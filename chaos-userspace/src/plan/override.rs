@@ -85,7 +85,9 @@ pub(crate) fn answer(effect: &Effect) -> Answer {
     let call = match effect {
         Effect::Error(errno) => CallEffect::error(*errno),
         Effect::Call(call) => call.clone(),
-        Effect::Loss(_) | Effect::Netem(_) | Effect::Wire(_) => CallEffect::default(),
+        Effect::Loss(_) | Effect::Netem(_) | Effect::Wire(_) | Effect::Limit(_) => {
+            CallEffect::default()
+        }
     };
     let errors = call.error.iter().map(|errno| -i64::from(errno.get()));
     let given: Vec<_> = errors.chain(call.retval).take(VALUES).collect();

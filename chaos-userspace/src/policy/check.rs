@@ -13,7 +13,7 @@ use super::place::{self, Tree};
 use super::{Label, Pattern, Policy, Refusal};
 use crate::engine::{Process, Survey};
 use crate::faults::{EffectKey, Fault, Op};
-use crate::plan::{Plan, Planned, Selector, Target, Who};
+use crate::plan::{Plan, Selector, Target, Who};
 use crate::state::RUN_DIR;
 
 /// What somebody wants to do.
@@ -91,11 +91,11 @@ impl Policy {
         let mut refusals = self.environment(labels);
         self.limits(asked, &mut refusals);
         self.targets(asked, &mut refusals);
-        for planned in &asked.plan.rules {
-            self.fault(&planned.fault, &mut refusals);
-            self.ports(&planned.fault, &mut refusals);
-            self.interfaces(&planned.fault, &mut refusals);
-            self.paths(&planned.fault, &mut refusals);
+        for fault in asked.plan.faults() {
+            self.fault(fault, &mut refusals);
+            self.ports(fault, &mut refusals);
+            self.interfaces(fault, &mut refusals);
+            self.paths(fault, &mut refusals);
         }
         refusals
     }
@@ -103,27 +103,30 @@ impl Policy {
     fn limits(&self, asked: &Asked<'_>, refusals: &mut Vec<Refusal>) {
         let limits = &self.rules.limits;
         if let Some(most) = &limits.max_duration {
-            let longest = |rule: &&Planned| rule.wire.until_ns;
-            if let Some(rule) = asked.plan.rules.iter().max_by_key(longest)
-                && Duration::from_nanos(rule.wire.until_ns) > most.get_ref().0
+            let rules = asked.plan.rules.iter();
+            let rules = rules.map(|rule| (&rule.fault, rule.wire.until_ns));
+            let conditions = asked.plan.conditions.iter();
+            let conditions = conditions.map(|one| (&one.fault, one.until_ns.unwrap_or(u64::MAX)));
+            if let Some((fault, until_ns)) = rules.chain(conditions).max_by_key(|(_, until)| *until)
+                && Duration::from_nanos(until_ns) > most.get_ref().0
             {
-                let length = match rule.wire.until_ns {
+                let length = match until_ns {
                     u64::MAX => "without an end".to_owned(),
                     nanos => format!("for {:?}", Duration::from_nanos(nanos)),
                 };
                 refusals.push(Refusal {
                     rule: self.said(most),
-                    asked: format!("{} is asked {length}", rule.fault),
+                    asked: format!("{fault} is asked {length}"),
                     remedy: format!("--for {:?} or less", most.get_ref().0),
                 });
             }
         }
         if let Some(most) = &limits.max_faults
-            && asked.plan.rules.len() > *most.get_ref()
+            && asked.plan.faults().count() > *most.get_ref()
         {
             refusals.push(Refusal {
                 rule: self.said(most),
-                asked: format!("{} faults are asked", asked.plan.rules.len()),
+                asked: format!("{} faults are asked", asked.plan.faults().count()),
                 remedy: format!("{} or fewer", most.get_ref()),
             });
         }
@@ -363,7 +366,7 @@ fn followed(classes: &[Target]) -> impl Iterator<Item = (&Who, &Selector)> {
 
 /// Paths that murphy itself leaves alone, whatever the policies say.
 pub(super) fn own_paths(asked: &Asked<'_>) -> Vec<Refusal> {
-    let faults = asked.plan.rules.iter().map(|planned| &planned.fault);
+    let faults = asked.plan.faults();
     let faults: Vec<&Fault> = faults.filter(|fault| !fault.files().is_empty()).collect();
     if faults.is_empty() {
         return Vec::new();

@@ -20,7 +20,7 @@ use super::problem::Problem;
 use super::request::Wanted;
 use crate::faults::Fault;
 use crate::injector::{Armed, OrderError};
-use crate::results::{FaultReport, Report};
+use crate::results::Report;
 use crate::state::{Live, StateError, Stopped, client};
 use crate::sys::process::{Process, path_of_own_fd};
 
@@ -158,7 +158,7 @@ impl Injections {
             .ok()
             .and_then(|_| serde_json::from_str::<Outcome>(&text).ok());
         if let Some(outcome) = &outcome {
-            self.count(id, &outcome.report.faults);
+            self.count(id, &outcome.report);
         }
         self.lock().remove(id);
         let ended = outcome.as_ref().map_or_else(
@@ -173,13 +173,20 @@ impl Injections {
         });
     }
 
-    fn count(&self, id: &str, reports: &[FaultReport]) {
+    fn count(&self, id: &str, report: &Report) {
         let mut ours = self.lock();
         let Some(ours) = ours.get_mut(id) else { return };
-        for ((fault, counted), report) in ours.faults.iter().zip(&mut ours.counted).zip(reports) {
-            let now = Counted::from(report);
-            self.metrics.count(fault, *counted, now);
-            *counted = now;
+        // Rules and conditions are reported apart, each in the order given.
+        let (mut rules, mut conditions) = (report.faults.iter(), report.conditions.iter());
+        for (fault, counted) in ours.faults.iter().zip(&mut ours.counted) {
+            let now = match fault.is_condition() {
+                true => conditions.next().map(Counted::from),
+                false => rules.next().map(Counted::from),
+            };
+            if let Some(now) = now {
+                self.metrics.count(fault, *counted, now);
+                *counted = now;
+            }
         }
     }
 
@@ -191,7 +198,7 @@ impl Injections {
             for id in ids {
                 // One that is ending is counted when it has ended.
                 if let Ok(live) = live(&id) {
-                    this.count(&id, &live.report.faults);
+                    this.count(&id, &live.report);
                 }
             }
             let active = this.lock().values().map(|ours| ours.faults.len()).sum();

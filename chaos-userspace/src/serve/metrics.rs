@@ -6,7 +6,7 @@ use prometheus::{
 };
 
 use crate::faults::{Fault, Key};
-use crate::results::FaultReport;
+use crate::results::{ConditionReport, FaultReport};
 
 /// Every metric of the daemon.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub(super) struct Metrics {
     failed: IntCounterVec,
     observed: IntCounterVec,
     altered: IntCounterVec,
+    applied: IntCounterVec,
     /// Injections that began.
     pub(super) started: IntCounter,
     refused: IntCounterVec,
@@ -37,6 +38,8 @@ pub(super) struct Counted {
     /// `None` where nobody observes: then there is no series.
     observed: Option<u64>,
     altered: Option<u64>,
+    /// `None` for rules: only conditions have this series.
+    applied: Option<u64>,
 }
 
 /// The values of the label `reason` of `murphy_suppressed_total`.
@@ -70,6 +73,17 @@ impl From<&FaultReport> for Counted {
             failed: report.failed,
             observed: report.observed,
             altered: report.altered,
+            applied: None,
+        }
+    }
+}
+
+impl From<&ConditionReport> for Counted {
+    fn from(report: &ConditionReport) -> Self {
+        Self {
+            failed: report.failed,
+            applied: Some(report.applied),
+            ..Self::default()
         }
     }
 }
@@ -107,7 +121,8 @@ impl Metrics {
             )?,
             failed: counter(
                 "failed_total",
-                "Matches that the kernel program could not carry out.",
+                "Matches that could not be carried out, and processes that a condition could not be \
+                 applied to.",
                 &of_fault,
             )?,
             observed: counter(
@@ -118,6 +133,11 @@ impl Metrics {
             altered: counter(
                 "altered_total",
                 "Injections that came back to their caller with another result.",
+                &of_fault,
+            )?,
+            applied: counter(
+                "conditions_applied_total",
+                "Processes that a condition was applied to.",
                 &of_fault,
             )?,
             refused: counter(
@@ -162,6 +182,13 @@ impl Metrics {
     /// Adds what is new in a fault's counters since `before`.
     pub(super) fn count(&self, fault: &Fault, before: Counted, now: Counted) {
         let of = labels(fault);
+        if let Some(applied) = now.applied {
+            let new = applied.saturating_sub(before.applied.unwrap_or_default());
+            self.applied.with_label_values(&of).inc_by(new);
+            let new = now.failed.saturating_sub(before.failed);
+            self.failed.with_label_values(&of).inc_by(new);
+            return;
+        }
         for (counter, before, now) in [
             (&self.matched, before.matched, now.matched),
             (&self.injected, before.injected, now.injected),
@@ -244,9 +271,16 @@ mod tests {
             failed: 1,
             observed: Some(1),
             altered: Some(1),
+            applied: None,
         };
         metrics.count(&fault, Counted::default(), now);
         metrics.count(&fault, now, now);
+        let condition: Fault = "limit:nofile=used".parse().unwrap();
+        let applied = Counted {
+            applied: Some(3),
+            ..Counted::default()
+        };
+        metrics.count(&condition, Counted::default(), applied);
         metrics.started.inc();
         metrics.refused(422);
         metrics.ended("the time is over");
@@ -263,6 +297,10 @@ mod tests {
         }
         assert!(
             page.contains(r#"murphy_injections_total{effect="error",fault="read_write"} 2"#),
+            "{page}"
+        );
+        assert!(
+            page.contains(r#"murphy_conditions_applied_total{effect="nofile",fault="limit"} 3"#),
             "{page}"
         );
         assert!(

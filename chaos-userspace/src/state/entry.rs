@@ -81,11 +81,7 @@ impl Claim {
             argv: std::env::args_os()
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect(),
-            faults: plan
-                .rules
-                .iter()
-                .map(|rule| rule.fault.to_string())
-                .collect(),
+            faults: plan.faults().map(ToString::to_string).collect(),
             targets,
             reason: about.reason,
             seed: about.seed,

@@ -152,10 +152,8 @@ impl Session {
         if known && !hooks.contains(&Hook::Socket) {
             return Ok(());
         }
-        let (Some(targets), Some(kernel)) = (&mut self.targets, &mut self.kernel) else {
-            return Err(not_loaded());
-        };
+        let targets = self.targets.as_mut().ok_or_else(not_loaded)?;
         // Interfaces that are new with them are covered when the lease is renewed.
-        targets.apply(kernel, sockets)
+        targets.apply(self.kernel.as_mut(), sockets)
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use chaos_common::target::{Named, Process};
 
 use super::interfaces::Netns;
+use super::processes::still_runs;
 use super::{EngineError, processes};
 use crate::kernel::Kernel;
 use crate::plan::{Namespace, Selector, Target, Who};
@@ -204,7 +205,17 @@ impl Targets {
 
     /// Tells the kernel. `Hook::Follow` is attached by now, so whoever is forked
     /// meanwhile is found there or by looking again.
-    pub(super) fn apply(&mut self, kernel: &mut Kernel, sockets: bool) -> Result<(), EngineError> {
+    pub(super) fn apply(
+        &mut self,
+        kernel: Option<&mut Kernel>,
+        sockets: bool,
+    ) -> Result<(), EngineError> {
+        let Some(kernel) = kernel else {
+            self.scan();
+            self.looked = Instant::now();
+            self.seen = self.looked;
+            return Ok(());
+        };
         kernel.name(&self.resolved.names)?;
         loop {
             self.scan();
@@ -220,36 +231,49 @@ impl Targets {
     /// Looks at the machine again if it is time to. Gives whether it did.
     pub(super) fn follow(
         &mut self,
-        kernel: &mut Kernel,
+        kernel: Option<&mut Kernel>,
         sockets: bool,
     ) -> Result<bool, EngineError> {
         let classes: Vec<_> = self.classes.iter().map(without_pids).collect();
         let selectors = |class: &Class| class.who.hit.len() + class.who.spare.len();
-        if classes.iter().all(|class| selectors(class) == 0) || self.looked.elapsed() < EVERY {
+        // Without kernel programs children of processes that are named by id are looked for, too.
+        let is_still = kernel.is_some() && classes.iter().all(|class| selectors(class) == 0);
+        if is_still || self.looked.elapsed() < EVERY {
             return Ok(false);
         }
         let resolved = Resolved::of(&classes, &self.cgroup2, NONE)?;
         if resolved.missing < classes.iter().map(|class| class.who.hit.len()).sum() {
             self.seen = Instant::now();
         }
-        if resolved.names != self.resolved.names {
-            kernel.name(&resolved.names)?;
+        let mut resolved = resolved;
+        if kernel.is_none() {
+            // Processes and threads are resolved once, at the beginning.
+            resolved.keep_roots(&self.resolved);
         }
+        let renamed = resolved.names != self.resolved.names;
         self.resolved = resolved;
         self.scan();
-        self.tell(kernel, sockets)?;
+        if let Some(kernel) = kernel {
+            if renamed {
+                kernel.name(&self.resolved.names)?;
+            }
+            self.tell(kernel, sockets)?;
+        }
         self.looked = Instant::now();
         Ok(true)
     }
 
     /// Whether nobody is left, nor to be expected.
-    pub(super) fn have_ended(&self, kernel: &Kernel) -> bool {
+    pub(super) fn have_ended(&self, kernel: Option<&Kernel>) -> bool {
         let others = self
             .hit()
             .any(|selector| !matches!(selector, Selector::Pid(_) | Selector::Tid(_)));
         let by_id = |process: &Process| process.by_id.hit != 0;
         let by_thread = |named: &Named| named.hit != 0;
         let expected = self.are_standing() || others && self.seen.elapsed() < GONE;
+        let Some(kernel) = kernel else {
+            return !expected && !self.members().any(still_runs);
+        };
         !expected
             && !kernel.targets().values().any(by_id)
             && !kernel.threads().values().any(by_thread)
@@ -354,7 +378,7 @@ impl Targets {
             };
             match kernel.own_sockets(&process, classes) {
                 Ok(_) => {}
-                Err(_) if !processes::still_runs(identity) => {}
+                Err(_) if !still_runs(identity) => {}
                 Err(error) => return Err(error.into()),
             }
         }

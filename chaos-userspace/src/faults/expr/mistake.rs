@@ -235,6 +235,9 @@ pub enum Mistake {
     /// A value of `reset` that is none.
     #[error("`{}` does not say which connections are reset", visible(.0))]
     NotReset(String),
+    /// Neither a number nor `used`.
+    #[error("`{}` is no value for a limit", visible(.0))]
+    NotLevel(String),
     /// Not a way for a packet not to arrive.
     #[error("no such ICMP error `{}`", visible(.0))]
     UnknownUnreachable(String),
@@ -342,6 +345,9 @@ impl Mistake {
             }
             Self::NotReset(_) => {
                 "`reset` alone: those that are used; `reset=all`: those that exist at the beginning too, idle or not".to_owned()
+            }
+            Self::NotLevel(_) => {
+                "a whole number, or `used`: what the process has at that moment".to_owned()
             }
             Self::UnknownUnreachable(name) => {
                 let names = Unreachable::ALL.map(Unreachable::name);

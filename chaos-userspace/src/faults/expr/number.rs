@@ -11,6 +11,7 @@ use winnow::{Parser, Result};
 
 use super::keys::{EffectKey, Key};
 use super::mistake::Mistake;
+use crate::faults::limit::{Level, USED};
 use crate::faults::netem::Share;
 use crate::faults::values::{Nanos, Ppm, Pulse, RateLimit, RateUnit, When};
 
@@ -35,6 +36,15 @@ pub(super) fn positive(key: Key, text: &str) -> std::result::Result<u64, Mistake
         0 => Err(Mistake::Zero(key)),
         number => Ok(number),
     }
+}
+
+/// What a limit is set to.
+pub(super) fn level(text: &str) -> std::result::Result<Level, Mistake> {
+    if text == USED {
+        return Ok(Level::Used);
+    }
+    let number = whole(text).map_err(|_| Mistake::NotLevel(text.to_owned()))?;
+    Ok(Level::Number(number))
 }
 
 /// How many connections, at least 1.

@@ -8,6 +8,7 @@ use super::keys::{self, FilterKey, TriggerKey};
 use super::number::UNITS;
 use crate::faults::call::{Count, Glob, Signal};
 use crate::faults::effect::CallEffect;
+use crate::faults::limit::{Level, Limit, USED};
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
 use crate::faults::netem::Netem;
 use crate::faults::registry::{NET, NET_OPS};
@@ -61,6 +62,16 @@ impl Display for Effect {
             Self::Wire(wire) => wire.fmt(f),
             Self::Netem(netem) => netem.fmt(f),
             Self::Call(call) => call.fmt(f),
+            Self::Limit(Limit::Nofile(level)) => write!(f, "nofile={level}"),
+        }
+    }
+}
+
+impl Display for Level {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Used => f.write_str(USED),
+            Self::Number(number) => write!(f, "{number}"),
         }
     }
 }

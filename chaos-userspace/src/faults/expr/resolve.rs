@@ -5,10 +5,12 @@ use std::ops::Range;
 use super::filter::is_group;
 use super::keys::{EffectKey, FilterKey, Key, OfPackets, TargetKey, TriggerKey};
 use super::mistake::{Mistake, takes_all};
+use super::number::level;
 use super::sets::{Item, operations};
 use super::syntax::{Argument, Flaw, Prefix, Syntax, Word};
 use crate::faults::check::Mismatch;
 use crate::faults::effect::CallEffect;
+use crate::faults::limit::Limit;
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
 use crate::faults::netem::Netem;
 use crate::faults::registry;
@@ -211,6 +213,7 @@ struct Parts {
     packets: bool,
     netem: Netem,
     wire: Option<Wire>,
+    limit: Option<Limit>,
     call: CallEffect,
     filter: Filter,
     trigger: Trigger,
@@ -222,6 +225,9 @@ impl Parts {
     fn effect(&mut self) -> Option<Effect> {
         if let Some(wire) = self.wire {
             return Some(Effect::Wire(wire));
+        }
+        if let Some(limit) = self.limit {
+            return Some(Effect::Limit(limit));
         }
         if self.netem != Netem::default() {
             return Some(Effect::Netem(Box::new(std::mem::take(&mut self.netem))).normal());
@@ -258,6 +264,11 @@ impl Parts {
                 self.wire = Some(wire);
                 alone
             }
+            (true, _, Some(OfPackets::Limit(part))) => {
+                let level = one(key, argument, level)?;
+                self.limit = Some((part.make)(level));
+                alone
+            }
             (true, _, Some(OfPackets::Netem(part))) => {
                 alone?;
                 (part.take)(&mut self.netem, key, argument)
@@ -282,7 +293,10 @@ impl Parts {
     fn already(&self, effect: EffectKey) -> Option<EffectKey> {
         if self.packets {
             // netem's go together with each other, all others with none.
-            let is_wire = matches!(effect.row().of_packets, Some(OfPackets::Wire(_)));
+            let is_wire = matches!(
+                effect.row().of_packets,
+                Some(OfPackets::Wire(_) | OfPackets::Limit(_))
+            );
             let netem = || self.netem.keys().next().filter(|_| is_wire);
             return self.wire.map(Wire::key).or_else(netem);
         }

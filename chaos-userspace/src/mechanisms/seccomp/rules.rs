@@ -100,7 +100,7 @@ fn effect(fault: &Fault) -> Option<CallEffect> {
     match &fault.effect {
         Effect::Error(errno) => Some(CallEffect::error(*errno)),
         Effect::Call(call) => Some(call.clone()),
-        Effect::Loss(_) | Effect::Netem(_) | Effect::Wire(_) => None,
+        Effect::Loss(_) | Effect::Netem(_) | Effect::Wire(_) | Effect::Limit(_) => None,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::faults::expr::number::{bytes, delay, duration, retval, share};
 use crate::faults::expr::resolve::{Misplaced, many, one};
 use crate::faults::expr::syntax::Argument;
 use crate::faults::expr::wire;
+use crate::faults::limit::{Level, Limit};
 use crate::faults::model::Op;
 use crate::faults::netem::Netem;
 use crate::faults::registry::Property;
@@ -24,6 +25,7 @@ const CALL: &[Property] = &[Property::Call];
 const PACKET: &[Property] = &[Property::Packet];
 const LEAVING: &[Property] = &[Property::Leaving];
 const QUERY: &[Property] = &[Property::Query];
+const LIMITS: &[Property] = &[Property::Limits];
 const A_CALL: &str = "a system call";
 const PACKETS: &str = "packets: egress, ingress or net";
 const PACKETS_THAT_LEAVE: &str = "packets that leave: egress";
@@ -48,6 +50,20 @@ pub(in crate::faults) enum OfPackets {
     Netem(Part<Netem>),
     /// An effect of its own, which goes with no other.
     Wire(WirePart),
+    /// A condition of its own, which goes with no other.
+    Limit(LimitPart),
+}
+
+/// A condition that is one limit.
+pub(in crate::faults) struct LimitPart {
+    /// Makes it of its value.
+    pub(in crate::faults::expr) make: fn(Level) -> Limit,
+    /// The schema of its value.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "docs/fault.schema.json is compared with it")
+    )]
+    pub(in crate::faults) schema: &'static str,
 }
 
 /// An effect on packets that goes with no other.
@@ -78,6 +94,7 @@ impl Row {
             (Some(_), Some(part), _) => part.on,
             (None, _, Some(OfPackets::Netem(part))) => part.on,
             (None, _, Some(OfPackets::Wire(part))) => part.on,
+            (None, _, Some(OfPackets::Limit(_))) => LIMITS,
             (Some(_), None, _) | (None, _, None) => &[],
         }
     }
@@ -413,6 +430,17 @@ keys! {
                         "description":"How many packets are held at most."}"#
                 )),
             }
+        Nofile = "nofile" "=N|used"
+            "The soft limit of descriptors: with `used`, no new ones."
+            { needs: "resource limits: limit", examples: &["=used", "=64"] }
+            {
+                of_calls: None,
+                of_packets: Some(OfPackets::Limit(LimitPart {
+                    make: Limit::Nofile,
+                    schema: r#"{"oneOf":[{"const":"used"},{"type":"integer","minimum":0}],
+                        "description":"The soft limit of descriptors; used: no new ones."}"#,
+                })),
+            }
     }
 }
 
@@ -441,7 +469,7 @@ pub(in crate::faults) fn of_netem() -> impl Iterator<Item = (EffectKey, &'static
     static PARTS: LazyLock<Parts<Netem>> = LazyLock::new(|| {
         in_order(|row| match &row.of_packets {
             Some(OfPackets::Netem(part)) => Some(part),
-            Some(OfPackets::Wire(_)) | None => None,
+            Some(OfPackets::Wire(_) | OfPackets::Limit(_)) | None => None,
         })
     });
     PARTS.iter().copied()

@@ -13,6 +13,7 @@ mod trigger;
 
 use std::fmt;
 
+use crate::faults::limit::Limit;
 use crate::faults::model::{Effect, Fault, Filter, Op, Trigger};
 
 pub use effect::EffectKey;
@@ -176,6 +177,7 @@ impl Effect {
             Self::Call(call) => call.keys().collect(),
             Self::Wire(wire) => vec![wire.key()],
             Self::Netem(netem) => netem.keys().collect(),
+            Self::Limit(Limit::Nofile(_)) => vec![EffectKey::Nofile],
         }
     }
 }

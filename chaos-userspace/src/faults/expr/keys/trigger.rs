@@ -10,8 +10,11 @@ use crate::faults::expr::resolve::one;
 use crate::faults::model::Trigger;
 use crate::faults::registry::Property;
 
-/// Every operation.
+/// Every operation, and conditions too.
 const ALL: &[Property] = &[Property::Any];
+/// Every operation that happens: of a condition there is none to choose.
+const HAPPENS: &[Property] = &[Property::Happens];
+const AN_OPERATION: &str = "an operation, and no condition";
 
 /// The row of a trigger.
 pub(in crate::faults) struct Row {
@@ -21,15 +24,15 @@ pub(in crate::faults) struct Row {
 
 keys! {
     /// A trigger's key in an expression. Every operation takes them all, but `count`, which is for
-    /// system calls.
+    /// system calls. A condition takes `after`, `for` and `pulse`.
     TriggerKey, Row {
         P = "p" "=P" "The probability of each match that the other triggers let through."
-            { examples: &["=5%", "=100%"] }
-            { part: one_value!(ALL, p, probability, r##"{"$ref":"#/$defs/ppm"}"##) }
+            { needs: AN_OPERATION, examples: &["=5%", "=100%"] }
+            { part: one_value!(HAPPENS, p, probability, r##"{"$ref":"#/$defs/ppm"}"##) }
         When = "when" "=F[..L][+[S]]" "Which matches, counted from 1."
-            { examples: &["=3+", "=1+"] }
+            { needs: AN_OPERATION, examples: &["=3+", "=1+"] }
             { part: one_value!(
-                ALL, when, when,
+                HAPPENS, when, when,
                 r#"{"type":"object","additionalProperties":false,
                     "properties":{"first":{"type":"integer","minimum":1},"last":{"type":"integer",
                     "minimum":1},"step":{"type":"integer","minimum":1,
@@ -37,9 +40,9 @@ keys! {
                     "description":"strace's when=: matches counted from 1."}"#
             ) }
         Times = "times" "=N" "At most this many injections."
-            { examples: &["=1"] }
+            { needs: AN_OPERATION, examples: &["=1"] }
             { part: one_value!(
-                ALL, times, key positive,
+                HAPPENS, times, key positive,
                 r#"{"type":"integer","minimum":1,"description":"At most this many injections."}"#
             ) }
         After = "after" "=D" "Nothing before this much time has passed since arming."
@@ -61,17 +64,17 @@ keys! {
             ) }
         RateLimit = "rate_limit" "=N/UNIT"
             "At most so many injections in any second, minute or hour."
-            { examples: &["=5/s"] }
+            { needs: AN_OPERATION, examples: &["=5/s"] }
             { part: one_value!(
-                ALL, rate_limit, key rate_limit,
+                HAPPENS, rate_limit, key rate_limit,
                 r#"{"type":"object","additionalProperties":false,
                     "properties":{"count":{"type":"integer","minimum":1},"per":{"enum":["s","m",
                     "h"]}},"required":["count","per"]}"#
             ) }
         Over = "over" "=N/UNIT" "Only what comes over so many matches a second, minute or hour."
-            { examples: &["=10/s"] }
+            { needs: AN_OPERATION, examples: &["=10/s"] }
             { part: one_value!(
-                ALL, over, key rate_limit,
+                HAPPENS, over, key rate_limit,
                 r#"{"type":"object","additionalProperties":false,
                     "properties":{"count":{"type":"integer","minimum":1},"per":{"enum":["s","m",
                     "h"]}},"required":["count","per"]}"#
@@ -80,7 +83,7 @@ keys! {
             { needs: "a system call", examples: &["=thread"] }
             { part: one_value!(&[Property::Call], count, count, r#"{"enum":["thread"]}"#) }
         Seed = "seed" "=N" "The seed of the random decisions."
-            { examples: &["=7", "=0"] }
-            { part: one_value!(ALL, seed, whole, r#"{"type":"integer","minimum":0}"#) }
+            { needs: AN_OPERATION, examples: &["=7", "=0"] }
+            { part: one_value!(HAPPENS, seed, whole, r#"{"type":"integer","minimum":0}"#) }
     }
 }

@@ -7,7 +7,7 @@ use crate::faults::registry::operation_names;
 use crate::faults::{Fault, Key, Op};
 
 /// Effects that a key is put behind, each with what it needs.
-const BASES: [&[&str]; 16] = [
+const BASES: [&[&str]; 17] = [
     &[],
     &["error=EIO"],
     &["retval=0"],
@@ -24,15 +24,17 @@ const BASES: [&[&str]; 16] = [
     &["unreachable=host"],
     &["drop"],
     &["status=503"],
+    &["nofile=used"],
 ];
 
 /// Operations that stand for their like where all of them would take too long.
-const SOME: [&str; 12] = [
+const SOME: [&str; 13] = [
     "egress",
     "ingress",
     "net",
     "dns",
     "http",
+    "limit",
     "connect",
     "read",
     "sendto",

@@ -17,8 +17,8 @@ use crate::faults::registry::FaultKind;
 use crate::faults::who::{Aim, Selector};
 use crate::faults::{
     CallEffect, Count, Effect, EffectKey, Errno, FAULTS, Fault, FdKind, Filter, FilterKey, Glob,
-    HostName, InterfaceGlob, Key, NameGlob, Nanos, Net, Op, Ppm, Proto, Pulse, RateLimit, RateUnit,
-    Rcode, Remote, Signal, Status, Trigger, Unreachable, When, Wire, syscalls,
+    HostName, InterfaceGlob, Key, Level, Limit, NameGlob, Nanos, Net, Op, Ppm, Proto, Pulse,
+    RateLimit, RateUnit, Rcode, Remote, Signal, Status, Trigger, Unreachable, When, Wire, syscalls,
 };
 
 fn ppm() -> impl Strategy<Value = Ppm> {
@@ -154,6 +154,12 @@ fn name() -> impl Strategy<Value = NameGlob> {
 /// Whether a row is about packets.
 fn is_packets(row: &FaultKind) -> bool {
     row.ops.iter().any(|op| !op.is_syscall())
+}
+
+/// A limit, and what it is set to.
+fn limit() -> impl Strategy<Value = Effect> {
+    let level = prop_oneof![Just(Level::Used), any::<u64>().prop_map(Level::Number)];
+    level.prop_map(|level| Effect::Limit(Limit::Nofile(level)))
 }
 
 /// What can happen to packets, as far as the operations have it.
@@ -417,6 +423,7 @@ fn fault() -> impl Strategy<Value = Fault> {
             };
             let of_ops = ops.prop_flat_map(move |ops| {
                 let effect = match packets {
+                    true if ops.contains(&Op::Limit) => limit().boxed(),
                     true => packet_effect(&ops),
                     false => match carried(&ops) {
                         Some(carried) => prop_oneof![call_effect(), carried].boxed(),
@@ -438,6 +445,14 @@ fn fault() -> impl Strategy<Value = Fault> {
             if fault.effect == Effect::Wire(Wire::ResetAll) {
                 fault.filter.interface.clear();
                 fault.trigger.after = None;
+            }
+            if fault.is_condition() {
+                fault.trigger = Trigger {
+                    after: fault.trigger.after,
+                    r#for: fault.trigger.r#for,
+                    pulse: fault.trigger.pulse,
+                    ..Trigger::default()
+                };
             }
             if fault.ops.iter().all(|op| op.is_syscall()) && fault.trigger.seed.is_some() {
                 fault.trigger.count = Some(Count::Thread);

@@ -62,6 +62,18 @@ fn wire() -> Value {
     json!({"description": "What else BPF alone does to packets.", "oneOf": all})
 }
 
+/// Conditions: objects with one property.
+fn limit() -> Value {
+    let mut objects = Vec::new();
+    for key in EffectKey::ALL {
+        if let Some(OfPackets::Limit(part)) = &key.row().of_packets {
+            objects.push(only(key.name(), parsed(part.schema)));
+        }
+    }
+    json!({"description": "A resource limit, lowered while the fault is in force.",
+        "oneOf": objects})
+}
+
 fn schema() -> Value {
     let mut schema = parsed(FRAME);
     let nouns: Vec<_> = Op::NOUNS.iter().map(|op| op.name()).collect();
@@ -84,6 +96,7 @@ fn schema() -> Value {
         ("call", call.into()),
         ("netem", netem.into()),
         ("wire", wire()),
+        ("limit", limit()),
         (
             "filter",
             described(

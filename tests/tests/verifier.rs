@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use aya::programs::loaded_programs;
+use murphy::plan::{Attach, Hook};
 use tests::{ChildGuard, Outcome, case, murphy, needs, victim, wait_until};
 
 /// Instructions, per program. A million is the limit of the kernel.
@@ -65,25 +66,16 @@ fn network() -> Outcome {
         "-e",
         "egress:unreachable=net:port=1",
     ];
-    walked(
-        &faults,
-        &[
-            "murphy_connect4",
-            "murphy_connect6",
-            "murphy_socket",
-            "murphy_release",
-            "murphy_egress",
-            "murphy_dns",
-            "murphy_http_out",
-            "murphy_http_in",
-            "murphy_reset",
-            "murphy_unreach",
-            "murphy_ingress",
-            "murphy_exec",
-            "murphy_observe",
-            "murphy_anew",
-        ],
-    )
+    let mut programs = programs(&[Attach::Cgroup, Attach::Interfaces]);
+    programs.extend(["murphy_exec", "murphy_observe", "murphy_anew"]);
+    walked(&faults, &programs)
+}
+
+/// The programs of every hook that is attached so: a new one is walked here or fails this test.
+fn programs(attached: &[Attach]) -> Vec<&'static str> {
+    let hooks = Hook::all().filter(|hook| attached.contains(&hook.spec().attach));
+    let programs = hooks.flat_map(|hook| hook.programs().iter().copied());
+    programs.map(|(program, _)| program).collect()
 }
 
 fn netem() -> Outcome {
@@ -91,7 +83,7 @@ fn netem() -> Outcome {
         "-e",
         "net:delay=1ms:port=1:sport=1:dst=[2001:db8::]/32:src=[2001:db8::]/32:proto=17",
     ];
-    walked(&faults, &["murphy_hold_out", "murphy_hold_in"])
+    walked(&faults, &programs(&[Attach::Netem]))
 }
 
 fn lsm() -> Outcome {

@@ -27,7 +27,7 @@ use crate::kernel::sleep;
 use crate::kernel::{Kernel, KernelError, Place as At, entry_point};
 use crate::listen::Listen;
 use crate::mechanisms::uprobe::Uprobe;
-use crate::plan::{Hook, Options, Plan, Target};
+use crate::plan::{Attach, Hook, Options, Plan, Target};
 use crate::sys::host;
 use crate::sys::process::Identity;
 
@@ -205,18 +205,7 @@ fn try_family(
 
 /// A fault that the victim meets if the hook works.
 const fn canary(hook: Hook) -> Option<&'static str> {
-    match hook {
-        Hook::Connect => Some("connect:error=EXFULL"),
-        Hook::Egress => Some("egress:loss=100%:times=1"),
-        Hook::Ingress => Some("ingress:loss=100%"),
-        Hook::EgressNetem => Some("egress:delay=1ms:when=2"),
-        Hook::IngressNetem => Some("ingress:delay=1ms:when=2"),
-        Hook::Lsm(Place::FileOpen) => Some("openat:error=EXFULL"),
-        Hook::Lsm(Place::FilePermission) => Some("read:error=EXFULL"),
-        Hook::OVERRIDE => Some("fsync:error=EXFULL"),
-        Hook::UPROBE => Some("fdatasync:error=EXFULL"),
-        _ => None,
-    }
+    hook.spec().canary
 }
 
 /// A plan of these hooks, and the hook of each of its rules.
@@ -257,20 +246,22 @@ fn attach(
             "there is no /dev/fuse, by which threads are let wait: modprobe fuse".to_owned(),
         );
     }
-    match hook {
-        Hook::Connect | Hook::Socket | Hook::Release | Hook::Ingress => {
+    match (hook.spec().attach, hook) {
+        (Attach::Cgroup, _) => {
             let directory = &scratch.as_ref().map_err(Clone::clone)?.directory;
             kernel.attach(hook, At::Cgroup(directory)).map_err(words)
         }
-        Hook::Lsm(_)
-        | Hook::Sleep(_)
-        | Hook::Begin(_)
-        | Hook::Override(_)
-        | Hook::Spin(_)
-        | Hook::Exec
-        | Hook::Follow
-        | Hook::Observe => kernel.attach(hook, At::Everywhere).map_err(words),
-        Hook::Entry => {
+        (Attach::Code, Hook::Uprobe(call)) => {
+            // The child's code is ours.
+            let calls = u16::try_from(call.id()).map_err(|error| error.to_string())?;
+            let this = Identity::of(std::process::id()).ok();
+            let covered = Uprobe::default().cover(kernel, this, &[calls]);
+            covered.map_err(|error| error.to_string())
+        }
+        (Attach::Everywhere | Attach::Code, _) => {
+            kernel.attach(hook, At::Everywhere).map_err(words)
+        }
+        (Attach::EntryPoint, _) => {
             let file = std::env::current_exe().map_err(|error| error.to_string())?;
             let offset = entry_point(&file).map_err(|error| error.to_string())?;
             let place = At::Code {
@@ -280,18 +271,11 @@ fn attach(
             };
             kernel.attach(hook, place).map_err(words)
         }
-        Hook::Uprobe(call) => {
-            // The child's code is ours.
-            let calls = u16::try_from(call.id()).map_err(|error| error.to_string())?;
-            let this = Identity::of(std::process::id()).ok();
-            let covered = Uprobe::default().cover(kernel, this, &[calls]);
-            covered.map_err(|error| error.to_string())
-        }
-        Hook::Egress | Hook::Dns | Hook::Http | Hook::Reset | Hook::Unreachable => {
+        (Attach::Interfaces, _) => {
             netns.clone()?;
             attach_classifier(kernel, report)
         }
-        Hook::EgressNetem | Hook::IngressNetem | Hook::Edt => {
+        (Attach::Netem | Attach::Ifb, _) => {
             netns.clone()?;
             attach_detour(kernel, hook).map_err(words)
         }
@@ -300,25 +284,28 @@ fn attach(
 
 /// A whole way round, which goes with the namespace.
 fn attach_detour(kernel: &mut Kernel, hook: Hook) -> Result<(), KernelError> {
-    let (rule, side) = match hook {
-        Hook::IngressNetem => (1, Side::Ingress),
+    let (rule, side) = if hook == Hook::IngressNetem {
+        (1, Side::Ingress)
+    } else if hook == Hook::Edt {
         // No rule's: it sends nothing there.
-        Hook::Edt => (2, Side::Egress),
-        _ => (0, Side::Egress),
+        (2, Side::Egress)
+    } else {
+        (0, Side::Egress)
     };
     let netem = Netem {
         delay: Some(Nanos(1_000_000)),
         ..Netem::default()
     };
-    let queue = match hook {
-        Hook::Edt => Queue::Fq {
+    let queue = if hook == Hook::Edt {
+        Queue::Fq {
             limit: netem.limit(),
-        },
-        _ => Queue::Netem {
+        }
+    } else {
+        Queue::Netem {
             netem: &netem,
             table: None,
             seed: 0,
-        },
+        }
     };
     let to = kernel_netem::make(&format!("probe{rule}"), queue)?;
     if hook == Hook::Edt {
@@ -384,10 +371,13 @@ fn arm_by_victim(
     reports: &mut [&mut HookReport],
     level: &mut Option<u64>,
 ) -> Result<(), EngineError> {
-    let by = |hook| match hook {
-        Hook::Exec => Some(control::ARM_BY_EXEC),
-        Hook::Entry => Some(control::ARM_BY_ENTRY),
-        _ => None,
+    let by = |hook| {
+        let all = [
+            (Hook::Exec, control::ARM_BY_EXEC),
+            (Hook::Entry, control::ARM_BY_ENTRY),
+        ];
+        let mut by = all.into_iter().filter(|(known, _)| *known == hook);
+        by.next().map(|(_, by)| by)
     };
     for report in reports.iter_mut().filter(|report| report.works()) {
         let Some(by) = by(report.hook) else { continue };
@@ -419,14 +409,16 @@ fn inject_into_victim(
     kernel.lease_until(0)?;
     for (rule, hook) in (0..).zip(canaries) {
         let counted = kernel.counters(rule)?.injected > 0;
-        let felt = match hook {
-            Hook::Connect => felt.connect,
-            Hook::Lsm(Place::FileOpen) => felt.open,
-            Hook::Lsm(Place::FilePermission) => felt.read,
-            Hook::Override(_) => felt.sync,
-            Hook::Uprobe(_) => felt.sync_in_code,
-            _ => true,
-        };
+        let by_hook = [
+            (Hook::Connect, felt.connect),
+            (Hook::Lsm(Place::FileOpen), felt.open),
+            (Hook::Lsm(Place::FilePermission), felt.read),
+            (Hook::OVERRIDE, felt.sync),
+            (Hook::UPROBE, felt.sync_in_code),
+        ];
+        let mut by_hook = by_hook.iter();
+        // Packets are counted, and felt by nothing that the victim does.
+        let felt = by_hook.all(|(known, felt)| known != hook || *felt);
         let mut of_hook = reports.iter_mut().filter(|report| report.hook == *hook);
         if let Some(report) = of_hook.find(|report| report.works()) {
             report.settle(ran(counted && felt));

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::bpffs::Bpffs;
 use super::{loader, sleep};
-use crate::plan::Hook;
+use crate::plan::{ATOMICS, Helper, Hook, Kind, Tried};
 
 /// Something of the kernel's that a hook's programs rely on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,249 +22,74 @@ pub struct Need {
     pub here: Option<bool>,
 }
 
-/// A helper function in the kind of program that calls it.
-type Helper = (ProgramType, BpfHelper);
-
-/// Interface, the first kernel that has it, how to try it.
-type Interface = (&'static str, &'static str, Option<Helper>);
-
-/// What the gate needs, and so every hook that injects (`chaos-ebpf/src/gate.rs`).
-const GATE: Interface = (ATOMICS, "5.12", None);
-/// What no helper stands for: it is tried by [`uprobes_write_registers`].
-const WRITES: &str = "uprobes that write registers";
-const ATOMICS: &str = "fetching atomics";
-/// Nor for this: it is looked for among the sources of events that the kernel has.
-const KPROBES: &str = "kprobe by perf event";
+/// Where kprobes are among the sources of events.
 const KPROBES_SOURCE: &str = "/sys/bus/event_source/devices/kprobe";
 
 /// The verifier's words where there are none (`check_xadd` before 5.12).
 const NO_ATOMICS: &str = "BPF_STX uses reserved fields";
 
-/// What a hook's programs rely on; the files of chaos-ebpf say why.
-const fn interfaces(hook: Hook) -> &'static [Interface] {
-    use ProgramType::{
-        CgroupSkb, CgroupSock, CgroupSockAddr, KProbe, RawTracePoint, SchedClassifier,
-    };
-    match hook {
-        Hook::Connect => &[
-            ("cgroup/connect4, connect6", "4.17", None),
-            GATE,
-            (
-                "bpf_set_retval",
-                "5.18",
-                Some((CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval)),
-            ),
-        ],
-        Hook::Socket => &[
-            ("cgroup/sock_create", "4.10", None),
-            (
-                "bpf_sk_storage_get",
-                "5.9",
-                Some((CgroupSock, BpfHelper::BPF_FUNC_sk_storage_get)),
-            ),
-        ],
-        Hook::Release => &[
-            ("cgroup/sock_release", "5.9", None),
-            GATE,
-            (
-                "bpf_sk_storage_get",
-                "5.9",
-                Some((CgroupSock, BpfHelper::BPF_FUNC_sk_storage_get)),
-            ),
-        ],
-        Hook::Egress => &[
-            ("tc classifier", "4.5", None),
-            GATE,
-            (
-                "bpf_redirect",
-                "4.4",
-                Some((SchedClassifier, BpfHelper::BPF_FUNC_redirect)),
-            ),
-            (
-                "bpf_sk_storage_get",
-                "5.2",
-                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
-            ),
-        ],
-        Hook::Dns | Hook::Reset | Hook::Unreachable => &[
-            ("tc classifier", "4.5", None),
-            GATE,
-            (
-                "bpf_skb_change_tail",
-                "4.9",
-                Some((SchedClassifier, BpfHelper::BPF_FUNC_skb_change_tail)),
-            ),
-            (
-                "bpf_sk_storage_get",
-                "5.2",
-                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
-            ),
-        ],
-        Hook::Http => &[
-            ("tc classifier", "4.5", None),
-            GATE,
-            (
-                "bpf_l4_csum_replace",
-                "4.1",
-                Some((SchedClassifier, BpfHelper::BPF_FUNC_l4_csum_replace)),
-            ),
-            (
-                "bpf_sk_lookup_tcp",
-                "4.20",
-                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_lookup_tcp)),
-            ),
-            (
-                "bpf_sk_storage_get",
-                "5.2",
-                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
-            ),
-        ],
-        Hook::Ingress => &[
-            ("cgroup_skb/ingress", "4.10", None),
-            GATE,
-            (
-                "bpf_sk_storage_get",
-                "5.2",
-                Some((CgroupSkb, BpfHelper::BPF_FUNC_sk_storage_get)),
-            ),
-        ],
-        Hook::EgressNetem => &[
-            ("clsact", "4.5", None),
-            GATE,
-            ("ifb, netem, mirred", "4.5", None),
-            (
-                "bpf_sk_storage_get",
-                "5.2",
-                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
-            ),
-        ],
-        Hook::IngressNetem => &[
-            ("clsact", "4.5", None),
-            GATE,
-            ("ifb, netem, mirred", "4.5", None),
-            (
-                "bpf_sk_lookup_tcp",
-                "4.20",
-                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_lookup_tcp)),
-            ),
-            (
-                "bpf_sk_storage_get",
-                "5.2",
-                Some((SchedClassifier, BpfHelper::BPF_FUNC_sk_storage_get)),
-            ),
-        ],
-        Hook::Edt => &[
-            ("clsact", "4.5", None),
-            ("ifb, fq, mirred", "4.5", None),
-            (
-                "bpf_skb_set_tstamp",
-                "5.18",
-                Some((SchedClassifier, BpfHelper::BPF_FUNC_skb_set_tstamp)),
-            ),
-        ],
-        Hook::Lsm(_) => &[
-            ("BPF LSM", "5.7", None),
-            GATE,
-            ("bpf_task_pt_regs", "5.15", None),
-        ],
-        Hook::Sleep(_) => &[
-            ("sleepable BPF LSM", "5.11", None),
-            ("bpf_copy_from_user_task", "5.18", None),
-            (sleep::KFUNC, "6.2", None),
-            (sleep::DEVICE, "2.6", None),
-        ],
-        Hook::Begin(_) => &[("fentry", "5.5", None)],
-        Hook::Override(_) => &[
-            (
-                "bpf_override_return (CONFIG_BPF_KPROBE_OVERRIDE)",
-                "4.16",
-                Some((KProbe, BpfHelper::BPF_FUNC_override_return)),
-            ),
-            (
-                "bpf_send_signal_thread",
-                "5.5",
-                Some((KProbe, BpfHelper::BPF_FUNC_send_signal_thread)),
-            ),
-            GATE,
-            (
-                "bpf_get_current_ancestor_cgroup_id",
-                "5.14",
-                Some((KProbe, BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id)),
-            ),
-        ],
-        Hook::Spin(_) => &[
-            (KPROBES, "4.17", None),
-            ("bpf_loop", "5.17", Some((KProbe, BpfHelper::BPF_FUNC_loop))),
-            GATE,
-            (
-                "bpf_get_current_ancestor_cgroup_id",
-                "5.14",
-                Some((KProbe, BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id)),
-            ),
-        ],
-        Hook::Uprobe(_) => &[
-            (WRITES, "7.2", None),
-            (
-                "bpf_send_signal_thread",
-                "5.5",
-                Some((KProbe, BpfHelper::BPF_FUNC_send_signal_thread)),
-            ),
-            GATE,
-            (
-                "bpf_get_attach_cookie",
-                "5.15",
-                Some((KProbe, BpfHelper::BPF_FUNC_get_attach_cookie)),
-            ),
-        ],
-        Hook::Exec => &[
-            ("raw tracepoint", "4.17", None),
-            (
-                "bpf_get_current_ancestor_cgroup_id",
-                "5.14",
-                Some((
-                    RawTracePoint,
-                    BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id,
-                )),
-            ),
-        ],
-        Hook::Follow | Hook::Observe => &[("raw tracepoint", "4.17", None), ("BTF", "5.2", None)],
-        Hook::Entry => &[
-            ("uprobe by perf event", "4.17", None),
-            (
-                "bpf_get_current_ancestor_cgroup_id",
-                "5.14",
-                Some((KProbe, BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id)),
-            ),
-        ],
-    }
-}
-
 /// What a hook relies on. With `trying`, which takes privileges, helpers are tried.
 pub fn needs(hook: Hook, trying: bool) -> Vec<Need> {
-    interfaces(hook)
-        .iter()
-        .map(|&(interface, since, helper)| Need {
-            interface,
-            since,
-            here: match helper {
-                _ if !trying => None,
-                Some((kind, helper)) => is_helper_supported(kind, helper).ok(),
-                None => match interface {
-                    KPROBES => Some(Path::new(KPROBES_SOURCE).exists()),
-                    WRITES => Some(uprobes_write_registers().is_ok()),
-                    sleep::KFUNC => Some(sleep::check().is_ok()),
-                    sleep::DEVICE => Some(sleep::has_device()),
-                    _ => None,
-                },
+    let needs = hook.spec().needs.iter();
+    needs
+        .map(|interface| Need {
+            interface: interface.name,
+            since: interface.since,
+            here: match trying {
+                true => is_here(interface.tried),
+                false => None,
             },
         })
         .collect()
 }
 
+/// Whether something is here; `None` if it cannot be tried by itself.
+fn is_here(tried: Tried) -> Option<bool> {
+    match tried {
+        Tried::Not => None,
+        Tried::Helper(kind, helper) => is_helper_supported(program(kind), function(helper)).ok(),
+        Tried::Kprobes => Some(Path::new(KPROBES_SOURCE).exists()),
+        Tried::Registers => Some(uprobes_write_registers().is_ok()),
+        Tried::Function => Some(sleep::check().is_ok()),
+        Tried::Device => Some(sleep::has_device()),
+    }
+}
+
+const fn program(kind: Kind) -> ProgramType {
+    match kind {
+        Kind::CgroupSkb => ProgramType::CgroupSkb,
+        Kind::CgroupSock => ProgramType::CgroupSock,
+        Kind::CgroupSockAddr => ProgramType::CgroupSockAddr,
+        Kind::Classifier => ProgramType::SchedClassifier,
+        Kind::Probe => ProgramType::KProbe,
+        Kind::RawTracepoint => ProgramType::RawTracePoint,
+    }
+}
+
+const fn function(helper: Helper) -> BpfHelper {
+    match helper {
+        Helper::AncestorCgroup => BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id,
+        Helper::AttachCookie => BpfHelper::BPF_FUNC_get_attach_cookie,
+        Helper::ChangeTail => BpfHelper::BPF_FUNC_skb_change_tail,
+        Helper::ChecksumReplace => BpfHelper::BPF_FUNC_l4_csum_replace,
+        Helper::LookupTcp => BpfHelper::BPF_FUNC_sk_lookup_tcp,
+        Helper::Loop => BpfHelper::BPF_FUNC_loop,
+        Helper::OverrideReturn => BpfHelper::BPF_FUNC_override_return,
+        Helper::Redirect => BpfHelper::BPF_FUNC_redirect,
+        Helper::SendSignalThread => BpfHelper::BPF_FUNC_send_signal_thread,
+        Helper::SetRetval => BpfHelper::BPF_FUNC_set_retval,
+        Helper::SetTimestamp => BpfHelper::BPF_FUNC_skb_set_tstamp,
+        Helper::SocketStorage => BpfHelper::BPF_FUNC_sk_storage_get,
+    }
+}
+
 /// Learns from the kernel's reason for refusing a program what is not here.
 pub fn learn(needs: &mut [Need], reason: &str) {
     if reason.contains(NO_ATOMICS) {
-        for need in needs.iter_mut().filter(|need| need.interface == ATOMICS) {
+        for need in needs
+            .iter_mut()
+            .filter(|need| need.interface == ATOMICS.name)
+        {
             need.here = Some(false);
         }
     }

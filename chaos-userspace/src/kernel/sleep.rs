@@ -9,15 +9,13 @@ use std::sync::OnceLock;
 
 use super::KernelError;
 use super::btf::Btf;
-
-/// The function that a kernel lacks which has none of them.
-pub(super) const KFUNC: &str = "bpf_task_from_pid";
-
-/// Where the server of what threads wait for asks.
-pub(super) const DEVICE: &str = "/dev/fuse";
+use crate::plan::{FUSE, TASK_FROM_PID};
 
 /// What stands in the object for each function (`chaos-ebpf/src/lsm/delay.rs`).
-const FUNCTIONS: [(u32, &str); 2] = [(0x7fff_0001, KFUNC), (0x7fff_0002, "bpf_task_release")];
+const FUNCTIONS: [(u32, &str); 2] = [
+    (0x7fff_0001, TASK_FROM_PID),
+    (0x7fff_0002, "bpf_task_release"),
+];
 
 /// `BPF_JMP | BPF_CALL` (linux/bpf.h).
 const CALL: u8 = 0x85;
@@ -45,12 +43,12 @@ fn numbers() -> Option<[u32; FUNCTIONS.len()]> {
 pub fn check() -> Result<(), KernelError> {
     numbers()
         .map(drop)
-        .ok_or(KernelError::NoSleep("bpf_task_from_pid"))
+        .ok_or(KernelError::NoSleep(TASK_FROM_PID))
 }
 
 /// Whether there is a device to serve a file system by.
 pub(crate) fn has_device() -> bool {
-    Path::new(DEVICE).exists()
+    Path::new(FUSE).exists()
 }
 
 /// An object that calls the functions; as it is where there are none.

@@ -11,6 +11,7 @@ mod masks;
 mod names;
 mod r#override;
 mod paths;
+mod routes;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,13 +24,14 @@ use chaos_common::rule::{
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::Serialize;
 
-use crate::faults::{Effect, Family, Fault, HostName, Op, TableFile, Trigger, When, Wire};
+use crate::faults::{Effect, Family, Fault, HostName, Op, TableFile, Trigger, When};
 use syscalls::Sysno;
 
 pub use crate::faults::{EXEMPT, Namespace, Selector, Who};
 pub use backend::{Backend, Choice, Machine};
 pub use condition::Condition;
-pub use hook::Hook;
+pub(crate) use hook::{ATOMICS, FUSE, TASK_FROM_PID};
+pub use hook::{Attach, Helper, Hook, HookSpec, Interface, Kind, Served, Tried};
 pub use interfaces::{Link, Network};
 pub use masks::{Dense, Masks, Prefix};
 pub(crate) use masks::{file_types, kind_of_type};
@@ -396,9 +398,11 @@ impl Plan {
 
     /// The calls that are answered in their callers' code, by number.
     pub fn in_code(&self) -> Vec<u16> {
-        let number = |hook: &Hook| match hook {
-            Hook::Uprobe(call) => u16::try_from(call.id()).ok(),
-            _ => None,
+        let number = |hook: &Hook| {
+            let Hook::Uprobe(call) = hook else {
+                return None;
+            };
+            u16::try_from(call.id()).ok()
         };
         self.hooks.iter().filter_map(number).collect()
     }
@@ -487,40 +491,26 @@ pub(crate) fn spun(call: Sysno) -> u32 {
 
 /// The index of an operation in the `OPS` map, which tells by the effect who is to ask.
 pub(crate) fn operation(op: Op, effect: &Effect) -> u32 {
-    match (op, effect) {
+    match (op.call(), routes::of(op, effect)) {
         // LSM hooks know it by its number.
-        (Op::Call(Sysno::connect), effect) if !hook::delays(effect) => ops::CONNECT,
-        (Op::Egress, Effect::Netem(_)) => ops::EGRESS_NETEM,
-        (Op::Ingress, Effect::Netem(_)) => ops::INGRESS_NETEM,
-        (Op::Egress, Effect::Wire(Wire::Reset | Wire::ResetAll)) => ops::EGRESS_RESET,
-        (Op::Egress, Effect::Wire(Wire::Unreachable(_))) => ops::EGRESS_UNREACHABLE,
-        (Op::Egress, _) => ops::EGRESS,
-        (Op::Ingress, _) => ops::INGRESS,
-        (Op::Dns, _) => ops::DNS,
-        (Op::Http, _) => ops::HTTP,
-        // Conditions are no rules: nothing looks this up.
-        (Op::Limit, _) => ops::SYSCALLS,
+        (Some(Sysno::connect), _) if !hook::delays(effect) => ops::CONNECT,
         // No architecture numbers its calls beyond the bound; one that did would be looked up in vain.
-        (Op::Call(call), _) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
+        (Some(call), _) => u32::try_from(call.id()).unwrap_or(ops::SYSCALLS),
+        (None, Some(route)) => route.index,
+        (None, None) => ops::COUNT,
     }
 }
 
 /// The operation that an index of the `OPS` map stands for.
 pub(crate) fn operation_of(index: u32) -> Option<Op> {
-    match index {
-        ops::CONNECT => Some(Op::Call(Sysno::connect)),
-        ops::EGRESS | ops::EGRESS_NETEM | ops::EGRESS_RESET | ops::EGRESS_UNREACHABLE => {
-            Some(Op::Egress)
-        }
-        ops::DNS => Some(Op::Dns),
-        ops::HTTP => Some(Op::Http),
-        ops::INGRESS | ops::INGRESS_NETEM => Some(Op::Ingress),
-        _ => {
-            let bases = [ops::SPIN, ops::OVERRIDE, 0];
-            let call = bases.into_iter().find_map(|base| index.checked_sub(base))?;
-            Sysno::new(usize::try_from(call).ok()?).map(Op::Call)
-        }
+    if index == ops::CONNECT {
+        return Some(Op::Call(Sysno::connect));
     }
+    routes::operation(index).or_else(|| {
+        let bases = [ops::SPIN, ops::OVERRIDE, 0];
+        let call = bases.into_iter().find_map(|base| index.checked_sub(base))?;
+        Sysno::new(usize::try_from(call).ok()?).map(Op::Call)
+    })
 }
 
 /// No effect of a kernel program's.

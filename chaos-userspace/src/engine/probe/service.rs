@@ -11,7 +11,7 @@ use crate::faults::registry::NET_OPS;
 use crate::faults::{Effect, FAULTS, Family, Fault, Op};
 use crate::kernel::connections;
 use crate::mechanisms::connections::are_meant;
-use crate::plan::{Backend, Hook, Target, Who};
+use crate::plan::{Backend, Hook, Served, Target, Who};
 
 /// What this machine can do about a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,7 +41,7 @@ impl Service {
         let refused = |backend: Backend| backend.refusal(fault, &Target::Command).is_some();
         let mut hooks: BTreeSet<_> = [Hook::Exec, Hook::Follow].into();
         if !refused(Backend::Bpf) {
-            hooks.extend(own(fault).flatten());
+            hooks.extend(own(fault).into_iter().flatten());
         }
         if is_only_late(fault) {
             hooks.insert(Hook::Edt);
@@ -66,7 +66,7 @@ impl Service {
         first
             .flat_map(|&op| Hook::of(op))
             .copied()
-            .chain(Hook::SINGLE)
+            .chain(Hook::SINGLE.iter().copied())
             .chain([Hook::OVERRIDE, Hook::SPIN, Hook::UPROBE, Hook::SLEEP])
             .collect()
     }
@@ -124,7 +124,8 @@ impl Service {
         let lacks = refusal(Backend::Bpf).or_else(|| unended(findings, fault));
         let service = match lacks {
             None => {
-                let hooks: Vec<_> = own(fault).collect();
+                let hooks = own(fault);
+                let hooks: Vec<_> = hooks.iter().map(Vec::as_slice).collect();
                 Self::by_programs(findings, words.clone(), &fault.ops, &hooks)
             }
             Some(lacks) => Self::lacking(words.clone(), &fault.ops, lacks),
@@ -295,37 +296,25 @@ impl Service {
 }
 
 /// The hooks of each of a fault's operations, its own first.
-fn own(fault: &Fault) -> impl Iterator<Item = &'static [Hook]> {
-    let counts: &[Hook] = match fault.filter.connlimit {
-        Some(_) => &[Hook::Release],
-        None => &[],
-    };
-    let needed = |&op| Hook::needed(op, &fault.effect);
-    let sleepers = |&op| Hook::sleeper(op, &fault.effect);
-    let sleepers = fault.ops.iter().map(sleepers);
-    fault.ops.iter().map(needed).chain(sleepers).chain([counts])
+fn own(fault: &Fault) -> Vec<Vec<Hook>> {
+    let needed = |&op| Hook::needed(op, &fault.effect).to_vec();
+    let sleeper = |&op| Hook::sleeper(op, &fault.effect).map(|hook| vec![hook]);
+    let counts = fault.filter.connlimit.map(|_| vec![Hook::Release]);
+    let sleepers = fault.ops.iter().filter_map(sleeper);
+    let needed = fault.ops.iter().map(needed);
+    needed.chain(sleepers).chain(counts).collect()
 }
 
 /// The words for a hook that serves a fault.
 fn backend(report: &HookReport) -> String {
-    match report.hook {
-        Hook::Connect => "cgroup/connect4 and connect6 + bpf_set_retval".to_owned(),
-        hook if hook.is_classifier() && report.by.contains(&"tcx") => {
-            "tc classifier by tcx".to_owned()
+    match report.hook.spec().served {
+        Served::As(words) => words.to_owned(),
+        Served::Classifier if report.by.contains(&"tcx") => "tc classifier by tcx".to_owned(),
+        Served::Classifier => "tc classifier by clsact filter".to_owned(),
+        Served::Around(before, behind) => {
+            format!("{before}{}{behind}", report.places.join(", "))
         }
-        hook if hook.is_classifier() => "tc classifier by clsact filter".to_owned(),
-        Hook::Override(_) => "kprobe + bpf_override_return".to_owned(),
-        Hook::Spin(_) => "kprobe, which keeps a processor busy (10 ms at most)".to_owned(),
-        Hook::Uprobe(_) => "uprobe before `syscall`".to_owned(),
-        Hook::EgressNetem | Hook::IngressNetem => {
-            format!("{} by mirred and ifb", report.places.join(", "))
-        }
-        Hook::Edt => "tc, and fq on an ifb by mirred".to_owned(),
-        Hook::Lsm(_) => {
-            format!("BPF {}", report.places.join(", "))
-        }
-        Hook::Sleep(_) => format!("BPF {} and a file system by FUSE", report.places.join(", ")),
-        _ => report.places.join(", "),
+        Served::Places => report.places.join(", "),
     }
 }
 
@@ -362,19 +351,14 @@ fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: 
     } else {
         format!("Linux {youngest} or later")
     };
-    let otherwise = match report.hook {
-        Hook::Egress => Some("tc qdisc add … netem, which hits everybody".to_owned()),
-        Hook::EgressNetem | Hook::IngressNetem => Some(
-            "modprobe -a ifb sch_netem act_mirred cls_bpf; or loss= alone, which needs none of them; or delay= alone, with sch_fq in place of sch_netem".to_owned(),
-        ),
-        Hook::Ingress => Some("iptables -m statistic … -j DROP, which hits everybody".to_owned()),
-        _ => strace,
-    };
+    let otherwise = report.hook.spec().otherwise.map(str::to_owned);
+    let otherwise = otherwise.or(strace);
     match otherwise {
         Some(otherwise) => format!("{kernel}; or {otherwise}"),
         None => kernel,
     }
 }
+
 /// Whether a fault makes packets late and does nothing else to them: what works without netem, too.
 fn is_only_late(fault: &Fault) -> bool {
     matches!(&fault.effect, Effect::Netem(netem) if netem.only_delay().is_some())

@@ -81,37 +81,51 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// An operation that murphy can make fail: a system call, or a direction of the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "&'static str")]
-pub enum Op {
+/// Declares [`Op`]: the operations that are no system calls, each with its name, and the calls. What
+/// an operation has is in its row of the registry, [`Op::kind`].
+macro_rules! operations {
+    ($($(#[$doc:meta])* $noun:ident = $name:literal,)+) => {
+        /// An operation that murphy can make fail: a system call, or a direction of the network.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "&'static str")]
+        pub enum Op {
+            $($(#[$doc])* $noun,)+
+            /// A system call of the architecture this program is built for.
+            Call(Sysno),
+        }
+
+        impl Op {
+            /// The operations that are no system calls.
+            pub const NOUNS: &'static [Self] = &[$(Self::$noun,)+];
+
+            /// The name in an expression; a system call's is the kernel's.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$noun => $name,)+
+                    Self::Call(call) => call.name(),
+                }
+            }
+        }
+    };
+}
+
+operations! {
     /// Packets that leave, IPv4 and IPv6.
-    Egress,
+    Egress = "egress",
     /// Packets that arrive, IPv4 and IPv6.
-    Ingress,
+    Ingress = "ingress",
     /// DNS queries.
-    Dns,
+    Dns = "dns",
     /// Responses by HTTP.
-    Http,
+    Http = "http",
     /// Resource limits: a condition, which holds while the fault is in force.
-    Limit,
-    /// A system call of the architecture this program is built for.
-    Call(Sysno),
+    Limit = "limit",
 }
 
 impl Op {
-    /// The operations that are no system calls.
-    pub const NOUNS: [Self; 5] = [
-        Self::Egress,
-        Self::Ingress,
-        Self::Dns,
-        Self::Http,
-        Self::Limit,
-    ];
-
     /// Every operation: the nouns, then the system calls by number.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::NOUNS.into_iter().chain(Self::calls())
+        Self::NOUNS.iter().copied().chain(Self::calls())
     }
 
     /// Every system call of this architecture, by number.
@@ -119,30 +133,19 @@ impl Op {
         arch::all_calls().map(Self::Call)
     }
 
-    /// The name in an expression; a system call's is the kernel's.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Egress => "egress",
-            Self::Ingress => "ingress",
-            Self::Dns => "dns",
-            Self::Http => "http",
-            Self::Limit => "limit",
-            Self::Call(call) => call.name(),
-        }
-    }
-
     /// The operation of that name; `net` is no operation but two, see [`super::registry::NET`].
     pub fn by_name(name: &str) -> Option<Self> {
-        let noun = Self::NOUNS.into_iter().find(|op| op.name() == name);
+        let mut nouns = Self::NOUNS.iter().copied();
+        let noun = nouns.find(|op| op.name() == name);
         noun.or_else(|| name.parse().ok().map(Self::Call))
     }
 
     /// The system call, if it is one (the others are directions of the network).
     pub const fn call(self) -> Option<Sysno> {
-        match self {
-            Self::Call(call) => Some(call),
-            Self::Egress | Self::Ingress | Self::Dns | Self::Http | Self::Limit => None,
-        }
+        let Self::Call(call) = self else {
+            return None;
+        };
+        Some(call)
     }
 
     /// Whether this is a system call.
@@ -202,7 +205,7 @@ impl Effect {
             Self::Call(call) => call.only_error().map_or(Self::Call(call), Self::Error),
             // It needs no netem.
             Self::Netem(netem) => netem.only_loss().map_or(Self::Netem(netem), Self::Loss),
-            other => other,
+            other @ (Self::Error(_) | Self::Loss(_) | Self::Wire(_)) => other,
         }
     }
 }
@@ -311,7 +314,7 @@ impl Fault {
     pub fn table(&self) -> Option<&TableFile> {
         match &self.effect {
             Effect::Netem(netem) => netem.distribution.as_ref()?.table(),
-            _ => None,
+            Effect::Error(_) | Effect::Loss(_) | Effect::Call(_) | Effect::Wire(_) => None,
         }
     }
 

@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_operation_on_packets_has_a_route_and_no_two_an_index() {
-        for op in Op::NOUNS {
+        for &op in Op::NOUNS {
             assert!(plain(op).is_some(), "{op}");
         }
         for (at, route) in ROUTES.iter().enumerate() {

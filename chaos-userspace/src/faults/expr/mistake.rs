@@ -30,9 +30,6 @@ pub enum Mistake {
     /// A word that is no operation.
     #[error("no such operation `{}`", visible(.0))]
     UnknownOperation(String),
-    /// A noun of the design that cannot be made to fail yet.
-    #[error("murphy cannot yet fail `{0}`")]
-    OperationNotYet(String),
     /// A class that strace does not have, or a regular expression that finds nothing.
     #[error("no system call is in `{}`", visible(.0))]
     NoSuchSet(String),
@@ -275,8 +272,9 @@ impl Mistake {
             Self::Empty | Self::NoOperation | Self::KeyFirst(_) | Self::Shapeless => {
                 "OPERATION:EFFECT=VALUE[:KEY=VALUE]…, for example `connect:error=ECONNREFUSED:port=5432`".to_owned()
             }
-            Self::UnknownOperation(name) => did_you_mean(name, registry::operation_names(), OPERATIONS),
-            Self::OperationNotYet(_) => OPERATIONS.to_owned(),
+            Self::UnknownOperation(name) => {
+                did_you_mean(name, registry::operation_names(), &operations())
+            }
             Self::NoSuchSet(_) => format!("there are {}", listed(syscalls::class_names())),
             Self::NotInFault(_) => "write `inject=`, or neither".to_owned(),
             Self::NotRetval(_) => "a number such as 0, 42, -1 or 0xff".to_owned(),
@@ -362,7 +360,28 @@ impl Mistake {
             Self::NotName { .. } => {
                 "db.example.com is that name; *.example.com every name below; *example.com every name that ends so".to_owned()
             }
-            _ => return None,
+            Self::TooLong
+            | Self::EmptySet
+            | Self::NoSetOf(_)
+            | Self::BadRegex { .. }
+            | Self::Mismatch(_)
+            | Self::KeyTwice(_)
+            | Self::ValueTwice(_)
+            | Self::NoValue(_)
+            | Self::OneValue(_)
+            | Self::TwoEffects(_)
+            | Self::TooManyValues(..)
+            | Self::OpenBracket
+            | Self::LoneBackslash
+            | Self::ErrnoRange
+            | Self::NotNumber(_)
+            | Self::TooBig(_)
+            | Self::Zero(_)
+            | Self::DurationTooLong
+            | Self::NotFd(_)
+            | Self::PrefixRange(_)
+            | Self::HostBits(_)
+            | Self::TakesNoValue(_) => return None,
         })
     }
 }
@@ -388,7 +407,16 @@ fn did_you_mean<'c>(
 }
 
 /// What operations there are, for a person to choose from.
-const OPERATIONS: &str = "it can be egress, ingress, net, dns, http, a system call of this machine, or a set of them such as %file or /^open";
+fn operations() -> String {
+    let is_of_net = |op: &&Op| registry::NET_OPS.contains(op);
+    let of_net = Op::NOUNS.iter().filter(is_of_net);
+    let others = Op::NOUNS.iter().filter(|op| !is_of_net(op));
+    let nouns = of_net.map(|op| op.name()).chain([registry::NET]);
+    let nouns = listed(nouns.chain(others.map(|op| op.name())));
+    format!(
+        "it can be {nouns}, a system call of this machine, or a set of them such as %file or /^open"
+    )
+}
 
 /// The keys that all of these operations take.
 pub(super) fn takes_all(ops: &[Op]) -> impl Iterator<Item = &'static str> {

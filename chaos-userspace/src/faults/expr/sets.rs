@@ -14,9 +14,6 @@ use crate::faults::check::check_ops;
 use crate::faults::model::Op;
 use crate::faults::{registry, syscalls as calls};
 
-/// Operations of the design that are no system calls and come later.
-const LATER: [&str; 1] = ["dns"];
-
 /// What one word of the list stands for.
 pub(super) struct Item<'s> {
     pub(super) word: &'s Word,
@@ -116,9 +113,6 @@ fn no_operation(text: &str) -> Mistake {
     }
     if let Some((key, _)) = text.split_once('=') {
         return Mistake::KeyFirst(key.to_owned());
-    }
-    if LATER.contains(&text) {
-        return Mistake::OperationNotYet(text.to_owned());
     }
     Mistake::UnknownOperation(text.to_owned())
 }

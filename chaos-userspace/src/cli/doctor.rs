@@ -1,5 +1,7 @@
 //! `murphy doctor`: what this kernel can do.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -164,11 +166,11 @@ fn matrix(backend: Backend) -> (&'static str, String, String) {
     };
     let effects = of(&|key, op| match key {
         Key::Effect(effect) => backend.has_effect(op, effect),
-        _ => false,
+        Key::Filter(_) | Key::Trigger(_) | Key::Target(_) => false,
     });
     let filters = of(&|key, op| match key {
         Key::Filter(filter) => backend.serves(op) && backend.has_filter(op, filter),
-        _ => false,
+        Key::Effect(_) | Key::Trigger(_) | Key::Target(_) => false,
     });
     (whom, effects, filters)
 }

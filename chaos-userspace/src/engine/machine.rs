@@ -1,5 +1,7 @@
 //! What this machine has, as far as the choice of a backend depends on it. Asked of the kernel, never of its version.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 

@@ -4,6 +4,8 @@
 //! What is attached everywhere has no target but that child. Links go with their descriptors, the network namespace with its
 //! thread; the scratch cgroup is journalled with the guardian, as that of `run` is.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod machine;
 mod netns;
 mod scratch;

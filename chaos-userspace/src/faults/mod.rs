@@ -3,6 +3,9 @@
 //! Architecture invariant: nothing here touches the kernel or the running machine (no aya, no file, no system call). Whether
 //! this machine can do what a fault asks is the plan's question.
 
+// A key, operation or effect that is new must be thought of wherever one is looked at.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod arch;
 mod call;
 mod check;

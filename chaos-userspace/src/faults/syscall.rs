@@ -33,23 +33,26 @@ pub(crate) enum Moves {
     Writes,
 }
 
+/// Each call that moves bytes in a way that a supervisor can do for it: not `recvmsg`, `sendfile`, …
+const MOVES: [(Sysno, Moves); 12] = [
+    (Sysno::read, Moves::Reads),
+    (Sysno::pread64, Moves::Reads),
+    (Sysno::readv, Moves::Reads),
+    (Sysno::preadv, Moves::Reads),
+    (Sysno::preadv2, Moves::Reads),
+    (Sysno::recvfrom, Moves::Reads),
+    (Sysno::write, Moves::Writes),
+    (Sysno::pwrite64, Moves::Writes),
+    (Sysno::writev, Moves::Writes),
+    (Sysno::pwritev, Moves::Writes),
+    (Sysno::pwritev2, Moves::Writes),
+    (Sysno::sendto, Moves::Writes),
+];
+
 impl Moves {
-    /// `None`: it does not, or in a way that nobody else could do for it (`recvmsg`, `sendfile`, …).
-    pub(crate) const fn of(call: Sysno) -> Option<Self> {
-        match call {
-            Sysno::read
-            | Sysno::pread64
-            | Sysno::readv
-            | Sysno::preadv
-            | Sysno::preadv2
-            | Sysno::recvfrom => Some(Self::Reads),
-            Sysno::write
-            | Sysno::pwrite64
-            | Sysno::writev
-            | Sysno::pwritev
-            | Sysno::pwritev2
-            | Sysno::sendto => Some(Self::Writes),
-            _ => None,
-        }
+    /// `None`: it moves none, or in another way.
+    pub(crate) fn of(call: Sysno) -> Option<Self> {
+        let mut moves = MOVES.iter().filter(|(known, _)| *known == call);
+        moves.next().map(|(_, moves)| *moves)
     }
 }

@@ -123,15 +123,15 @@ impl Backend {
         }
         for key in fault.effect.keys() {
             if let Some(op) = lacking(&fault.ops, |op| self.has_effect(op, key)) {
-                let why = match (self, key) {
-                    (Self::Bpf, EffectKey::DelayExit) => {
-                        ": it waits at a hook, which is before the call's work; `delay_enter` does"
-                            .to_owned()
-                    }
-                    (Self::Bpf, EffectKey::DelayEnter) => {
-                        lsm::undelayed(op).map_or_else(String::new, |why| format!(": {why}"))
-                    }
-                    _ => String::new(),
+                let why = if self != Self::Bpf {
+                    String::new()
+                } else if key == EffectKey::DelayExit {
+                    ": it waits at a hook, which is before the call's work; `delay_enter` does"
+                        .to_owned()
+                } else if key == EffectKey::DelayEnter {
+                    lsm::undelayed(op).map_or_else(String::new, |why| format!(": {why}"))
+                } else {
+                    String::new()
                 };
                 let key = Key::Effect(key);
                 return Some(format!("it has no `{key}` for `{op}`{why}"));
@@ -248,12 +248,18 @@ impl Choice {
                         false => machine.overrides(&hooks.map(Hook::Override).collect()),
                     }
                 }
-                (Backend::Uprobe | Backend::Spin, Some(machine)) => {
+                (Backend::Uprobe, Some(machine)) => {
                     rather.get_or_insert(backend);
-                    match backend {
-                        _ if self == Self::Only(backend) => Ok(()),
-                        Backend::Spin => machine.spins(),
-                        _ => machine.writes_registers(),
+                    match self {
+                        Self::Only(_) => Ok(()),
+                        Self::Auto => machine.writes_registers(),
+                    }
+                }
+                (Backend::Spin, Some(machine)) => {
+                    rather.get_or_insert(backend);
+                    match self {
+                        Self::Only(_) => Ok(()),
+                        Self::Auto => machine.spins(),
                     }
                 }
                 (Backend::Seccomp, Some(machine)) => machine.supervises(),
@@ -411,7 +417,11 @@ fn by_seccomp(fault: &Fault) -> Option<String> {
             "it lets the kernel do a call and does not see its end, so `delay_exit` needs `error` or `retval`"
                 .to_owned(),
         ),
-        _ => None,
+        Effect::Call(_)
+        | Effect::Error(_)
+        | Effect::Loss(_)
+        | Effect::Netem(_)
+        | Effect::Wire(_) => None,
     }
 }
 

@@ -112,7 +112,8 @@ impl Masks {
                     (Backend::Bpf, _) => operation(*op, &fault.effect),
                     (Backend::Override | Backend::Uprobe, Some(call)) => overridden(call),
                     (Backend::Spin, Some(call)) => spun(call),
-                    _ => continue,
+                    (Backend::Override | Backend::Uprobe | Backend::Spin, None)
+                    | (Backend::Seccomp, _) => continue,
                 };
                 *masks.ops.entry(index).or_default() |= 1 << rule;
                 let entry = call_entry(Hook::needed(*op, &fault.effect));

@@ -1,6 +1,9 @@
 //! A plan: faults, compiled to what the kernel programs read. A value without
 //! side effects, which `--dry-run` prints and [`crate::engine`] carries out.
 
+// A hook, operation or effect that is new must be thought of wherever one is looked at.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod backend;
 mod condition;
 mod drawn;
@@ -444,7 +447,7 @@ fn aimed(fault: &Fault, target: &Target) -> Result<Target, PlanError> {
             Target::Running(who) if who.hit.is_empty() => {
                 Err(PlanError::NobodyHit(fault.to_string()))
             }
-            _ => Ok(target.clone()),
+            Target::Running(_) | Target::Command => Ok(target.clone()),
         };
     }
     let (hit, mut spare, exempt) = match target {
@@ -549,7 +552,11 @@ fn wire(fault: &Fault, backend: Backend, options: &Options, number: u64) -> Rule
             call.delay_enter.map_or(0, |delay| delay.0),
             call.jitter.map_or(0, |jitter| jitter.0),
         ),
-        _ => (0, 0),
+        Effect::Call(_)
+        | Effect::Error(_)
+        | Effect::Loss(_)
+        | Effect::Netem(_)
+        | Effect::Wire(_) => (0, 0),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)

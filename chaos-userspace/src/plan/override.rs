@@ -76,7 +76,11 @@ pub(super) fn too_much(effect: &Effect) -> Option<String> {
         Effect::Call(call) if call.error.len() > VALUES => {
             Some(format!("it draws from {VALUES} errors at most"))
         }
-        _ => None,
+        Effect::Call(_)
+        | Effect::Error(_)
+        | Effect::Loss(_)
+        | Effect::Netem(_)
+        | Effect::Wire(_) => None,
     }
 }
 

@@ -67,12 +67,14 @@ impl Pattern {
                 None => Entry::Named(last.to_owned()),
             },
         };
-        match &entry {
-            Entry::Named(name) | Entry::Begins(name) if name.len() > LONGEST => Err(problem(
+        if let Entry::Named(name) | Entry::Begins(name) = &entry
+            && name.len() > LONGEST
+        {
+            return Err(problem(
                 "its last name is too long for kernel programs, which compare 62 bytes",
-            )),
-            _ => Ok(Self { folder, entry }),
+            ));
         }
+        Ok(Self { folder, entry })
     }
 }
 

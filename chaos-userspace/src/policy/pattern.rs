@@ -3,6 +3,8 @@
 //! A pattern is a key of the fault expression and a value, which may have wildcards. It is compared with processes that are
 //! hit now, and with selectors, which also stand for processes that come later. Whatever has no meaning is an error.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -117,7 +119,7 @@ impl Pattern {
                     || self.is_literal() && id.starts_with(&self.value)
                     || engine::container_names(id).iter().any(|name| is(name))
             }),
-            _ => process
+            TargetKey::Cgroup | TargetKey::Pid | TargetKey::Netns | TargetKey::Tid => process
                 .cgroup
                 .as_deref()
                 .is_some_and(|path| self.has_cgroup(path)),
@@ -299,7 +301,12 @@ fn normal(key: TargetKey, value: &str) -> Result<String, Wrong> {
                 _ => Ok(engine::unit_name(value)),
             }
         }
-        _ => same(),
+        TargetKey::Exe
+        | TargetKey::Comm
+        | TargetKey::Container
+        | TargetKey::Pid
+        | TargetKey::Netns
+        | TargetKey::Tid => same(),
     }
 }
 

@@ -1,6 +1,11 @@
 //! Children of ours in the scratch cgroup, which let a fault happen to them: that a program is attached does not mean that
 //! it runs, and that it runs does not mean that anybody feels it.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "no hooks here, but statuses of nix"
+)]
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;

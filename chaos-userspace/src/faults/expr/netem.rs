@@ -136,10 +136,10 @@ fn signed(text: &str) -> Result<i32, Mistake> {
         Some(digits) => (digits, -1),
         None => (text, 1),
     };
-    let number = small(digits).map_err(|mistake| match mistake {
-        Mistake::NotNumber(_) => Mistake::NotNumber(text.to_owned()),
-        other => other,
-    })?;
+    let number = match small(digits) {
+        Err(Mistake::NotNumber(_)) => return Err(Mistake::NotNumber(text.to_owned())),
+        other => other?,
+    };
     // At most i32::MAX.
     Ok(i32::try_from(number).unwrap_or(i32::MAX) * sign)
 }

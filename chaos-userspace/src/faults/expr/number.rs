@@ -9,7 +9,7 @@ use winnow::combinator::{alt, opt, preceded};
 use winnow::error::EmptyError;
 use winnow::{Parser, Result};
 
-use super::keys::{EffectKey, Key};
+use super::keys::Key;
 use super::mistake::Mistake;
 use crate::faults::limit::{Level, USED};
 use crate::faults::netem::Share;
@@ -56,17 +56,21 @@ pub(super) fn connections(key: Key, text: &str) -> std::result::Result<NonZeroU3
 
 /// How many bytes, at least 1.
 pub(super) fn bytes(key: Key, text: &str) -> std::result::Result<NonZeroU32, Mistake> {
-    let number = whole(text).map_err(|mistake| match mistake {
-        Mistake::NotNumber(text) => Mistake::NotBytes(text),
-        other => other,
-    })?;
-    match (number, key) {
-        (0, Key::Effect(EffectKey::Short)) => return Err(Mistake::ShortOfAll),
-        (0, _) => return Err(Mistake::Zero(key)),
-        _ => {}
-    }
+    let number = match whole(text) {
+        Err(Mistake::NotNumber(text)) => return Err(Mistake::NotBytes(text)),
+        Ok(0) => return Err(Mistake::Zero(key)),
+        other => other?,
+    };
     let small = u32::try_from(number).ok().and_then(NonZeroU32::new);
     small.ok_or(Mistake::TooBig(u32::MAX.into()))
+}
+
+/// How many bytes of all, at least 1: none is the end of the file.
+pub(super) fn short(key: Key, text: &str) -> std::result::Result<NonZeroU32, Mistake> {
+    match bytes(key, text) {
+        Err(Mistake::Zero(_)) => Err(Mistake::ShortOfAll),
+        other => other,
+    }
 }
 
 /// `5%`, `0.05` or `500ppm`, rounded to whole parts per million.

@@ -105,13 +105,12 @@ fn check_begin(syntax: &Syntax) -> Result<(), Misplaced> {
 
 /// strace's `fault=` takes no effect but an error.
 fn check_prefix(syntax: &Syntax, argument: &Argument, key: Key) -> Result<(), Misplaced> {
-    match key {
-        Key::Effect(effect) if effect != EffectKey::Error => {}
-        _ => return Ok(()),
-    }
+    let is_other = matches!(key, Key::Effect(effect) if effect != EffectKey::Error);
     match syntax.prefix {
-        Some(Prefix::Fault) => Err((argument.key.span.clone(), Mistake::NotInFault(key))),
-        _ => Ok(()),
+        Some(Prefix::Fault) if is_other => {
+            Err((argument.key.span.clone(), Mistake::NotInFault(key)))
+        }
+        Some(Prefix::Fault | Prefix::Inject) | None => Ok(()),
     }
 }
 
@@ -188,7 +187,7 @@ fn effects_of(ops: &[Op]) -> Vec<&'static str> {
 fn place(syntax: &Syntax, mismatch: &Mismatch) -> Range<usize> {
     let key = match mismatch {
         Mismatch::Value { key, .. } | Mismatch::WrongKey { key, .. } => Some(key.name()),
-        _ => None,
+        Mismatch::NoOperation | Mismatch::Twice(_) | Mismatch::Mixed(..) => None,
     };
     let argument = syntax
         .arguments

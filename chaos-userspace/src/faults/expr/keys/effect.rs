@@ -10,7 +10,7 @@ use crate::faults::expr::filter::{errno, signal};
 use crate::faults::expr::netem::{
     chance, distribution, gemodel, list_value, rate, reorder, slot, small, state,
 };
-use crate::faults::expr::number::{bytes, delay, duration, retval, share};
+use crate::faults::expr::number::{bytes, delay, duration, retval, share, short};
 use crate::faults::expr::resolve::{Misplaced, many, one};
 use crate::faults::expr::syntax::Argument;
 use crate::faults::expr::wire;
@@ -295,7 +295,7 @@ keys! {
             }
             {
                 of_calls: Some(one_value!(
-                    &[Property::Reads, Property::Writes], short, key bytes,
+                    &[Property::Reads, Property::Writes], short, key short,
                     r#"{"type":"integer","minimum":1,"maximum":4294967295,
                         "description":"It reads or writes at most so many bytes; goes with `corrupt` only."}"#
                 )),

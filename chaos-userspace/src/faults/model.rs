@@ -205,7 +205,7 @@ impl Effect {
             Self::Call(call) => call.only_error().map_or(Self::Call(call), Self::Error),
             // It needs no netem.
             Self::Netem(netem) => netem.only_loss().map_or(Self::Netem(netem), Self::Loss),
-            other @ (Self::Error(_) | Self::Loss(_) | Self::Wire(_)) => other,
+            other @ (Self::Error(_) | Self::Loss(_) | Self::Wire(_) | Self::Limit(_)) => other,
         }
     }
 }
@@ -314,7 +314,11 @@ impl Fault {
     pub fn table(&self) -> Option<&TableFile> {
         match &self.effect {
             Effect::Netem(netem) => netem.distribution.as_ref()?.table(),
-            Effect::Error(_) | Effect::Loss(_) | Effect::Call(_) | Effect::Wire(_) => None,
+            Effect::Error(_)
+            | Effect::Loss(_)
+            | Effect::Call(_)
+            | Effect::Wire(_)
+            | Effect::Limit(_) => None,
         }
     }
 

@@ -421,7 +421,8 @@ fn by_seccomp(fault: &Fault) -> Option<String> {
         | Effect::Error(_)
         | Effect::Loss(_)
         | Effect::Netem(_)
-        | Effect::Wire(_) => None,
+        | Effect::Wire(_)
+        | Effect::Limit(_) => None,
     }
 }
 

@@ -556,7 +556,8 @@ fn wire(fault: &Fault, backend: Backend, options: &Options, number: u64) -> Rule
         | Effect::Error(_)
         | Effect::Loss(_)
         | Effect::Netem(_)
-        | Effect::Wire(_) => (0, 0),
+        | Effect::Wire(_)
+        | Effect::Limit(_) => (0, 0),
     };
     let limit = options.limit.map_or(u64::MAX, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)

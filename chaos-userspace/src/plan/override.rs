@@ -80,7 +80,8 @@ pub(super) fn too_much(effect: &Effect) -> Option<String> {
         | Effect::Error(_)
         | Effect::Loss(_)
         | Effect::Netem(_)
-        | Effect::Wire(_) => None,
+        | Effect::Wire(_)
+        | Effect::Limit(_) => None,
     }
 }
 

@@ -1,10 +1,13 @@
-//! `cargo xtask ebpf`: builds the kernel objects, or proves that the committed
-//! ones are fresh.
+//! `cargo xtask ebpf`: builds the kernel objects, proves that the committed ones are fresh, or
+//! compares the programs with those of another revision.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+
+mod code;
+mod same_code;
 
 mod provenance {
     include!("../../chaos-ebpf/provenance.rs");
@@ -12,18 +15,29 @@ mod provenance {
 use provenance::{OBJECTS, recorded, sources_digest};
 
 /// Build the eBPF objects, or check the committed ones
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Change nothing; fail if the committed objects are not made from these sources
     #[arg(long)]
     check: bool,
+    /// Change nothing; compare the programs built from these sources with the objects committed in
+    /// REV. Exits with 0 if they are the same, 1 if they differ, 2 if there is no answer
+    #[arg(long, value_name = "REV", conflicts_with = "check")]
+    same_code: Option<String>,
 }
 
-/// Builds or checks the objects in `chaos-ebpf/objects`.
-pub(crate) fn run(args: Args) -> Result<()> {
+/// Builds, checks or compares the objects in `chaos-ebpf/objects`. Returns the exit status.
+pub(crate) fn run(args: &Args) -> Result<u8> {
+    if let Some(revision) = &args.same_code {
+        return Ok(same_code::run(&workspace(), revision));
+    }
+    build_or_check(args.check).map(|()| 0)
+}
+
+fn build_or_check(check_only: bool) -> Result<()> {
     let workspace = workspace();
     let digest = sources_digest(&workspace).context("reading the kernel programs' sources")?;
-    if args.check {
+    if check_only {
         return check(&workspace, &digest);
     }
     let toolchain = Toolchain::find()?;

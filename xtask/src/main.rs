@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = sh::catch_interrupts().and_then(|()| match cli {
         Cli::Setup(args) => setup::run(&args).map(|()| 0),
-        Cli::Ebpf(args) => ebpf::run(args).map(|()| 0),
+        Cli::Ebpf(args) => ebpf::run(&args),
         Cli::Kernel(args) => kernels::build::run(&args).map(|()| 0),
         Cli::Vm(args) => Ok(vm::run(&args)),
         Cli::Test(args) => Ok(test::run(&args)),

@@ -96,9 +96,7 @@ pub(crate) fn static_cargo(subcommand: &str, profile: Profile) -> Command {
         // With --target, the flags are not applied to build scripts and macros.
         .env("RUSTFLAGS", STATIC)
         .env("RUSTDOCFLAGS", STATIC)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        // Link-time optimisation triples the wait before each boot.
-        .env("CARGO_PROFILE_RELEASE_LTO", "off");
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
     // A machine that builds once has nothing of it.
     if !sh::in_ci() {
         let key = format!(

@@ -1,24 +1,48 @@
-//! Running cases: needs first, leftovers last, every outcome told to whoever runs many files.
+//! Running cases: needs first, leftovers last, every outcome reported to the runner of many groups.
 
 use std::{
     env,
     fs::OpenOptions,
     io::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
-    process::ExitCode,
     time::Instant,
 };
 
 use libtest_mimic::{Arguments, Completion, Conclusion, Trial};
 use serde_json::json;
 
-use crate::{expect, leftovers, need::Need};
+use crate::{expect, group, leftovers, need::Need};
 
 /// What a test function returns: its error is the failure's text.
 pub type Outcome = anyhow::Result<()>;
 
-/// Set where a case that failed is tried once more: in whole runs, whose emulated machines are held up at times. Both tries are told.
-const SECOND_TRY: &str = "MURPHY_TEST_SECOND_TRY";
+/// The environments that a whole run has a case in, beside the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kernels {
+    /// Every kernel but [`expect::ON_REQUEST`].
+    #[default]
+    All,
+    /// These.
+    Named(&'static [&'static str]),
+}
+
+impl Kernels {
+    /// Whether a kernel is among them.
+    pub(crate) fn include(self, kernel: &str) -> bool {
+        match self {
+            Self::All => kernel != expect::ON_REQUEST,
+            Self::Named(names) => names.contains(&kernel),
+        }
+    }
+
+    /// Returns a name that is no kernel's.
+    pub(crate) fn unknown(self) -> Option<&'static str> {
+        match self {
+            Self::All => None,
+            Self::Named(names) => names.iter().copied().find(|name| !expect::is_kernel(name)),
+        }
+    }
+}
 
 /// A named test with what it needs.
 pub struct Case {
@@ -27,6 +51,10 @@ pub struct Case {
     test: Box<dyn Fn() -> Outcome + Send>,
     /// Whether the kernel is searched for leftovers before and after.
     watched: bool,
+    /// `None`: those of its group.
+    kernels: Option<Kernels>,
+    /// Whether a failure is final, in whatever run.
+    once: bool,
 }
 
 /// Makes a case; see the crate's example.
@@ -40,6 +68,66 @@ pub fn case(
         needs,
         test: Box::new(test),
         watched: true,
+        kernels: None,
+        once: false,
+    }
+}
+
+impl Case {
+    /// Limits a whole run to these kernels and the host, whatever the group says.
+    #[must_use]
+    pub fn in_kernels(mut self, kernels: &'static [&'static str]) -> Self {
+        self.kernels = Some(Kernels::Named(kernels));
+        self
+    }
+
+    /// Limits a whole run to the host, whatever the group says.
+    #[must_use]
+    pub fn host_only(self) -> Self {
+        self.in_kernels(&[])
+    }
+
+    /// Makes a failure final: a whole run does not try the case a second time. For cases that look
+    /// for one failure in a thousand.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.once = true;
+        self
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn has_need(&self, need: Need) -> bool {
+        self.needs.contains(&need)
+    }
+
+    /// The kernels that the case names, or those of its group.
+    pub(crate) fn kernels_or(&self, group: Kernels) -> Kernels {
+        self.kernels.unwrap_or(group)
+    }
+
+    /// Fills in the attributes of the group.
+    pub(crate) fn with_defaults(mut self, kernels: Kernels, once: bool) -> Self {
+        self.kernels = Some(self.kernels_or(kernels));
+        self.once |= once;
+        self
+    }
+
+    /// Whether a whole run has the case in this environment.
+    pub(crate) fn runs_in(&self, environment: &str) -> bool {
+        environment == expect::HOST || self.kernels.unwrap_or_default().include(environment)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_once(&self) -> bool {
+        self.once
+    }
+
+    /// A trial of the same name, for filters to judge.
+    pub(crate) fn as_trial(&self) -> Trial {
+        Trial::test(&*self.name, || Ok(()))
     }
 }
 
@@ -65,37 +153,7 @@ pub fn skip(reason: impl Into<String>) -> Outcome {
 /// Says what a test counted: printed here, and by whoever runs many files.
 pub fn note(text: &str) {
     println!("note: {text}");
-    tell(json!({"event": "note", "file": file(), "text": text}));
-}
-
-/// Runs the cases with the arguments of the command line (`FILTER`, `--list`, `--exact`, …).
-///
-/// Called with `victim` as the first argument, it is the victim of another test instead.
-pub fn run(cases: impl IntoIterator<Item = Case>) -> ExitCode {
-    start(cases, env::var_os(SECOND_TRY).is_some())
-}
-
-/// A shell starts what it runs in the background with signals from the terminal ignored, and a program passes that on to
-/// all it starts: no shell in a test could trap them.
-fn hear_signals() {
-    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
-        // SAFETY: there is one thread yet, and the default disposition calls nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
-}
-
-/// [`run`] for cases that are never tried again, in whatever run: one failure in a thousand is what they look for.
-pub fn run_once(cases: impl IntoIterator<Item = Case>) -> ExitCode {
-    start(cases, false)
-}
-
-fn start(cases: impl IntoIterator<Item = Case>, again: bool) -> ExitCode {
-    if let Some(code) = crate::victim::run_if_asked() {
-        return code;
-    }
-    hear_signals();
-    leftovers::mark_descendants();
-    conclude(Arguments::from_args(), cases, true, again).exit_code()
+    tell(json!({"event": "note", "file": group::running(), "text": text}));
 }
 
 /// Runs the cases with given arguments, for tests of the harness: no runner of many files hears of them.
@@ -103,7 +161,8 @@ pub fn run_with(args: Arguments, cases: impl IntoIterator<Item = Case>) -> Concl
     conclude(args, cases, false, false)
 }
 
-fn conclude(
+/// Runs cases; `reported` tells the runner of many groups, `again` allows second tries.
+pub(crate) fn conclude(
     mut args: Arguments,
     cases: impl IntoIterator<Item = Case>,
     reported: bool,
@@ -126,10 +185,10 @@ fn trial(case: Case, reported: bool, again: bool) -> Trial {
     };
     let name = case.name.clone();
     Trial::ignorable_test(name.clone(), move || {
-        report(json!({"event": "start", "file": file(), "test": name}));
+        report(json!({"event": "start", "file": group::running(), "test": name}));
         let begun = Instant::now();
         let done = tried(&case, again, |text| {
-            report(json!({"event": "again", "file": file(), "test": name, "text": text}));
+            report(json!({"event": "again", "file": group::running(), "test": name, "text": text}));
         });
         let (outcome, text) = match &done {
             Ok(Completion::Completed) => ("passed", None),
@@ -137,7 +196,7 @@ fn trial(case: Case, reported: bool, again: bool) -> Trial {
             Err(failure) => ("failed", Some(failure.to_string())),
         };
         report(json!({
-            "event": "end", "file": file(), "test": name, "outcome": outcome, "text": text,
+            "event": "end", "file": group::running(), "test": name, "outcome": outcome, "text": text,
             "seconds": begun.elapsed().as_secs_f64(),
         }));
         done.map_err(|failure| failure.to_string().into())
@@ -147,7 +206,7 @@ fn trial(case: Case, reported: bool, again: bool) -> Trial {
 /// Judges a case, and once more if it failed and `again` allows it; `told` hears how it failed at first.
 fn tried(case: &Case, again: bool, told: impl FnOnce(&str)) -> Result<Completion, Failure> {
     match judge(case) {
-        Err(failure) if again && failure.left.is_empty() => {
+        Err(failure) if again && !case.once && failure.left.is_empty() => {
             told(&failure.to_string());
             judge(case)
         }
@@ -216,16 +275,6 @@ fn judge(case: &Case) -> Result<Completion, Failure> {
     })
 }
 
-/// The test file's stem: the program's name without cargo's hash.
-fn file() -> String {
-    let program = env::args().next().unwrap_or_default();
-    let name = program.rsplit('/').next().unwrap_or_default();
-    match name.rsplit_once('-') {
-        Some((stem, hash)) if hash.len() == 16 => stem.to_owned(),
-        _ => name.to_owned(),
-    }
-}
-
 /// Appends a line to the file that the runner of many test files reads, if there is one.
 #[allow(clippy::needless_pass_by_value)] // json!() makes a value
 fn tell(event: serde_json::Value) {
@@ -249,14 +298,15 @@ mod tests {
     use super::*;
 
     /// How often it was tried, whether it passed, and how it failed at first.
-    fn tries(failing: u32, again: bool) -> (u32, bool, String) {
+    fn tries(failing: u32, again: bool, once: bool) -> (u32, bool, String) {
         static DONE: AtomicU32 = AtomicU32::new(0);
         DONE.store(0, Ordering::Relaxed);
-        let case = case("fails at first", Vec::new(), move || {
+        let mut case = case("fails at first", Vec::new(), move || {
             let nth = DONE.fetch_add(1, Ordering::Relaxed);
             anyhow::ensure!(nth >= failing, "try {nth}");
             Ok(())
         });
+        case.once = once;
         let first = RefCell::default();
         let passed = tried(&case, again, |text| {
             text.clone_into(&mut first.borrow_mut());
@@ -267,9 +317,10 @@ mod tests {
 
     #[test]
     fn a_second_try_is_the_last_and_is_told() {
-        assert_eq!(tries(0, true), (1, true, String::new()));
-        assert_eq!(tries(1, true), (2, true, "try 0".to_owned()));
-        assert_eq!(tries(2, true), (2, false, "try 0".to_owned()));
-        assert_eq!(tries(1, false), (1, false, String::new()));
+        assert_eq!(tries(0, true, false), (1, true, String::new()));
+        assert_eq!(tries(1, true, false), (2, true, "try 0".to_owned()));
+        assert_eq!(tries(2, true, false), (2, false, "try 0".to_owned()));
+        assert_eq!(tries(1, false, false), (1, false, String::new()));
+        assert_eq!(tries(1, true, true), (1, false, String::new()));
     }
 }

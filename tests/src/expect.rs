@@ -83,9 +83,21 @@ const TABLE: [(&str, &[Need]); 5] = [
 /// The environment with the newest kernel that has all.
 pub const NEWEST: &str = "sid";
 
+/// The environment that is no kernel of ours.
+pub const HOST: &str = "host";
+
+/// The kernel with error injection. It is otherwise as trixie's, so that a whole run has only cases in
+/// it that name it.
+pub const ON_REQUEST: &str = "override";
+
 /// Where we run: `host`, or the name of the kernel that `cargo xtask vm` booted.
 pub fn environment() -> String {
-    env::var("MURPHY_VM_KERNEL").unwrap_or_else(|_| "host".to_owned())
+    env::var("MURPHY_VM_KERNEL").unwrap_or_else(|_| HOST.to_owned())
+}
+
+/// Whether tests know a kernel of this name.
+pub(crate) fn is_kernel(name: &str) -> bool {
+    TABLE.iter().any(|(known, _)| *known == name)
 }
 
 /// Whether an environment is expected to meet a need.
@@ -93,7 +105,7 @@ pub fn must_have(environment: &str, need: &Need) -> bool {
     if matches!(need, Need::Tool(_)) {
         return true;
     }
-    if environment == "host" {
+    if environment == HOST {
         return host_must_have(need);
     }
     TABLE

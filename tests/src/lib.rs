@@ -1,12 +1,15 @@
 //! What murphy's integration tests share.
 //!
-//! A behaviour is a file in `tests/tests`, listed in `Cargo.toml` with `harness = false`:
+//! A behaviour is a file in `tests/tests` with a group of cases. `tests/tests/main.rs` lists the groups
+//! and links them all into one program:
 //!
 //! ```no_run
-//! use tests::{Outcome, case, needs};
+//! use tests::{Group, Outcome, case, needs};
 //!
-//! fn main() -> std::process::ExitCode {
-//!     tests::run([case("connect is refused while armed", needs![Root, Cgroup2], refused)])
+//! fn group() -> Group {
+//!     tests::group([case("connect is refused while armed", needs![Root, Cgroup2], refused)])
+//!         // A whole run has it on the host, as every case, and in two kernels. Say here why.
+//!         .in_kernels(&["bookworm", "sid"])
 //! }
 //!
 //! fn refused() -> Outcome {
@@ -14,7 +17,13 @@
 //!     anyhow::ensure!(got.code == Some(0), "{got}");
 //!     Ok(())
 //! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     tests::run(&[("connect", group)])
+//! }
 //! ```
+//!
+//! Each group runs as a process of its own: what one leaves or crashes is not another's.
 //!
 //! A test that needs what the machine lacks is skipped and says why; where the table in [`expect`] says
 //! that the machine must have it, that is a failure. After each test nothing of it may be left in the
@@ -26,6 +35,7 @@ pub mod calls;
 mod case;
 pub mod dns;
 pub mod expect;
+mod group;
 pub mod hosts;
 pub mod http;
 pub mod leftovers;
@@ -40,7 +50,8 @@ pub mod redis;
 pub mod report;
 pub mod victim;
 
-pub use case::{Case, Outcome, case, note, run, run_once, run_with, skip};
+pub use case::{Case, Outcome, case, note, run_with, skip};
+pub use group::{Entry, Group, group, run};
 pub use need::{Need, chaos_toolkit};
 pub use process::{ChildGuard, Finished, Program, murphy, murphy_path, program, wait_until};
 pub use report::Hit;

@@ -46,9 +46,9 @@ impl Peer {
         Ok(())
     }
 
-    /// Starts this program there as `serve ARGS…`, which says `ready` when it is.
-    pub fn serve(&self, args: &[&str]) -> Result<ChildGuard> {
-        let serve = self.enter().args([self_path()]).args(["serve"]);
+    /// Starts this program there in the role of a server, which prints `ready` when it is.
+    pub fn serve(&self, role: &str, args: &[&str]) -> Result<ChildGuard> {
+        let serve = self.enter().args([self_path()]).args([role]);
         let server = serve.args(args).spawn()?;
         wait_until(PATIENCE, || {
             server.stdout().is_ok_and(|said| said.contains("ready"))

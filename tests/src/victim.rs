@@ -16,6 +16,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{Program, program};
 
+/// The first argument of this program as the victim.
+pub(crate) const WORD: &str = "victim";
+
 /// The victim as a program: `victim(["connect", "127.0.0.1:80", "10"])`. Each step takes what it works on,
 /// how often, and at last, if given, the pause between two calls in ms.
 ///
@@ -38,7 +41,7 @@ pub fn victim<'a>(steps: impl IntoIterator<Item = &'a str>) -> Program {
 
 /// The words that run the victim under something else, for example `murphy run … --`.
 pub fn words<'a>(steps: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    std::iter::once("victim")
+    std::iter::once(WORD)
         .chain(steps)
         .map(str::to_owned)
         .collect()
@@ -52,7 +55,7 @@ pub fn self_path() -> std::path::PathBuf {
 /// Runs as the victim if called so.
 pub(crate) fn run_if_asked() -> Option<std::process::ExitCode> {
     let mut args = std::env::args().skip(1);
-    if args.next().as_deref() != Some("victim") {
+    if args.next().as_deref() != Some(WORD) {
         return None;
     }
     let args: Vec<_> = args.collect();

@@ -1,17 +1,16 @@
 //! `connect:error=…`: the caller is refused, nothing is sent, nobody else notices.
 
 use std::net::TcpListener;
-use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use tests::report::count;
 use tests::{
-    Hit, Outcome, case, murphy, needs, net::Echo, redis::Redis, victim::seen, victim::victim,
+    Group, Hit, Outcome, case, murphy, needs, net::Echo, redis::Redis, victim::seen, victim::victim,
 };
 
-fn main() -> ExitCode {
-    tests::run([
+pub(crate) fn group() -> Group {
+    tests::group([
         case(
             "refused, counted, and over when murphy is",
             needs![Root, Cgroup2, Atomics],

@@ -3,10 +3,10 @@
 use std::fs;
 
 use anyhow::{Context as _, ensure};
-use tests::{Outcome, case, murphy, needs};
+use tests::{Group, Outcome, case, murphy, needs};
 
-fn main() -> std::process::ExitCode {
-    tests::run([
+pub(crate) fn group() -> Group {
+    tests::group([
         case(
             "a script becomes faults, its mistakes are told",
             needs![],
@@ -19,6 +19,8 @@ fn main() -> std::process::ExitCode {
         ),
         case("what is not known is refused", needs![], refusals),
     ])
+    // Formats are no kernel's business.
+    .host_only()
 }
 
 const SCRIPT: &str = "\

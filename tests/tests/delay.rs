@@ -1,10 +1,9 @@
 //! Delays of system calls by kernel programs: threads that wait in a call, and whoever lets them go on.
 
 use std::{
-    env, fs,
+    fs,
     net::TcpStream,
     path::{Path, PathBuf},
-    process::ExitCode,
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -15,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use tests::{
-    ChildGuard, Hit, Need, Outcome, case, murphy, needs, net::Echo, program, report::count, victim,
-    wait_until,
+    ChildGuard, Group, Hit, Need, Outcome, case, murphy, needs, net::Echo, program, report::count,
+    victim, wait_until,
 };
 
 /// Kernel and emulator together are slow at times.
@@ -27,14 +26,8 @@ const LONG: &str = "openat:delay_enter=40s!";
 /// What is told from it on the busiest machine.
 const WELL_WITHIN: Duration = Duration::from_secs(20);
 
-fn main() -> ExitCode {
-    let args: Vec<_> = env::args().skip(1).collect();
-    if let [first, threads, path] = args.as_slice()
-        && first == "opens"
-    {
-        return opens(threads.parse().unwrap_or(1), path);
-    }
-    tests::run_once([
+pub(crate) fn group() -> Group {
+    tests::group([
         case(
             "a process that runs is late, its neighbour is not; over when murphy is",
             waits(),
@@ -86,6 +79,12 @@ fn main() -> ExitCode {
             bystanders,
         ),
     ])
+    // What takes long runs in the newest alone (`Newest`), the rest in the older of the two kernels that
+    // can do it, too.
+    .in_kernels(&["sid", "trixie"])
+    // Signals and deadlines: one failure in a thousand counts.
+    .once()
+    .role("opens", opens)
 }
 
 fn waits() -> Vec<Need> {
@@ -99,7 +98,11 @@ fn once() -> Vec<Need> {
 
 /// The victim: threads that open a file again and again, each with a line before (`begin`) and one after: number of the thread, beginning
 /// and end, and processor time of the thread, in ms.
-fn opens(threads: u32, path: &str) -> ExitCode {
+fn opens(args: &[String]) -> Outcome {
+    let [threads, path] = args else {
+        anyhow::bail!("opens THREADS PATH");
+    };
+    let threads: u32 = threads.parse()?;
     let ms = |clock| {
         let time = clock_gettime(clock);
         time.tv_sec * 1000 + time.tv_nsec / 1_000_000
@@ -127,7 +130,7 @@ fn opens(threads: u32, path: &str) -> ExitCode {
             });
         }
     });
-    ExitCode::FAILURE
+    anyhow::bail!("the file cannot be opened any more")
 }
 
 /// What became of an `open`.
@@ -478,9 +481,9 @@ fn dies() -> Outcome {
 }
 
 /// A cgroup below the root one, gone when this is.
-struct Group(PathBuf);
+struct Cgroup(PathBuf);
 
-impl Group {
+impl Cgroup {
     fn new(name: &str) -> anyhow::Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let line = mounts.lines().find(|line| line.contains(" - cgroup2 "));
@@ -493,7 +496,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for Cgroup {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.0);
     }
@@ -512,7 +515,7 @@ fn bystanders() -> Outcome {
     // Two sleeps and what an emulated machine adds; a tenth of what `!` allows.
     const BOUND: u128 = 6_000;
     let (_folder, path) = file()?;
-    let group = Group::new("tests-cpuset")?;
+    let group = Cgroup::new("tests-cpuset")?;
     let victim = start(1, &path)?;
     fs::write(group.0.join("cgroup.procs"), victim.pid().to_string())?;
     let fault = format!("openat:delay_enter=2s:path={path}");
@@ -557,7 +560,7 @@ fn bystanders() -> Outcome {
 
 /// Makes a cgroup, and removes it again.
 fn drop_group(name: &str) -> Outcome {
-    Group::new(name).map(drop)
+    Cgroup::new(name).map(drop)
 }
 
 fn refused() -> Outcome {

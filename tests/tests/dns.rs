@@ -1,18 +1,16 @@
 //! `dns:…`: names that do not exist, lead elsewhere or get no answer, for the target alone. A real resolver asks a real server.
 
-use std::process::ExitCode;
-
 use anyhow::{Context as _, ensure};
 use tests::{
-    Finished, Need, Outcome, case,
+    Finished, Group, Need, Outcome, case,
     dns::{A, AAAA, Dns},
     hosts::Hosts,
     murphy, needs, program,
     report::count,
 };
 
-fn main() -> ExitCode {
-    tests::run([
+pub(crate) fn group() -> Group {
+    tests::group([
         case(
             "a name that does not exist, counted, and over when murphy is",
             least(),
@@ -53,6 +51,9 @@ fn main() -> ExitCode {
             other_host,
         ),
     ])
+    // Classifiers as those of `egress`, which runs everywhere. These take the longest: a kernel without
+    // links has them, and `http` runs in one with links.
+    .in_kernels(&["bookworm"])
 }
 
 fn least() -> Vec<Need> {

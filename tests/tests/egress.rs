@@ -1,15 +1,15 @@
 //! `egress:loss=…`: true loss. The sender is not told, TCP retransmits, nobody else loses a packet.
 
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use anyhow::ensure;
 use tests::{
-    Hit, Outcome, case, murphy, needs, net::Echo, net::grown, victim::seen, victim::victim,
+    Group, Hit, Outcome, case, murphy, needs, net::Echo, net::grown, victim::seen, victim::victim,
 };
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let net = || needs![Root, Cgroup2, Atomics];
-    tests::run([
+    tests::group([
         case(
             "a lost datagram is a success to its sender",
             net(),

@@ -4,22 +4,17 @@
 //! both runners leave alone: `options` for both, `env`, `signal` (`name` is sent once the file `when` is there),
 //! `exit` (expected of both), and where the two are meant to differ, `differs`, which says why.
 
-mod experiment {
-    pub(crate) mod compare;
-    pub(crate) mod native;
-    pub(crate) mod oracle;
-    pub(crate) mod server;
-}
+mod compare;
+mod native;
+mod oracle;
+mod server;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::ensure;
-use tests::{Case, Outcome, case, needs};
+use tests::{Case, Group, Outcome, case, needs};
 
-use experiment::{compare, native};
-
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let injects = || needs![Root, Cgroup2, Atomics];
     let cases: [Case; 9] = [
         case(
@@ -48,7 +43,9 @@ fn main() -> ExitCode {
             native::probes,
         ),
     ];
-    tests::run(cases)
+    tests::group(cases)
+        // How an experiment is played is no kernel's business.
+        .host_only()
 }
 
 /// All cases, or with `MURPHY_CASE` those whose names contain its value.

@@ -1,12 +1,10 @@
 //! What is done to files besides reading and writing fails.
 
-use std::process::ExitCode;
+use tests::{Group, Outcome, calls::all_fail, case, needs};
 
-use tests::{Outcome, calls::all_fail, case, needs};
-
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let lsm = || needs![Root, Cgroup2, Atomics, BpfLsm];
-    tests::run([case(
+    tests::group([case(
         "each call fails, a neighbour's do not, and all work when murphy is over",
         lsm(),
         all,

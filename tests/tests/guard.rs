@@ -5,19 +5,18 @@ mod example;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context as _, anyhow, ensure};
 use murphy::{Guard, Injection};
-use tests::{ChildGuard, Outcome, case, murphy_path, needs, net::Echo, victim, wait_until};
+use tests::{ChildGuard, Group, Outcome, case, murphy_path, needs, net::Echo, victim, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let net = || needs![Root, Cgroup2, Atomics];
-    tests::run([
+    tests::group([
         case("the example of the documentation", net(), || {
             example::main().map_err(|error| anyhow!("{error}"))
         }),
@@ -29,6 +28,8 @@ fn main() -> ExitCode {
         case("a panic reverts", net(), panic),
         case("a refusal is murphy's own words", net(), refusal),
     ])
+    // The library's interface is no kernel's business.
+    .host_only()
 }
 
 fn refusing(server: &Echo, pid: u32) -> anyhow::Result<Guard> {

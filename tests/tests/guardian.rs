@@ -6,7 +6,7 @@
 use std::{
     env, fs,
     path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
@@ -18,70 +18,63 @@ use murphy::engine::undo::Undo;
 use murphy::kernel::clsact;
 use murphy::sys::cgroup2::Cgroup2;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
-use tests::{ChildGuard, Outcome, case, needs, program, wait_until};
+use tests::{ChildGuard, Group, Outcome, case, needs, program, wait_until};
 
 /// Kernel and emulator together are slow at times; the guardian's own bounds are shorter.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn main() -> ExitCode {
-    let mut args = env::args().skip(1);
-    let done = match args.next().as_deref() {
-        Some("as-injector") => injector(args),
-        Some("in-netns") => filters(),
-        _ => {
-            return tests::run_once([
-                case(
-                    "a killed injector's cgroup is emptied and removed",
-                    needs![Root, Cgroup2],
-                    killed,
-                ),
-                case(
-                    "a child of the injector that lives on does not keep the guardian waiting",
-                    needs![Root, Cgroup2],
-                    stray,
-                ),
-                case(
-                    "an unwinding injector waits until the guardian has undone",
-                    needs![Root, Cgroup2],
-                    unwinding,
-                ),
-                case("finish leaves nothing", needs![Root, Cgroup2], finished),
-                case(
-                    "without a guardian nothing is journalled",
-                    needs![Root, Cgroup2],
-                    without_guardian,
-                ),
-                case(
-                    "a guardian is only forked from a single thread",
-                    needs![],
-                    threads,
-                ),
-                case(
-                    "a filter goes with its namespace's path gone",
-                    needs![Root, Tool("tc"), Tool("unshare"), Tool("nsenter")],
-                    pathless,
-                ),
-                case(
-                    "filters of others survive",
-                    needs![Root, Tool("tc"), Tool("unshare")],
-                    || {
-                        let done = program("unshare")
-                            .args(["-n", &this()?, "in-netns"])
-                            .run()?;
-                        ensure!(done.code == Some(0), "{done}");
-                        Ok(())
-                    },
-                ),
-            ]);
-        }
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:?}");
-            ExitCode::FAILURE
-        }
-    }
+pub(crate) fn group() -> Group {
+    tests::group([
+        case(
+            "a killed injector's cgroup is emptied and removed",
+            needs![Root, Cgroup2],
+            killed,
+        ),
+        case(
+            "a child of the injector that lives on does not keep the guardian waiting",
+            needs![Root, Cgroup2],
+            stray,
+        ),
+        case(
+            "an unwinding injector waits until the guardian has undone",
+            needs![Root, Cgroup2],
+            unwinding,
+        ),
+        case("finish leaves nothing", needs![Root, Cgroup2], finished),
+        case(
+            "without a guardian nothing is journalled",
+            needs![Root, Cgroup2],
+            without_guardian,
+        ),
+        case(
+            "a guardian is only forked from a single thread",
+            needs![],
+            threads,
+        ),
+        case(
+            "a filter goes with its namespace's path gone",
+            needs![Root, Tool("tc"), Tool("unshare"), Tool("nsenter")],
+            pathless,
+        ),
+        case(
+            "filters of others survive",
+            needs![Root, Tool("tc"), Tool("unshare")],
+            || {
+                let done = program("unshare")
+                    .args(["-n", &this()?, "guardian-in-netns"])
+                    .run()?;
+                ensure!(done.code == Some(0), "{done}");
+                Ok(())
+            },
+        ),
+    ])
+    // How murphy is attached, and what is left of it, differs between a kernel with links for
+    // everything and those without: the oldest and the newest have that.
+    .in_kernels(&["bookworm", "sid", "bullseye"])
+    // Deaths at any moment: one failure in a thousand counts.
+    .once()
+    .role("as-injector", injector)
+    .role("guardian-in-netns", |_| filters())
 }
 
 fn this() -> anyhow::Result<String> {
@@ -100,11 +93,11 @@ fn cgroup(name: &str) -> anyhow::Result<(PathBuf, Undo)> {
 }
 
 /// Does the steps `WORD` or `WORD:CGROUP`, telling each, then waits to be killed unless told to end.
-fn injector(steps: impl Iterator<Item = String>) -> Outcome {
+fn injector(steps: &[String]) -> Outcome {
     let mut guardian = Guardian::start()?;
     println!("guardian {}", guardian.pid());
     for step in steps {
-        let (word, name) = step.split_once(':').unwrap_or((&step, ""));
+        let (word, name) = step.split_once(':').unwrap_or((step, ""));
         let (path, undo) = cgroup(name)?;
         match word {
             "journal" => match guardian.journal(&undo) {

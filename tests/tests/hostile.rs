@@ -13,7 +13,6 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
@@ -25,8 +24,8 @@ use rustix::{
 };
 use serde_json::{Value, json};
 use tests::{
-    ChildGuard, Finished, Outcome, Program, case, http, murphy, murphy_path, needs, net::Echo,
-    program, victim, wait_until,
+    ChildGuard, Finished, Group, Outcome, Program, case, http, murphy, murphy_path, needs,
+    net::Echo, program, victim, wait_until,
 };
 
 /// Kernel and emulator together are slow at times.
@@ -43,9 +42,9 @@ const STRANGER: u32 = 64_111;
 /// Another one.
 const OTHER: u32 = 64_112;
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let net = || needs![Root, Cgroup2, Atomics, Tool("unshare")];
-    tests::run([
+    tests::group([
         case(
             "status, renew, stop answer, whatever stands in a user's folder",
             net(),
@@ -112,6 +111,8 @@ fn main() -> ExitCode {
             secrets,
         ),
     ])
+    // The checks of files and sockets are no kernel's business.
+    .host_only()
 }
 
 /// A folder that root's commands have as `/run`.

@@ -1,11 +1,11 @@
 //! `http:…`: responses get another status, those of a server that is a target or to such a client, and nobody else's.
 
-use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{
-    ChildGuard, Finished, Need, Outcome, case, hosts::Hosts, murphy, murphy_path, needs,
+    ChildGuard, Finished, Group, Need, Outcome, case, hosts::Hosts, murphy, murphy_path, needs,
     nginx::Nginx, program, report::count, wait_until,
 };
 
@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const FILES: [(&str, &str); 2] = [("api/item", "hello"), ("health", "hello")];
 
-fn main() -> ExitCode {
-    tests::run([
+pub(crate) fn group() -> Group {
+    tests::group([
         case(
             "the client is the target; a neighbour's answers are their own",
             least(),
@@ -51,6 +51,9 @@ fn main() -> ExitCode {
             other_host,
         ),
     ])
+    // Classifiers as those of `egress`, which runs everywhere. These take the longest: a kernel with
+    // links has them, and `dns` runs in one without.
+    .in_kernels(&["sid"])
 }
 
 fn least() -> Vec<Need> {

@@ -1,13 +1,15 @@
 //! `ingress:loss=…`: packets vanish before their socket sees them.
 
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use anyhow::ensure;
-use tests::{Hit, Outcome, case, needs, net::Echo, net::grown, victim::seen, victim::victim};
+use tests::{
+    Group, Hit, Outcome, case, needs, net::Echo, net::grown, victim::seen, victim::victim,
+};
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let net = || needs![Root, Cgroup2, Atomics];
-    tests::run([
+    tests::group([
         case("the peer sends again what was lost", net(), retransmits),
         case(
             "a neighbour on the same port loses nothing",

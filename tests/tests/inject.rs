@@ -1,10 +1,9 @@
 //! `murphy inject`: what runs already is hit, with its descendants, and nobody beside it.
 
 use std::{
-    env, fs,
+    fs,
     net::UdpSocket,
     path::Path,
-    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
@@ -12,8 +11,8 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tests::{
-    ChildGuard, Finished, Need, Outcome, Program, case, murphy, murphy_path, needs, net::Echo,
-    program, report::count, victim, victim::seen, wait_until,
+    ChildGuard, Finished, Group, Need, Outcome, Program, case, murphy, murphy_path, needs,
+    net::Echo, program, report::count, victim, victim::seen, wait_until,
 };
 
 /// Kernel and emulator together are slow at times.
@@ -21,17 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const REFUSED: &str = "connect:error=ECONNREFUSED";
 
-fn main() -> ExitCode {
-    if env::args().nth(1).as_deref() == Some("talk") {
-        return match talk() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{error:#}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    tests::run([
+pub(crate) fn group() -> Group {
+    tests::group([
         case(
             "two processes are hit, a neighbour is not; Ctrl-C undoes it",
             least(),
@@ -65,6 +55,10 @@ fn main() -> ExitCode {
         case("processes that are not there", least(), not_there),
         case("a thread's id is no process's", least(), thread_id),
     ])
+    // How murphy is attached, and what is left of it, differs between a kernel with links for
+    // everything and those without: the oldest and the newest have that.
+    .in_kernels(&["bookworm", "sid", "bullseye"])
+    .role("talk", |_| talk())
 }
 
 fn least() -> Vec<Need> {

@@ -2,9 +2,8 @@
 //! with two cables to another.
 
 use std::{
-    env, fs,
+    fs,
     net::{SocketAddr, UdpSocket},
-    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +11,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tests::{
-    Case, Outcome, case,
+    Case, Group, Outcome, case,
     dns::Dns,
     murphy, needs,
     peer::{Peer, shell},
@@ -32,56 +31,39 @@ const N: u64 = 8;
 const NEAR: &str = "10.9.0.2:7000";
 const FAR: &str = "10.9.1.2:7000";
 
-fn main() -> ExitCode {
-    let mut args = env::args().skip(1);
-    let done = match args.next().as_deref() {
-        Some("both") => both(&args.collect::<Vec<_>>()),
-        Some("serve") => serve(),
-        Some("in-netns") => match args.next().as_deref() {
-            Some("one") => one(),
-            Some("layers") => layers(),
-            Some("later") => later(),
-            Some("answers") => answers(),
-            Some("elsewhere") => elsewhere(),
-            Some("refused") => refused(),
-            other => Err(anyhow::anyhow!("no case {other:?}")),
-        },
-        _ => {
-            return tests::run([
-                alone("of two ways the named one loses", "one"),
-                case(
-                    "a VLAN and what is below it",
-                    needs![Root, Cgroup2, Atomics, Vlan, Tool("ip"), Tool("nsenter")],
-                    || in_netns("layers"),
-                ),
-                netem("one that comes up later; others have no filter", "later"),
-                case(
-                    "queries and responses that cross it",
-                    needs![
-                        Root,
-                        Cgroup2,
-                        Atomics,
-                        Tool("ip"),
-                        Tool("nsenter"),
-                        Tool("dnsmasq"),
-                        Tool("dig"),
-                        Tool("curl"),
-                        Tool("python3")
-                    ],
-                    || in_netns("answers"),
-                ),
-                alone("the same number in another namespace", "elsewhere"),
-                alone("one that is not there is refused", "refused"),
-            ]);
-        }
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:?}");
-            ExitCode::FAILURE
-        }
-    }
+pub(crate) fn group() -> Group {
+    tests::group([
+        alone("of two ways the named one loses", "one"),
+        case(
+            "a VLAN and what is below it",
+            needs![Root, Cgroup2, Atomics, Vlan, Tool("ip"), Tool("nsenter")],
+            || in_netns("layers"),
+        ),
+        netem("one that comes up later; others have no filter", "later"),
+        case(
+            "queries and responses that cross it",
+            needs![
+                Root,
+                Cgroup2,
+                Atomics,
+                Tool("ip"),
+                Tool("nsenter"),
+                Tool("dnsmasq"),
+                Tool("dig"),
+                Tool("curl"),
+                Tool("python3")
+            ],
+            || in_netns("answers"),
+        ),
+        alone("the same number in another namespace", "elsewhere"),
+        alone("one that is not there is refused", "refused"),
+    ])
+    // Classifiers as those of `egress`, which runs everywhere: with links as in the newest kernel, or
+    // without as in the oldest that has netem.
+    .in_kernels(&["bookworm", "sid"])
+    .role("both", both)
+    .role("interface-serve", |_| serve())
+    .role("interface-in-netns", by_name)
 }
 
 /// A case that runs in a network namespace of its own, which takes everything with it.
@@ -104,11 +86,23 @@ fn netem(title: &str, name: &'static str) -> Case {
     case(title, needs, move || in_netns(name))
 }
 
+fn by_name(args: &[String]) -> Outcome {
+    match args.first().map(String::as_str) {
+        Some("one") => one(),
+        Some("layers") => layers(),
+        Some("later") => later(),
+        Some("answers") => answers(),
+        Some("elsewhere") => elsewhere(),
+        Some("refused") => refused(),
+        other => anyhow::bail!("no case {other:?}"),
+    }
+}
+
 fn in_netns(name: &str) -> Outcome {
     let done = program("unshare")
         .args(["-n"])
         .args([self_path()])
-        .args(["in-netns", name])
+        .args(["interface-in-netns", name])
         .limit(PATIENCE * 2)
         .run()?;
     ensure!(done.code == Some(0), "{done}");
@@ -222,7 +216,7 @@ fn untouched(to: &[&str]) -> Outcome {
 
 fn one() -> Outcome {
     let host = connected()?;
-    let _server = host.serve(&[])?;
+    let _server = host.serve("interface-serve", &[])?;
     let ways = [NEAR, FAR];
     untouched(&ways)?;
     for (fault, back) in [
@@ -270,7 +264,7 @@ fn layers() -> Outcome {
          ip addr add 10.9.0.2/24 dev near.5
          ip link set near.5 up",
     )?;
-    let _server = host.serve(&[])?;
+    let _server = host.serve("interface-serve", &[])?;
     let ways = [NEAR, FAR];
     let never = "loss=1ppm:seed=1:proto=udp";
     let faults = [
@@ -354,7 +348,7 @@ fn answers() -> Outcome {
 /// Held packets come back to the interface that they left by, and are not asked about again.
 fn later() -> Outcome {
     let host = connected()?;
-    let _server = host.serve(&[])?;
+    let _server = host.serve("interface-serve", &[])?;
     let folder = tempfile::tempdir()?;
     let (go, output) = (folder.path().join("go"), folder.path().join("report.json"));
     shell("ip link set vc down")?;
@@ -407,7 +401,7 @@ fn later() -> Outcome {
 /// Targets in two namespaces; `near` there has the number that `vc` has here.
 fn elsewhere() -> Outcome {
     let host = connected()?;
-    let _server = host.serve(&[])?;
+    let _server = host.serve("interface-serve", &[])?;
     let folder = tempfile::tempdir()?;
     let go = folder.path().join("go");
     let script = format!(

@@ -1,12 +1,10 @@
 //! System V IPC cannot be had or used.
 
-use std::process::ExitCode;
+use tests::{Group, Outcome, calls::all_fail, case, needs};
 
-use tests::{Outcome, calls::all_fail, case, needs};
-
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let lsm = || needs![Root, Cgroup2, Atomics, BpfLsm];
-    tests::run([
+    tests::group([
         case(
             "nothing can be made, but by a neighbour, and all works when murphy is over",
             lsm(),

@@ -1,28 +1,22 @@
 //! Experiments of the library, played by murphy's own runner against real services: what each injects, what its probe
 //! says, that its rollback ends it.
 
-#[path = "library/dns.rs"]
 mod dns;
-#[path = "library/nginx.rs"]
 mod nginx;
-#[path = "library/postgres.rs"]
 mod postgres;
-#[path = "library/redis.rs"]
 mod redis;
-#[path = "library/scene.rs"]
 mod scene;
-#[path = "library/storage.rs"]
 mod storage;
 
-use tests::{Case, Need, Outcome, case, needs};
+use tests::{Case, Group, Need, Outcome, case, needs};
 
-fn main() -> std::process::ExitCode {
+pub(crate) fn group() -> Group {
     let redis = |name: &str, more: &[Need], test: fn() -> Outcome| {
         let mut needs = needs![Root, Cgroup2, Bpf, Atomics, Tool("redis-server")];
         needs.extend(more);
         case(format!("redis/{name}"), needs, test)
     };
-    tests::run([
+    tests::group([
         redis("connection-refused", &[], redis::refused),
         redis("partition", &[], redis::partition),
         redis("connection-timeout", &[], redis::timeout),
@@ -57,6 +51,8 @@ fn main() -> std::process::ExitCode {
             dns::nxdomain,
         ),
     ])
+    // How experiments are played is the same on every kernel: one of the newer ones has it.
+    .in_kernels(&["sid"])
 }
 
 const POSTGRES: [Need; 1] = [Need::Postgres];

@@ -2,16 +2,18 @@
 //!
 //! By `inject`, because no program starts without both.
 
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use tests::{ChildGuard, Outcome, calls, case, murphy, needs, report::count, victim, wait_until};
+use tests::{
+    ChildGuard, Group, Outcome, calls, case, murphy, needs, report::count, victim, wait_until,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let lsm = || needs![Root, Cgroup2, Atomics, BpfLsm];
-    tests::run([case(
+    tests::group([case(
         "calls fail, a neighbour's do not, and all work when murphy is over",
         lsm(),
         fail,

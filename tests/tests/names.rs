@@ -1,18 +1,18 @@
 //! `dst=NAME`: what a name stands for is hit, what it stands for no more is not, and nobody beside it ever is.
 
-use std::{fs, path::Path, process::ExitCode, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use tests::{
-    ChildGuard, Outcome, Program, case, murphy_path, needs, net::Echo, program, report::count,
-    victim, wait_until,
+    ChildGuard, Group, Outcome, Program, case, murphy_path, needs, net::Echo, program,
+    report::count, victim, wait_until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let own_hosts = || needs![Root, Tool("unshare"), Tool("mount")];
-    tests::run([
+    tests::group([
         case("a name without an address is refused", own_hosts(), refused),
         case("a dry run says what it means now", own_hosts(), dry_run),
         case(
@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         ),
         case("the seccomp backend follows too", own_hosts(), by_seccomp),
     ])
+    // By seccomp, of which the oldest kernel has all that is used.
+    .in_kernels(&["sid", "bullseye"])
 }
 
 const NAME: &str = "db.murphy.invalid";

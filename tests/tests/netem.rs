@@ -1,87 +1,77 @@
 //! netem per process: packets of the target are late, doubled or slow, those of nobody else are, and no qdisc is touched.
 
-#[path = "netem/paths.rs"]
 mod paths;
-#[path = "netem/table.rs"]
 mod table;
-#[path = "netem/travel.rs"]
 mod travel;
-#[path = "netem/victims.rs"]
 mod victims;
-#[path = "netem/without.rs"]
 mod without;
 
-use std::{collections::BTreeSet, env, process::ExitCode};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, ensure};
 use tests::{
-    Case, ChildGuard, Outcome, case, murphy, needs, net::Echo, program, report::count,
+    Case, ChildGuard, Group, Outcome, case, murphy, needs, net::Echo, program, report::count,
     victim::self_path, wait_until,
 };
 use travel::{PATIENCE, least, times, travel, traveller, trips};
 
-fn main() -> ExitCode {
-    let mut args = env::args().skip(1);
+pub(crate) fn group() -> Group {
     let net = || needs![Root, Cgroup2, Atomics, Netem, Tool("tc"), Tool("ip")];
-    let done = match args.next().as_deref() {
-        Some("trips") => trips(&args.collect::<Vec<_>>()),
-        Some("burst") => without::burst(&args.collect::<Vec<_>>()),
-        Some("serve") => paths::serve(&args.collect::<Vec<_>>()),
-        Some("in-netns") => match args.next().as_deref() {
-            Some("others") => others(),
-            Some(name) => paths::by_name(name),
-            None => Ok(()),
-        },
-        _ => {
-            return tests::run([
-                case("a datagram is late, each way once", net(), datagrams),
-                case("TCP is late, and so is its handshake", net(), streams),
-                case("a neighbour on the same port is not late", net(), neighbour),
-                case("filters and triggers decide before netem", net(), filters),
-                case("each fault has a netem of its own", net(), several),
-                case("inject, into what already runs", net(), injected),
-                case("delays as a table says", net(), table::two_delays),
-                case("packets arrive twice", net(), doubled),
-                case("loss by netem is true loss", net(), lost),
-                case("SIGKILL: the guardian removes it all", net(), killed),
-                alone("filters and qdiscs of others stay and work", "others"),
-                alone("two hosts, and a root qdisc of mq and fq", "hosts"),
-                alone("a process in another namespace is hit there", "container"),
-                alone("run follows into another namespace", "away"),
-                alone("an interface that comes up later", "later"),
-                alone("a packet over VLANs is hit once", "vlan"),
-                alone("fragments, and what is behind IPv6 headers", "headers"),
-                bare("a plain delay without netem, by fq", without::late),
-                bare(
-                    "without netem, fq loses nothing of a burst",
-                    without::bursts,
-                ),
-                bare(
-                    "without netem, the time of arrival is true",
-                    without::time_stamps,
-                ),
-                bare("without netem, the rest is refused", without::refused),
-                bare("without netem, SIGKILL leaves nothing", without::killed),
-                case("ping is late on its way out", net(), victims::ping),
-                case(
-                    "redis-cli, and redis-server",
-                    needs![Root, Cgroup2, Atomics, Netem, Tool("redis-server")],
-                    victims::redis,
-                ),
-                case(
-                    "curl at the rate of a link",
-                    needs![Root, Cgroup2, Atomics, Netem, Tool("nginx"), Tool("curl")],
-                    victims::curl,
-                ),
-            ]);
-        }
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:?}");
-            ExitCode::FAILURE
-        }
+    tests::group([
+        case("a datagram is late, each way once", net(), datagrams),
+        case("TCP is late, and so is its handshake", net(), streams),
+        case("a neighbour on the same port is not late", net(), neighbour),
+        case("filters and triggers decide before netem", net(), filters),
+        case("each fault has a netem of its own", net(), several),
+        case("inject, into what already runs", net(), injected),
+        case("delays as a table says", net(), table::two_delays),
+        case("packets arrive twice", net(), doubled),
+        case("loss by netem is true loss", net(), lost),
+        case("SIGKILL: the guardian removes it all", net(), killed),
+        alone("filters and qdiscs of others stay and work", "others"),
+        alone("two hosts, and a root qdisc of mq and fq", "hosts"),
+        alone("a process in another namespace is hit there", "container"),
+        alone("run follows into another namespace", "away"),
+        alone("an interface that comes up later", "later"),
+        alone("a packet over VLANs is hit once", "vlan"),
+        alone("fragments, and what is behind IPv6 headers", "headers"),
+        bare("a plain delay without netem, by fq", without::late),
+        bare(
+            "without netem, fq loses nothing of a burst",
+            without::bursts,
+        ),
+        bare(
+            "without netem, the time of arrival is true",
+            without::time_stamps,
+        ),
+        bare("without netem, the rest is refused", without::refused),
+        bare("without netem, SIGKILL leaves nothing", without::killed),
+        case("ping is late on its way out", net(), victims::ping),
+        case(
+            "redis-cli, and redis-server",
+            needs![Root, Cgroup2, Atomics, Netem, Tool("redis-server")],
+            victims::redis,
+        ),
+        case(
+            "curl at the rate of a link",
+            needs![Root, Cgroup2, Atomics, Netem, Tool("nginx"), Tool("curl")],
+            victims::curl,
+        ),
+    ])
+    // Classifiers as those of `egress`, which runs everywhere: with links as in the newest kernel, or
+    // without as in the oldest that has netem.
+    .in_kernels(&["bookworm", "sid"])
+    .role("trips", trips)
+    .role("burst", without::burst)
+    .role("netem-serve", paths::serve)
+    .role("netem-in-netns", by_name)
+}
+
+fn by_name(args: &[String]) -> Outcome {
+    match args {
+        [name] if name == "others" => others(),
+        [name] => paths::by_name(name),
+        _ => anyhow::bail!("netem-in-netns NAME"),
     }
 }
 
@@ -102,7 +92,7 @@ fn alone(title: &str, name: &'static str) -> Case {
             let done = program("unshare")
                 .args(["-n"])
                 .args([self_path()])
-                .args(["in-netns", name])
+                .args(["netem-in-netns", name])
                 .limit(PATIENCE * 2)
                 .run()?;
             ensure!(done.code == Some(0), "{done}");

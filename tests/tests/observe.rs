@@ -1,11 +1,11 @@
 //! `--observe`: what callers saw, beside what the kernel programs did; and *missed*, which needs nobody to ask for it.
 
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tests::{
-    ChildGuard, Hit, Outcome, case, murphy, murphy_path, needs,
+    ChildGuard, Group, Hit, Outcome, case, murphy, murphy_path, needs,
     net::Echo,
     report::count,
     victim::{self, seen, victim},
@@ -14,14 +14,10 @@ use tests::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn main() -> ExitCode {
-    #[cfg(target_arch = "x86_64")]
-    if let Some("old") = std::env::args().nth(1).as_deref() {
-        return old::main();
-    }
+pub(crate) fn group() -> Group {
     let net = || needs![Root, Cgroup2, Atomics];
     let lsm = || needs![Root, Cgroup2, Atomics, BpfLsm];
-    tests::run([
+    let group = tests::group([
         case("connects came back as injected", net(), connects),
         case("writes and opens came back as injected", lsm(), files),
         #[cfg(target_arch = "x86_64")]
@@ -33,6 +29,12 @@ fn main() -> ExitCode {
         case("killed, it leaves nothing", net(), killed),
         case("nothing to observe is refused", needs![], refused),
     ])
+    // How murphy is attached, and what is left of it, differs between a kernel with links for
+    // everything and those without: the oldest and the newest have that.
+    .in_kernels(&["bookworm", "sid", "bullseye"]);
+    #[cfg(target_arch = "x86_64")]
+    let group = group.role("old", old::connect);
+    group
 }
 
 /// Of so many injected so many came back as injected and the others as something else, but for what the kernel did not show.
@@ -101,10 +103,8 @@ fn files() -> Outcome {
 #[cfg(target_arch = "x86_64")]
 mod old {
     use std::{
-        env,
         net::{Ipv4Addr, SocketAddrV4},
         os::fd::AsRawFd as _,
-        process::ExitCode,
     };
 
     use anyhow::{Context as _, ensure};
@@ -113,19 +113,9 @@ mod old {
     /// `connect` in the table of 32-bit calls (4.3).
     const CONNECT: i64 = 362;
 
-    /// Connects five times to the port that is the second argument, and prints what each call gave.
-    pub(super) fn main() -> ExitCode {
-        match connect() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{error:#}");
-                ExitCode::FAILURE
-            }
-        }
-    }
-
-    fn connect() -> Outcome {
-        let port: u16 = env::args().nth(2).context("no port")?.parse()?;
+    /// Connects five times to the port that is the argument, and prints what each call gave.
+    pub(super) fn connect(args: &[String]) -> Outcome {
+        let port: u16 = args.first().context("no port")?.parse()?;
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
         // SAFETY: new memory, in the lower 2 GiB, where a 32-bit call can name it.
         let page = unsafe {

@@ -1,13 +1,13 @@
 //! `open`, `openat`, `openat2`, `creat` with an errno, by the LSM hook `file_open`.
 
-use std::{fs, process::ExitCode, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::ensure;
-use tests::{Hit, Outcome, case, murphy, needs, victim::seen, victim::victim};
+use tests::{Group, Hit, Outcome, case, murphy, needs, victim::seen, victim::victim};
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let lsm = || needs![Root, Cgroup2, Atomics, BpfLsm];
-    tests::run([
+    tests::group([
         case("denied, counted, and over when murphy is", lsm(), denied),
         case(
             "a neighbour on the same file sees nothing",

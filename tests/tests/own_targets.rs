@@ -4,7 +4,6 @@ use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,14 +12,14 @@ use tests::net::Echo;
 use tests::report::count;
 use tests::victim::seen;
 use tests::{
-    ChildGuard, Finished, Need, Outcome, case, murphy, needs, program, victim, wait_until,
+    ChildGuard, Finished, Group, Need, Outcome, case, murphy, needs, program, victim, wait_until,
 };
 
 /// Kernel and emulator together are slow at times.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn main() -> ExitCode {
-    tests::run([
+pub(crate) fn group() -> Group {
+    tests::group([
         case("two targets, each with its own fault", least(), two),
         case(
             "beside those whom the command names",
@@ -40,6 +39,8 @@ fn main() -> ExitCode {
             refusals,
         ),
     ])
+    // Targets are the same on every kernel: one of the newer ones has them.
+    .in_kernels(&["sid"])
 }
 
 fn least() -> Vec<Need> {

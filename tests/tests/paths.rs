@@ -4,15 +4,15 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::Command,
 };
 
 use anyhow::ensure;
-use tests::{Hit, Outcome, case, murphy, needs};
+use tests::{Group, Hit, Outcome, case, murphy, needs};
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let lsm = || needs![Root, Cgroup2, Atomics, BpfLsm];
-    tests::run([
+    tests::group([
         case("a file by its name, there or not", lsm(), named),
         case("a folder's tree, and what is mounted in it", lsm(), tree),
         case("names that begin alike", lsm(), beginning),

@@ -2,32 +2,27 @@
 
 #[rustfmt::skip]
 #[expect(clippy::unwrap_used, reason = "what it reads is written by this test")]
-#[path = "policy/evaluator.rs"]
 mod evaluator;
-#[path = "policy/random.rs"]
 mod random;
-#[path = "policy/roads.rs"]
 mod roads;
 #[expect(clippy::expect_used, reason = "what it reads is written by this test")]
-#[path = "policy/triple.rs"]
 mod triple;
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use tests::{Finished, Outcome, case, leftovers::Snapshot, murphy, murphy_path, needs, program};
+use tests::{
+    Finished, Group, Outcome, case, leftovers::Snapshot, murphy, murphy_path, needs, program,
+};
 
 const REFUSED: &str = "connect:error=ECONNREFUSED";
 
 /// Not allowed here.
 const NOT_ALLOWED: i32 = 77;
 
-fn main() -> ExitCode {
-    if let Some(status) = random::victim_if_asked() {
-        return status;
-    }
-    tests::run([
+pub(crate) fn group() -> Group {
+    tests::group([
         case(
             "murphy decides as the page says, a thousand times",
             needs![],
@@ -95,6 +90,9 @@ fn main() -> ExitCode {
             no_audit,
         ),
     ])
+    // Rules are no kernel's business.
+    .host_only()
+    .role("policy-victim", random::victim)
 }
 
 /// A rule; what is asked against it; and what of its line and of the request is said.

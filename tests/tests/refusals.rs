@@ -1,11 +1,11 @@
 //! What cannot be done is refused before anything is attached: the word is named, what helps is said, and
 //! the status tells scripts which kind of refusal it was.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::ExitCode};
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use anyhow::{Context as _, ensure};
 use murphy::sys::{cgroup2::Cgroup2, host};
-use tests::{Finished, Outcome, case, murphy, murphy_path, needs, program};
+use tests::{Finished, Group, Outcome, case, murphy, murphy_path, needs, program};
 
 /// `murphy run`: anything of its own.
 const RUN: i32 = 125;
@@ -14,8 +14,8 @@ const USAGE: i32 = 2;
 /// The others: a privilege or a feature of the kernel is missing.
 const MISSING: i32 = 77;
 
-fn main() -> ExitCode {
-    tests::run([
+pub(crate) fn group() -> Group {
+    tests::group([
         case("malformed faults", needs![], faults),
         case("malformed command lines", needs![], command_lines),
         case("not root", needs![Root, Tool("setpriv")], not_root),

@@ -1,13 +1,10 @@
 //! `egress:reset`: both ends of a TCP connection see it reset, a connection that is being made is refused, others live on.
 
-#[path = "reset/idle.rs"]
 mod idle;
 
 use std::{
-    env,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::ExitCode,
     sync::mpsc::{Receiver, channel},
     thread,
     time::Duration,
@@ -15,24 +12,14 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use tests::{
-    Hit, Need, Outcome, case, hosts::Hosts, murphy, needs, net::Echo, redis::Redis, report::count,
-    victim, victim::seen, wait_until,
+    Group, Hit, Need, Outcome, case, hosts::Hosts, murphy, needs, net::Echo, redis::Redis,
+    report::count, victim, victim::seen, wait_until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn main() -> ExitCode {
-    let mut args = env::args().skip(1);
-    if args.next().as_deref() == Some("hold") {
-        return match idle::hold(&args.collect::<Vec<_>>()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{error:?}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    tests::run([
+pub(crate) fn group() -> Group {
+    tests::group([
         case(
             "both ends see it, it is counted, and over when murphy is",
             least(),
@@ -84,6 +71,10 @@ fn main() -> ExitCode {
             other_host,
         ),
     ])
+    // Classifiers as those of `egress`, which runs everywhere: with links as in the newest kernel, or
+    // without.
+    .in_kernels(&["bookworm", "sid"])
+    .role("hold", idle::hold)
 }
 
 fn least() -> Vec<Need> {

@@ -1,23 +1,15 @@
 //! The command line of `murphy run`: whatever CMD is and does, murphy is not in its way.
 
-use std::process::ExitCode;
+use tests::{Group, Need, Program, murphy, needs, victim};
 
-use tests::{Need, Program, murphy, needs, victim};
-
-#[path = "run/faults.rs"]
 mod faults;
-#[path = "run/orphans.rs"]
 mod orphans;
-#[path = "run/signals.rs"]
 mod signals;
-#[path = "run/status.rs"]
 mod status;
-#[path = "run/streams.rs"]
 mod streams;
-#[path = "run/user.rs"]
 mod user;
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let cases = status::cases()
         .into_iter()
         .chain(signals::cases())
@@ -25,7 +17,9 @@ fn main() -> ExitCode {
         .chain(faults::cases())
         .chain(user::cases())
         .chain(orphans::cases());
-    tests::run(cases)
+    tests::group(cases)
+        // The command line is the same on every kernel: one of the newer ones has it.
+        .in_kernels(&["sid"])
 }
 
 /// The fault of most tests here. It needs the least of the kernel, and most commands never notice it.

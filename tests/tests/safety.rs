@@ -7,7 +7,6 @@ use std::{
     env, fs,
     net::UdpSocket,
     os::unix::fs::PermissionsExt as _,
-    process::ExitCode,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -16,8 +15,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use murphy::{engine::boot_ns, kernel::programs_of_murphy};
 use serde_json::Value;
 use tests::{
-    ChildGuard, Hit, Outcome, Program, case, expect::environment, murphy, murphy_path, needs,
-    net::Echo, note, program, victim, wait_until,
+    ChildGuard, Group, Hit, Outcome, Program, case, expect::environment, murphy, murphy_path,
+    needs, net::Echo, note, program, victim, wait_until,
 };
 
 /// Kernel and emulator together are slow at times.
@@ -28,9 +27,9 @@ const LATE: Duration = Duration::from_millis(10);
 
 const REFUSED: &str = "connect:error=ECONNREFUSED";
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let net = || needs![Root, Cgroup2, Atomics];
-    tests::run_once([
+    tests::group([
         case("signals at random moments of run", net(), || {
             signals(Verb::Run)
         }),
@@ -78,6 +77,11 @@ fn main() -> ExitCode {
             },
         ),
     ])
+    // How murphy is attached, and what is left of it, differs between a kernel with links for
+    // everything and those without: the oldest and the newest have that.
+    .in_kernels(&["bookworm", "sid", "bullseye"])
+    // Signals at random moments: one failure in a thousand counts.
+    .once()
 }
 
 /// The kernel counts each operation once and misses none; what the victim saw of them is what was injected. True loss it does not see.

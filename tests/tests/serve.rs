@@ -1,6 +1,5 @@
 //! `murphy serve`: faults over HTTP, leases, who may ask, metrics; held against its `OpenAPI` document.
 
-#[path = "serve/prometheus.rs"]
 mod prometheus;
 
 use std::{
@@ -9,14 +8,13 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::PathBuf,
-    process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use tests::{
-    ChildGuard, Outcome, Program, case, expect,
+    ChildGuard, Group, Outcome, Program, case, expect,
     http::{self, Answer},
     murphy, needs,
     net::Echo,
@@ -30,9 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const REFUSED: &str = "connect:error=ECONNREFUSED";
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let net = || needs![Root, Cgroup2, Atomics];
-    tests::run([
+    tests::group([
         case("inject, look, renew, revert over the API", net(), whole),
         case("every answer is as the document says", net(), document),
         case("a client that dies loses its faults", net(), lease),
@@ -75,6 +73,8 @@ fn main() -> ExitCode {
             python,
         ),
     ])
+    // A daemon's API is no kernel's business.
+    .host_only()
 }
 
 /// A daemon with a state folder of its own.

@@ -1,12 +1,10 @@
 //! Sockets cannot be made or used.
 
-use std::process::ExitCode;
+use tests::{Group, Outcome, calls::all_fail, case, needs};
 
-use tests::{Outcome, calls::all_fail, case, needs};
-
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let lsm = || needs![Root, Cgroup2, Atomics, BpfLsm];
-    tests::run([
+    tests::group([
         case(
             "sockets cannot be made, a neighbour's can, and all works when murphy is over",
             lsm(),

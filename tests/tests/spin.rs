@@ -1,18 +1,18 @@
 //! Short delays of calls at which no program may sleep: of running processes, by keeping a processor busy.
 
-use std::{fs, process::ExitCode, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use tests::answered::{inject, stop};
 use tests::probes::probes;
 use tests::report::count;
-use tests::{ChildGuard, Need, Outcome, case, murphy, needs, program, wait_until};
+use tests::{ChildGuard, Group, Need, Outcome, case, murphy, needs, program, wait_until};
 
 /// Kernel and emulator together are slow at times.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn main() -> ExitCode {
-    tests::run([
+pub(crate) fn group() -> Group {
+    tests::group([
         case(
             "a process that runs is late, its neighbour is not; over when murphy is",
             spins(),
@@ -26,6 +26,8 @@ fn main() -> ExitCode {
             refused,
         ),
     ])
+    // The oldest kernel that can do it, and the newest. The host may be one that refuses it.
+    .in_kernels(&["bookworm", "sid"])
 }
 
 fn spins() -> Vec<Need> {

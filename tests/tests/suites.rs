@@ -2,20 +2,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tests::net::Echo;
-use tests::{Outcome, Program, case, murphy, needs, victim, wait_until};
+use tests::{Group, Outcome, Program, case, murphy, needs, victim, wait_until};
 
 /// Kernel and emulator together are slow at times.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let injects = || needs![Root, Cgroup2, Bpf, Atomics];
-    tests::run([
+    tests::group([
         case(
             "a gameday goes on while the hypothesis holds",
             injects(),
@@ -36,6 +35,8 @@ fn main() -> ExitCode {
         case("a monkey with a seed", needs![], monkey),
         case("what is wrong is said before anything", needs![], refused),
     ])
+    // Suites are no kernel's business.
+    .host_only()
 }
 
 /// A folder to work in.

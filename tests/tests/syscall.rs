@@ -1,27 +1,19 @@
 //! Any system call, by seccomp user notification: on each kernel, whatever else it has, for root and for others.
 
-#[path = "syscall/bounds.rs"]
 mod bounds;
-#[path = "syscall/bytes.rs"]
 mod bytes;
-#[path = "syscall/effects.rs"]
 mod effects;
-#[path = "syscall/identity.rs"]
 mod identity;
-#[path = "syscall/programs.rs"]
 mod programs;
-#[path = "syscall/who.rs"]
 mod who;
-
-use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serde_json::Value;
-use tests::{Finished, case, murphy, needs};
+use tests::{Finished, Group, case, murphy, needs};
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let python = || needs![Root, Tool("python3")];
-    tests::run([
+    tests::group([
         // What happens.
         case(
             "a full disk, counted, and over when murphy is",
@@ -212,6 +204,8 @@ fn main() -> ExitCode {
             programs::tar,
         ),
     ])
+    // By seccomp, of which the oldest kernel has all that is used.
+    .in_kernels(&["sid", "bullseye"])
 }
 
 /// The system's own python: one of a version manager is a shell script.

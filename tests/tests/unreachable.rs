@@ -1,10 +1,11 @@
 //! `egress:unreachable=…`: the sender gets an ICMP error, nobody else does.
 
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use anyhow::ensure;
 use tests::{
-    Hit, Need, Outcome, case, hosts::Hosts, needs, net::Echo, report::count, victim, victim::seen,
+    Group, Hit, Need, Outcome, case, hosts::Hosts, needs, net::Echo, report::count, victim,
+    victim::seen,
 };
 
 /// What a connect sees, and a connected UDP socket if it is told.
@@ -21,8 +22,8 @@ const V6: [(&str, &str, Option<&str>); 4] = [
     ("admin", "EACCES", Some("EACCES")),
 ];
 
-fn main() -> ExitCode {
-    tests::run([
+pub(crate) fn group() -> Group {
+    tests::group([
         case(
             "connect and connected UDP see it, it is counted, and over when murphy is",
             least(),
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
             other_host,
         ),
     ])
+    // Classifiers as those of `egress`, which runs everywhere: with links as in the newest kernel, or
+    // without.
+    .in_kernels(&["bookworm", "sid"])
 }
 
 fn least() -> Vec<Need> {

@@ -2,22 +2,21 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tests::answered::{self, inject, sees, stop};
 use tests::report::count;
 use tests::victim::{self, seen, victim};
-use tests::{ChildGuard, Need, Outcome, case, murphy, needs, program, wait_until};
+use tests::{ChildGuard, Group, Need, Outcome, case, murphy, needs, program, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn main() -> ExitCode {
+pub(crate) fn group() -> Group {
     let here = || needs![Root, Cgroup2, Atomics, WritesRegisters];
     let mut postgres = here();
     postgres.push(Need::Postgres);
-    tests::run([
+    tests::group([
         case(
             "a running process, no neighbour, and over when murphy is",
             here(),
@@ -60,6 +59,8 @@ fn main() -> ExitCode {
             refused,
         ),
     ])
+    // Only the newest kernel has uprobes whose programs may write registers.
+    .in_kernels(&["sid"])
 }
 
 /// How many bytes of the code that a process executes are not as in its files.

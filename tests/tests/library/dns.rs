@@ -7,7 +7,7 @@ use tests::{
     program,
 };
 
-use crate::scene::{Apps, experiment, play};
+use super::scene::{Apps, experiment, play};
 
 pub(crate) fn nxdomain() -> Outcome {
     let dns = Dns::start()?;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use tests::{Finished, Outcome, nginx::Nginx, program};
 
-use crate::scene::{Apps, experiment, play};
+use super::scene::{Apps, experiment, play};
 
 /// What bandwidth is measured with, in bytes.
 const BIG: usize = 150_000;

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use tests::{Finished, Outcome, postgres::Postgres, victim};
 
-use crate::scene::{Apps, experiment, play};
+use super::scene::{Apps, experiment, play};
 
 struct Store {
     postgres: Postgres,

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Result, ensure};
 use tests::{Finished, Outcome, program, redis::Redis};
 
-use crate::scene::{Apps, experiment, play};
+use super::scene::{Apps, experiment, play};
 
 struct Cache {
     redis: Redis,

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use tests::{ChildGuard, Finished, Outcome, program, victim, wait_until};
 
-use crate::scene::{Apps, experiment, play};
+use super::scene::{Apps, experiment, play};
 
 const PATIENCE: Duration = Duration::from_secs(8);
 const SIGTERM: i32 = 15;

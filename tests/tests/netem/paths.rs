@@ -19,7 +19,7 @@ use tests::{
     wait_until,
 };
 
-use crate::{
+use super::{
     tc,
     travel::{PATIENCE, least, times, travel, traveller},
 };
@@ -39,9 +39,9 @@ pub(crate) fn by_name(name: &str) -> Outcome {
     }
 }
 
-/// `serve ADDRESS`: sends back what it gets on TCP and UDP, until it is ended.
+/// `netem-serve ADDRESS`: sends back what it gets on TCP and UDP, until it is ended.
 pub(crate) fn serve(args: &[String]) -> Outcome {
-    let address: SocketAddr = args.first().context("serve ADDRESS")?.parse()?;
+    let address: SocketAddr = args.first().context("netem-serve ADDRESS")?.parse()?;
     let tcp = TcpListener::bind(address)?;
     let udp = UdpSocket::bind(address)?;
     thread::spawn(move || {
@@ -88,7 +88,7 @@ fn hosts() -> Outcome {
     let host = connected()?;
     shell("tc qdisc replace dev va root handle 9: mq && tc qdisc replace dev va parent 9:1 fq")?;
     let qdiscs = tc(&["qdisc", "show", "dev", "va"])?;
-    let _server = host.serve(&[&format!("10.9.0.2:{PORT}")])?;
+    let _server = host.serve("netem-serve", &[&format!("10.9.0.2:{PORT}")])?;
     let to = format!("10.9.0.2:{PORT}");
     let late = travel(&["net:delay=50ms"], &["tcp", &to, "5"])?;
     ensure!(
@@ -161,7 +161,7 @@ fn later() -> Outcome {
     let host = connected()?;
     let folder = tempfile::tempdir()?;
     let go = folder.path().join("go");
-    let _server = host.serve(&[&format!("0.0.0.0:{PORT}")])?;
+    let _server = host.serve("netem-serve", &[&format!("0.0.0.0:{PORT}")])?;
     let script = format!(
         "while ! [ -e {} ]; do sleep 0.05; done; exec \"$@\"",
         go.display()
@@ -212,7 +212,7 @@ fn vlan() -> Outcome {
          ip addr add 10.9.5.2/24 dev vb.5
          ip link set vb.5 up",
     )?;
-    let _server = host.serve(&[&format!("10.9.5.2:{PORT}")])?;
+    let _server = host.serve("netem-serve", &[&format!("10.9.5.2:{PORT}")])?;
     let to = format!("10.9.5.2:{PORT}");
     for fault in [
         "egress:delay=100ms:proto=udp",
@@ -234,7 +234,7 @@ fn vlan() -> Outcome {
 /// A port is in the first fragment, and behind whatever headers come before it.
 fn headers() -> Outcome {
     let host = connected()?;
-    let _server = host.serve(&[&format!("[::]:{PORT}")])?;
+    let _server = host.serve("netem-serve", &[&format!("[::]:{PORT}")])?;
     let (four, six) = (format!("10.9.0.2:{PORT}"), format!("[fd09::2]:{PORT}"));
     for (to, kind, filter, matched) in [
         (&four, "large", "port=7000", 5),

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use tests::{Outcome, murphy, net::Echo, program, report::count, victim::self_path};
 
-use crate::travel::{least, times, travel};
+use super::travel::{least, times, travel};
 
 /// How often the victim travels: 24 draws of two numbers give less than three of one once in 28 000 times.
 const TRIPS: usize = 24;

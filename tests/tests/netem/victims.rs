@@ -5,7 +5,7 @@ use std::{fs, time::Instant};
 use anyhow::{Context as _, ensure};
 use tests::{Outcome, murphy, net::free_port, program, redis::Redis, wait_until};
 
-use crate::travel::PATIENCE;
+use super::travel::PATIENCE;
 
 pub(crate) fn ping() -> Outcome {
     let pinged = murphy(["run", "-q", "-e", "net:delay=50ms", "--"])

@@ -6,7 +6,7 @@ use std::{fs, io, net::SocketAddr, net::UdpSocket, time::Duration};
 use anyhow::{Context as _, ensure};
 use tests::{Outcome, murphy, net::Echo, program, report::count, victim::self_path, wait_until};
 
-use crate::{
+use super::{
     killed_late,
     travel::{PATIENCE, least, times, travel, traveller},
 };

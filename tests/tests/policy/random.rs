@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -208,24 +207,11 @@ fn inject(
 }
 
 /// What faults hit: calls on files and connections, each of which is said with whether it was hit.
-pub(crate) fn victim_if_asked() -> Option<ExitCode> {
-    let args: Vec<String> = std::env::args().collect();
-    let [_, word, folder, ports @ ..] = args.as_slice() else {
-        return None;
+pub(crate) fn victim(args: &[String]) -> Outcome {
+    let [folder, ports @ ..] = args else {
+        anyhow::bail!("policy-victim FOLDER PORT…");
     };
-    if word != "policy-victim" {
-        return None;
-    }
-    Some(match victim(Path::new(folder), ports) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    })
-}
-
-fn victim(folder: &Path, ports: &[String]) -> Outcome {
+    let folder = Path::new(folder);
     for port in ports {
         let address = format!("127.0.0.1:{port}");
         let stream = TcpStream::connect(&address);

@@ -1,9 +1,10 @@
-//! The integration tests: one set of static programs, run on the host and in every kernel.
+//! The integration tests: one static program, run on the host and in every kernel, once for each group
+//! of tests. The program itself knows which tests a whole run has in which environment.
 
 use std::{
     fs,
     io::{Read as _, sink},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -16,7 +17,7 @@ use super::record::{Collector, Outcome, Record};
 use crate::{
     cache::Cache,
     cost, emulator, image,
-    kernels::{self, Kernel},
+    kernels::Kernel,
     progress::Step,
     sh,
     vm::{
@@ -28,73 +29,18 @@ use crate::{
     },
 };
 
-/// One test file may take so long, on the host or under emulation.
+/// One group of tests may take so long, on the host or under emulation.
 const PER_FILE: Duration = Duration::from_secs(600);
 /// And a kernel altogether, after its boot.
 const PER_KERNEL: Duration = Duration::from_secs(2400);
 /// Rounds of what is repeated in a kernel; the host has the tests' own number.
 const ROUNDS_IN_KERNEL: &str = "6";
 
-/// Where a whole run has files that need not be in every kernel; the host has them all. An emulated kernel takes its time.
-///
-/// Formats, rules, a daemon's API and suites are no kernel's business. What murphy makes of its own side (the command line,
-/// targets) is the same on every kernel: one of the newer ones has it. How murphy is attached, and what is left of it, differs between a kernel
-/// with links for everything and those without: the oldest and the newest have that.
-const SCOPE: [(&[&str], &[&str]); 11] = [
-    (
-        &[],
-        &[
-            "convert",
-            "experiment",
-            "golden",
-            "guard",
-            "harness",
-            "hostile",
-            "policy",
-            "serve",
-            "suites",
-        ],
-    ),
-    (
-        &["sid"],
-        &[
-            "events",
-            "library",
-            "own_targets",
-            "privileges",
-            "replace",
-            "run",
-            "uprobe",
-        ],
-    ),
-    // Beside the newest, which has the most to do.
-    (&["trixie"], &["lifecycle", "targets"]),
-    // The oldest that has what it takes, and the newest; the host may be one where it is refused.
-    (&["bookworm", "sid"], &["spin"]),
-    // What takes long is in the newest alone, the rest in the older of the two that have what it takes, too.
-    (&["sid", "trixie"], &["delay"]),
-    // Classifiers as those of `egress`, which all have: with links as in the newest, or without as in the oldest. What
-    // takes longest has one of them.
-    (
-        &["bookworm", "sid"],
-        &["interface", "netem", "reset", "unreachable"],
-    ),
-    (&["bookworm"], &["dns"]),
-    (&["sid"], &["http"]),
-    // By seccomp, of which the oldest has all that is used.
-    (&["sid", "bullseye"], &["names", "syscall"]),
-    // What it is refused with is the same on every other kernel.
-    (&["sid", kernels::build::NAME], &["override"]),
-    (
-        &["bookworm", "sid", "bullseye"],
-        &[
-            "bounded", "doctor", "guardian", "inject", "observe", "safety",
-        ],
-    ),
-];
+/// The test program of all integration tests.
+const PROGRAM: &str = "behaviour";
 
-/// And all that a whole run has on the kernel with error injection, if it is in the cache; it is otherwise as trixie's.
-const ON_OVERRIDE: [&str; 2] = ["override", "verifier"];
+/// The environment that is no kernel.
+const HOST: &str = "host";
 
 /// Tells tests that repeat something how often.
 const ROUNDS: &str = "MURPHY_SAFETY_ROUNDS";
@@ -102,25 +48,19 @@ const ROUNDS: &str = "MURPHY_SAFETY_ROUNDS";
 /// Tells tests that one that failed is tried once more (see the harness, `tests/src/case.rs`).
 const SECOND_TRY: &str = "MURPHY_TEST_SECOND_TRY";
 
-/// One file of tests.
-#[derive(Clone)]
-struct Program {
-    /// The file's stem.
-    name: String,
-    path: PathBuf,
-}
+/// Tells tests that this is a whole run, which has only some of them in each environment.
+const WHOLE: &str = "MURPHY_TEST_WHOLE";
 
-/// The test programs and what they contain.
+/// The test program and what is to be run of it.
 pub(crate) struct Suite {
-    programs: Vec<Program>,
-    /// Whether this is all there is, and nobody asked for a part.
-    whole: bool,
+    /// `None` if it did not compile.
+    program: Option<PathBuf>,
+    /// The groups that were named; empty for all.
+    groups: Vec<String>,
     murphy: PathBuf,
     filter: Option<String>,
     /// Ten times the rounds of what is repeated.
     full: bool,
-    /// `FILE: NAME` of every test that the filter lets through.
-    pub(crate) tests: Vec<String>,
     /// Programs of unit tests, if all tests were built.
     pub(crate) units: Vec<Artifact>,
     /// What did not compile.
@@ -128,8 +68,7 @@ pub(crate) struct Suite {
 }
 
 impl Suite {
-    /// Builds murphy and the test programs, with those of unit tests if `units`, and lists the
-    /// integration tests.
+    /// Builds murphy and the test program, with those of unit tests if `units`.
     pub(crate) fn build(
         filter: Option<&str>,
         files: &[String],
@@ -138,15 +77,12 @@ impl Suite {
     ) -> Result<Self> {
         let step = Step::start("building murphy and the tests");
         let mut cargo = build::test_cargo();
-        // One file that does not compile is one failure; the others run.
+        // A program that does not compile is one failure; the others run.
         cargo.args(["--keep-going", "--bin", "murphy"]);
         if units {
             cargo.arg("--tests");
-        } else if files.is_empty() {
-            cargo.args(["--test", "*"]);
-        }
-        for file in files {
-            cargo.args(["--test", file]);
+        } else {
+            cargo.args(["--test", PROGRAM]);
         }
         let built = build::artifacts(cargo)?;
         let murphy = built.artifacts.iter().find(|a| a.is_murphy());
@@ -157,33 +93,17 @@ impl Suite {
             .artifacts
             .into_iter()
             .filter(|a| a.is_test)
-            .partition(|a| a.is_integration && a.package.ends_with(build::TESTS));
-        let mut suite = Self {
-            programs: Vec::new(),
-            whole: filter.is_none() && files.is_empty(),
+            .partition(|a| a.name == PROGRAM && a.package.ends_with(build::TESTS));
+        let suite = Self {
+            program: integration.into_iter().next().map(|a| a.path),
+            groups: files.to_vec(),
             murphy,
             filter: filter.map(str::to_owned),
             full,
-            tests: Vec::new(),
             units: others,
             errors: built.errors,
         };
-        for artifact in integration {
-            let listed = sh::run(Command::new(&artifact.path).arg("--list").args(filter))?;
-            let names: Vec<_> = listed
-                .lines()
-                .filter_map(|l| l.strip_suffix(": test"))
-                .collect();
-            if !names.is_empty() {
-                suite
-                    .tests
-                    .extend(names.iter().map(|n| format!("{}: {n}", artifact.name)));
-                suite.programs.push(Program {
-                    name: artifact.name,
-                    path: artifact.path,
-                });
-            }
-        }
+        let tests = suite.tests_in(HOST)?;
         step.end(
             if suite.errors.is_empty() {
                 "done"
@@ -192,46 +112,41 @@ impl Suite {
             },
             &format!(
                 "{} integration tests in {} files; {} crates compiled",
-                suite.tests.len(),
-                suite.programs.len(),
+                tests.len(),
+                groups(&tests).len(),
                 built.compiled
             ),
         );
         Ok(suite)
     }
 
-    /// The programs that a kernel is to run.
-    fn programs_in(&self, kernel: &str) -> Vec<Program> {
-        let elsewhere = |p: &&Program| {
-            SCOPE
-                .iter()
-                .any(|(kernels, files)| files.contains(&&*p.name) && !kernels.contains(&kernel))
+    /// Returns `FILE: NAME` of every test for an environment, as the test program lists them. A file
+    /// name that the program does not know is an error.
+    pub(crate) fn tests_in(&self, environment: &str) -> Result<Vec<String>> {
+        let Some(program) = &self.program else {
+            return Ok(Vec::new());
         };
-        let few = kernel == kernels::build::NAME;
-        let beside = |p: &&Program| few && !ON_OVERRIDE.contains(&&*p.name);
-        self.programs
-            .iter()
-            .filter(|p| !self.whole || !(elsewhere(p) || beside(p)))
-            .cloned()
-            .collect()
-    }
-
-    /// The tests of some programs, as `FILE: NAME`.
-    pub(crate) fn tests_in(&self, kernel: &str) -> Vec<String> {
-        let programs = self.programs_in(kernel);
-        let is_there = |test: &&String| {
-            let file = test.split(": ").next();
-            programs.iter().any(|p| Some(&*p.name) == file)
-        };
-        self.tests.iter().filter(is_there).cloned().collect()
+        let mut list = Command::new(program);
+        list.arg("--list")
+            .args(self.groups.iter().flat_map(|group| ["--group", group]))
+            .args(&self.filter)
+            .env("MURPHY_VM_KERNEL", environment)
+            .envs(self.whole());
+        let listed = sh::run(&mut list)?;
+        let names = listed.lines().filter_map(|l| l.strip_suffix(": test"));
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// Runs everything here.
     pub(crate) fn on_host(&self) -> Result<Vec<Record>> {
+        let Some(program) = &self.program else {
+            return Ok(Vec::new());
+        };
         let step = Step::start("integration tests on the host");
         let dir = tempfile::Builder::new().prefix("murphy-test-").tempdir()?;
-        let mut collector = Collector::new("host");
-        for program in &self.programs {
+        let mut collector = Collector::new(HOST);
+        let tests = self.tests_in(HOST)?;
+        for group in groups(&tests) {
             if sh::interrupted() {
                 break;
             }
@@ -239,10 +154,12 @@ impl Suite {
             let output = dir.path().join("output");
             fs::write(&events, "")?;
             let log = fs::File::create(&output)?;
-            let mut child = Command::new(&program.path)
-                .envs(self.rounds())
-                .envs(self.second_try())
+            let mut child = Command::new(program)
+                .args(["--group", group])
                 .args(&self.filter)
+                .envs(self.rounds())
+                .envs(self.whole())
+                .envs(self.second_try())
                 .env("MURPHY_TEST_EVENTS", &events)
                 .env("MURPHY_BIN", &self.murphy)
                 .env("RUST_BACKTRACE", "0")
@@ -256,13 +173,8 @@ impl Suite {
             }
             let mut said = String::new();
             fs::File::open(&output)?.read_to_string(&mut said).ok();
-            let stem = &*program.name;
-            let mine: Vec<String> = self
-                .tests
-                .iter()
-                .filter(|t| t.split(": ").next() == Some(stem))
-                .cloned()
-                .collect();
+            let is_mine = |test: &&String| group_of(test) == group;
+            let mine: Vec<String> = tests.iter().filter(is_mine).cloned().collect();
             collector.close(
                 &mine,
                 &format!(
@@ -275,14 +187,22 @@ impl Suite {
         Ok(collector.records)
     }
 
-    /// Boots a kernel once and runs everything in it.
-    pub(crate) fn in_kernel(&self, cache: &Cache, kernel: &Kernel) -> Result<Vec<Record>> {
+    /// Boots a kernel once and runs these tests in it.
+    pub(crate) fn in_kernel(
+        &self,
+        cache: &Cache,
+        kernel: &Kernel,
+        tests: &[String],
+    ) -> Result<Vec<Record>> {
+        let Some(program) = &self.program else {
+            return Ok(Vec::new());
+        };
         let step = Step::start(format!(
             "integration tests in {} ({})",
             kernel.name, kernel.release
         ));
-        let programs = self.programs_in(&kernel.name);
-        let files = u32::try_from(programs.len()).unwrap_or(u32::MAX).max(1);
+        let groups = groups(tests);
+        let files = u32::try_from(groups.len()).unwrap_or(u32::MAX).max(1);
         let machine = Machine {
             emulator: emulator::find(cache)?,
             root_image: image::find(cache)?,
@@ -297,15 +217,15 @@ impl Suite {
             boot_timeout: vm::BOOT_TIMEOUT,
             append: String::new(),
         };
-        let mut payload: Vec<_> = programs.iter().map(|p| p.path.clone()).collect();
-        payload.push(self.murphy.clone());
+        let payload = [program.clone(), self.murphy.clone()];
         let mut environment = vm::environment(kernel);
         environment.push(("MURPHY_TEST_EVENTS".into(), "/murphy/events".into()));
         let fewer = (ROUNDS.to_owned(), ROUNDS_IN_KERNEL.to_owned());
         environment.push(self.rounds().unwrap_or(fewer));
+        environment.extend(self.whole());
         environment.extend(self.second_try());
         let job = Job {
-            command: self.script(&programs),
+            command: self.script(program, &groups),
             environment,
             payload: &payload,
         };
@@ -344,7 +264,7 @@ impl Suite {
             vm::keep_console(cache, kernel, &outcome)?;
         }
         let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
-        collector.close(&self.tests_in(&kernel.name), &why);
+        collector.close(tests, &why);
         finish(
             step,
             &collector.records,
@@ -360,27 +280,49 @@ impl Suite {
 
     /// Who looks at one test wants to see it fail; a whole run on a busy machine does not hang on one moment of it.
     fn second_try(&self) -> Option<(String, String)> {
-        (self.whole && !self.full).then(|| (SECOND_TRY.to_owned(), "1".to_owned()))
+        (self.is_whole() && !self.full).then(|| (SECOND_TRY.to_owned(), "1".to_owned()))
     }
 
-    /// How long one test file may take.
+    /// Whether this is all tests, and not a part that was named.
+    fn is_whole(&self) -> bool {
+        self.filter.is_none() && self.groups.is_empty()
+    }
+
+    /// With `--file` or `--filter`, what is named runs wherever it is wanted.
+    fn whole(&self) -> Option<(String, String)> {
+        self.is_whole().then(|| (WHOLE.to_owned(), "1".to_owned()))
+    }
+
+    /// How long one group of tests may take.
     fn limit(&self) -> Duration {
         PER_FILE * if self.full { 10 } else { 1 }
     }
 
-    fn script(&self, programs: &[Program]) -> String {
+    fn script(&self, program: &Path, groups: &[&str]) -> String {
         let filter = self
             .filter
             .as_deref()
             .map(initrd::quote)
             .unwrap_or_default();
         let limit = self.limit().as_secs();
-        let lines = programs.iter().map(|p| {
-            let name = p.path.file_name().unwrap_or_default().to_string_lossy();
-            format!("timeout {limit} /murphy/bin/{name} {filter} || status=1\n")
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let lines = groups.iter().map(|group| {
+            format!("timeout {limit} /murphy/bin/{name} --group {group} {filter} || status=1\n")
         });
         format!("status=0\n{}exit $status\n", lines.collect::<String>())
     }
+}
+
+/// The group of a test `GROUP: NAME`.
+fn group_of(test: &str) -> &str {
+    test.split(": ").next().unwrap_or_default()
+}
+
+/// The groups of tests, in their order.
+fn groups(tests: &[String]) -> Vec<&str> {
+    let mut groups: Vec<_> = tests.iter().map(|test| group_of(test)).collect();
+    groups.dedup();
+    groups
 }
 
 fn finish(step: Step, records: &[Record], remark: &str) {
@@ -421,24 +363,34 @@ fn wait(child: &mut std::process::Child, limit: Duration) -> Result<String> {
 mod tests {
     use super::*;
 
-    /// A test that needs the newest kernel would be skipped everywhere, and nobody notice.
-    #[test]
-    fn what_needs_the_newest_kernel_has_it_in_whole_runs() {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/tests");
-        let mut found = 0;
-        for entry in fs::read_dir(folder).unwrap().flatten() {
-            let path = entry.path();
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            if !text.contains("Newest") {
-                continue;
-            }
-            found += 1;
-            let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            for (kernels, files) in SCOPE {
-                let there = !files.contains(&&*name) || kernels.contains(&"sid");
-                assert!(there, "{name} is in {kernels:?} alone");
-            }
+    fn suite(filter: Option<&str>, groups: &[&str]) -> Suite {
+        Suite {
+            program: None,
+            groups: groups.iter().map(|&group| group.to_owned()).collect(),
+            murphy: PathBuf::new(),
+            filter: filter.map(str::to_owned),
+            full: false,
+            units: Vec::new(),
+            errors: String::new(),
         }
-        assert!(found > 0);
+    }
+
+    #[test]
+    fn each_group_is_a_process_with_a_limit() {
+        let tests = ["a: x", "a: y: z", "b: x"].map(str::to_owned);
+        assert_eq!(groups(&tests), ["a", "b"]);
+        let script = suite(Some("it's"), &[]).script(Path::new("/x/behaviour-0"), &groups(&tests));
+        let line = |group| {
+            format!(r"timeout 600 /murphy/bin/behaviour-0 --group {group} 'it'\''s' || status=1")
+        };
+        let lines: Vec<_> = script.lines().map(str::to_owned).collect();
+        assert_eq!(lines[1..3], [line("a"), line("b")]);
+    }
+
+    #[test]
+    fn a_part_that_was_named_is_no_whole_run() {
+        assert!(suite(None, &[]).whole().is_some());
+        assert!(suite(Some("x"), &[]).whole().is_none());
+        assert!(suite(None, &["a"]).second_try().is_none());
     }
 }

@@ -183,7 +183,7 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
         }
         Ok(())
     })?;
-    for (name, heading, told) in side_by_side(&cache, &suite, &names, named) {
+    for (name, heading, told) in side_by_side(&cache, &suite, &names, named)? {
         columns.push((name, heading));
         records.extend(told?);
     }
@@ -194,21 +194,28 @@ fn all(args: &Args, records: &mut Vec<Record>, columns: &mut Vec<(String, String
 type Told = (String, String, Result<Vec<Record>>);
 
 /// The kernels, as many at once as keep a core each busy: an emulated machine hardly uses a second one.
-fn side_by_side(cache: &Cache, suite: &Suite, names: &[String], named: bool) -> Vec<Told> {
+fn side_by_side(cache: &Cache, suite: &Suite, names: &[String], named: bool) -> Result<Vec<Told>> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut queue = Vec::new();
+    for name in names {
+        let tests = suite.tests_in(name)?;
+        // A kernel with nothing to run is not worth its boot.
+        if !tests.is_empty() {
+            queue.push((name, tests));
+        }
+    }
     // The longest first.
-    let mut queue: Vec<_> = names.iter().collect();
-    queue.sort_by_key(|name| Reverse(suite.tests_in(name).len()));
+    queue.sort_by_key(|(_, tests)| Reverse(tests.len()));
     let next = AtomicUsize::new(0);
     let told = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..cores.min(names.len()) {
             scope.spawn(|| {
-                while let Some(name) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some((name, tests)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if sh::interrupted() {
                         break;
                     }
-                    let one = in_one(cache, suite, name, named);
+                    let one = in_one(cache, suite, (name, tests), named);
                     told.lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push(one);
@@ -219,10 +226,10 @@ fn side_by_side(cache: &Cache, suite: &Suite, names: &[String], named: bool) -> 
     let mut told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
     // In the order asked for, whichever was ready first.
     told.sort_by_key(|(name, ..)| names.iter().position(|n| n == name));
-    told
+    Ok(told)
 }
 
-fn in_one(cache: &Cache, suite: &Suite, name: &str, named: bool) -> Told {
+fn in_one(cache: &Cache, suite: &Suite, (name, tests): (&str, &[String]), named: bool) -> Told {
     match kernels::find(cache, name) {
         Ok(kernel) => (
             name.to_owned(),
@@ -231,7 +238,7 @@ fn in_one(cache: &Cache, suite: &Suite, name: &str, named: bool) -> Told {
                 _ => heading(&kernel.release),
             },
             cost::step(&format!("kernel {name}"), || {
-                suite.in_kernel(cache, &kernel)
+                suite.in_kernel(cache, &kernel, tests)
             }),
         ),
         Err(error) => {
@@ -242,7 +249,7 @@ fn in_one(cache: &Cache, suite: &Suite, name: &str, named: bool) -> Told {
                 Outcome::Failed
             };
             let lost = |t: &String| Record::new(name, t, outcome, format!("{error:#}"));
-            let records = suite.tests_in(name).iter().map(lost).collect();
+            let records = tests.iter().map(lost).collect();
             (name.to_owned(), name.to_owned(), Ok(records))
         }
     }

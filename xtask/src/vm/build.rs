@@ -13,15 +13,13 @@ use crate::sh;
 
 /// An executable that cargo made.
 pub(crate) struct Artifact {
-    /// The target's name: `murphy`, or a test file's stem.
+    /// The target's name: `murphy`, `behaviour`, or a crate's name.
     pub(crate) name: String,
     pub(crate) path: PathBuf,
     /// The folder of its package.
     pub(crate) package: PathBuf,
     /// Whether it is a test program.
     pub(crate) is_test: bool,
-    /// Whether it is a test program of its own, rather than the tests inside a library or a program.
-    pub(crate) is_integration: bool,
 }
 
 impl Artifact {
@@ -71,8 +69,8 @@ pub(crate) fn cargo(subcommand: &str) -> Command {
     cargo
 }
 
-/// `cargo build` for tests. All builds for tests name the same packages and at least one test: cargo
-/// compiles a crate anew for each set of features that the packages and their tests ask for.
+/// `cargo build` for tests. All builds for tests name the same packages and at least one test or
+/// example: cargo compiles a crate anew for each set of features that the packages and their tests ask for.
 pub(crate) fn test_cargo() -> Command {
     let mut cargo = static_cargo("build", Profile::Vm);
     for package in ["chaos-common", "chaos-userspace", TESTS] {
@@ -140,7 +138,6 @@ pub(crate) fn artifacts(mut cargo: Command) -> Result<Built> {
                 path: m["executable"].as_str()?.into(),
                 package: manifest.parent()?.to_owned(),
                 is_test: m["profile"]["test"] == true,
-                is_integration: m["target"]["kind"][0] == "test",
             })
         })
         .collect();
@@ -165,8 +162,9 @@ pub(crate) fn murphy(profile: Profile) -> Result<PathBuf> {
     let cargo = match profile {
         Profile::Vm => {
             let mut cargo = test_cargo();
-            // Any test will do: a build without one is another build of most dependencies.
-            cargo.args(["--bin", "murphy", "--test", "harness"]);
+            // With an example cargo activates the features of tests, too: a build without would be another
+            // build of most dependencies. The example is the smallest program that does.
+            cargo.args(["--bin", "murphy", "--example", "guard"]);
             cargo
         }
         Profile::Release => {

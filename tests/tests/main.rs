@@ -1,0 +1,118 @@
+//! The integration tests: one program, and a group of cases for each file of this folder.
+//!
+//! `cargo xtask test --file connect` runs a group. A new file is a module and a group here.
+
+mod bounded;
+mod connect;
+mod convert;
+mod delay;
+mod dns;
+mod doctor;
+mod egress;
+mod events;
+mod experiment;
+mod file;
+mod golden;
+mod guard;
+mod guardian;
+mod harness;
+mod hostile;
+mod http;
+mod ingress;
+mod inject;
+mod interface;
+mod ipc;
+mod library;
+mod lifecycle;
+mod memory;
+mod metadata;
+mod names;
+mod netem;
+mod observe;
+mod open;
+mod r#override;
+mod own_targets;
+mod path;
+mod paths;
+mod policy;
+mod privileges;
+mod process;
+mod read_write;
+mod refusals;
+mod replace;
+mod reset;
+mod run;
+mod safety;
+mod serve;
+mod socket;
+mod spin;
+mod suites;
+mod syscall;
+mod system;
+mod targets;
+mod unreachable;
+mod uprobe;
+mod verifier;
+
+/// Pairs each module's group with the module's name.
+macro_rules! groups {
+    ($($file:ident),* $(,)?) => {
+        &[$((stringify!($file), $file::group)),*]
+    };
+}
+
+fn main() -> std::process::ExitCode {
+    tests::run(groups![
+        bounded,
+        connect,
+        convert,
+        delay,
+        dns,
+        doctor,
+        egress,
+        events,
+        experiment,
+        file,
+        golden,
+        guard,
+        guardian,
+        harness,
+        hostile,
+        http,
+        ingress,
+        inject,
+        interface,
+        ipc,
+        library,
+        lifecycle,
+        memory,
+        metadata,
+        names,
+        netem,
+        observe,
+        open,
+        r#override,
+        own_targets,
+        path,
+        paths,
+        policy,
+        privileges,
+        process,
+        read_write,
+        refusals,
+        replace,
+        reset,
+        run,
+        safety,
+        serve,
+        socket,
+        spin,
+        suites,
+        syscall,
+        system,
+        targets,
+        unreachable,
+        uprobe,
+        verifier
+    ])
+}

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use murphy::faults::FAULTS;
-use murphy::faults::Fault;
+use murphy::faults::{Fault, FaultKind};
 use murphy::plan::Hook;
 
 fn workspace() -> PathBuf {
@@ -18,6 +18,47 @@ fn workspace() -> PathBuf {
 fn text(path: &str) -> String {
     let path = workspace().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Calls of faults in the table of `tests/tests/calls.rs` that no row makes.
+const NOT_IN_TABLE: [&str; 4] = ["fork", "vfork", "fchmodat2", "socketpair"];
+
+/// Every fault has a test file of its own, or rows in the table of calls with all its operations.
+fn check_tests(fault: &FaultKind) {
+    let stem = fault.stem;
+    let table = text("tests/tests/calls.rs");
+    let rows = rows_of(&table, stem);
+    let file = if rows.is_empty() { stem } else { "calls" };
+    assert!(
+        text(&format!("tests/tests/{file}.rs")).contains("neighbour"),
+        "{stem}: no test watches a neighbour"
+    );
+    assert!(
+        is_group(&text("tests/tests/main.rs"), file),
+        "{stem}: its test is no group of tests/tests/main.rs"
+    );
+    if rows.is_empty() {
+        return;
+    }
+    for op in fault.ops.iter().map(|op| op.name()) {
+        assert!(
+            rows.contains(&op) != NOT_IN_TABLE.contains(&op),
+            "{stem}: {op} is in no row of the table of calls, or is no exception any more"
+        );
+    }
+}
+
+/// The calls that the table has in rows of a fault.
+fn rows_of<'a>(table: &'a str, stem: &str) -> Vec<&'a str> {
+    let start = format!("fault: \"{stem}\",");
+    let rows = table
+        .split("    Row {\n")
+        .filter(|row| row.contains(&start));
+    rows.flat_map(|row| {
+        let calls = row.split_once("calls: \"").map_or("", |(_, calls)| calls);
+        calls.split('"').next().unwrap().split_whitespace()
+    })
+    .collect()
 }
 
 /// Whether the test program has a module of this name and runs its cases.
@@ -41,15 +82,7 @@ fn every_fault_has_its_files() {
                 "{stem}: its program names no kernel interface"
             );
         }
-        let test = text(&format!("tests/tests/{stem}.rs"));
-        assert!(
-            test.contains("neighbour"),
-            "{stem}: no test watches a neighbour"
-        );
-        assert!(
-            is_group(&text("tests/tests/main.rs"), stem),
-            "{stem}: its test is no group of tests/tests/main.rs"
-        );
+        check_tests(fault);
         let page = text(&format!("docs/faults/{stem}.md"));
         for part in ["**Match**", "**Cannot**", "| Kernel | Hook |"] {
             assert!(page.contains(part), "{stem}: its page lacks {part}");

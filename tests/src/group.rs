@@ -357,4 +357,24 @@ mod tests {
         );
         assert_eq!(unknown_groups(&all, &named[..1]), None);
     }
+
+    /// A file that no module names would not be compiled. A module without an entry in the list is dead
+    /// code, which the compiler reports.
+    #[test]
+    fn every_test_file_is_a_module() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let main = std::fs::read_to_string(folder.join("main.rs")).unwrap();
+        let modules: BTreeSet<_> = main
+            .lines()
+            .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
+            .map(|name| name.trim_start_matches("r#").to_owned())
+            .chain(["main".to_owned()])
+            .collect();
+        let files: BTreeSet<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter_map(|name| name.strip_suffix(".rs").map(str::to_owned))
+            .collect();
+        assert_eq!(modules, files);
+    }
 }

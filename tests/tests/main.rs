@@ -3,6 +3,7 @@
 //! `cargo xtask test --file connect` runs a group. A new file is a module and a group here.
 
 mod bounded;
+mod calls;
 mod connect;
 mod convert;
 mod delay;
@@ -11,7 +12,6 @@ mod doctor;
 mod egress;
 mod events;
 mod experiment;
-mod file;
 mod golden;
 mod guard;
 mod guardian;
@@ -21,22 +21,18 @@ mod http;
 mod ingress;
 mod inject;
 mod interface;
-mod ipc;
 mod library;
 mod lifecycle;
 mod memory;
-mod metadata;
 mod names;
 mod netem;
 mod observe;
 mod open;
 mod r#override;
 mod own_targets;
-mod path;
 mod paths;
 mod policy;
 mod privileges;
-mod process;
 mod read_write;
 mod refusals;
 mod replace;
@@ -44,11 +40,9 @@ mod reset;
 mod run;
 mod safety;
 mod serve;
-mod socket;
 mod spin;
 mod suites;
 mod syscall;
-mod system;
 mod targets;
 mod unreachable;
 mod uprobe;
@@ -64,6 +58,7 @@ macro_rules! groups {
 fn main() -> std::process::ExitCode {
     tests::run(groups![
         bounded,
+        calls,
         connect,
         convert,
         delay,
@@ -72,7 +67,6 @@ fn main() -> std::process::ExitCode {
         egress,
         events,
         experiment,
-        file,
         golden,
         guard,
         guardian,
@@ -82,22 +76,18 @@ fn main() -> std::process::ExitCode {
         ingress,
         inject,
         interface,
-        ipc,
         library,
         lifecycle,
         memory,
-        metadata,
         names,
         netem,
         observe,
         open,
         r#override,
         own_targets,
-        path,
         paths,
         policy,
         privileges,
-        process,
         read_write,
         refusals,
         replace,
@@ -105,14 +95,12 @@ fn main() -> std::process::ExitCode {
         run,
         safety,
         serve,
-        socket,
         spin,
         suites,
         syscall,
-        system,
         targets,
         unreachable,
         uprobe,
-        verifier
+        verifier,
     ])
 }

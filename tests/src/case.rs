@@ -150,13 +150,14 @@ pub fn skip(reason: impl Into<String>) -> Outcome {
     Err(Skipped(reason.into()).into())
 }
 
-/// Says what a test counted: printed here, and by whoever runs many files.
+/// Reports what a test counted: prints it here, and tells the runner of many groups.
 pub fn note(text: &str) {
     println!("note: {text}");
     tell(json!({"event": "note", "file": group::running(), "text": text}));
 }
 
-/// Runs the cases with given arguments, for tests of the harness: no runner of many files hears of them.
+/// Runs the cases with given arguments, for tests of the harness. The runner of many groups is not
+/// told of them.
 pub fn run_with(args: Arguments, cases: impl IntoIterator<Item = Case>) -> Conclusion {
     conclude(args, cases, false, false)
 }
@@ -196,8 +197,8 @@ fn trial(case: Case, reported: bool, again: bool) -> Trial {
             Err(failure) => ("failed", Some(failure.to_string())),
         };
         report(json!({
-            "event": "end", "file": group::running(), "test": name, "outcome": outcome, "text": text,
-            "seconds": begun.elapsed().as_secs_f64(),
+            "event": "end", "file": group::running(), "test": name, "outcome": outcome,
+            "text": text, "seconds": begun.elapsed().as_secs_f64(),
         }));
         done.map_err(|failure| failure.to_string().into())
     })
@@ -275,7 +276,7 @@ fn judge(case: &Case) -> Result<Completion, Failure> {
     })
 }
 
-/// Appends a line to the file that the runner of many test files reads, if there is one.
+/// Appends a line to the file that the runner of many groups reads, if there is one.
 #[allow(clippy::needless_pass_by_value)] // json!() makes a value
 fn tell(event: serde_json::Value) {
     let Some(path) = env::var_os("MURPHY_TEST_EVENTS") else {

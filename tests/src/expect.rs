@@ -86,8 +86,8 @@ pub const NEWEST: &str = "sid";
 /// The environment that is no kernel of ours.
 pub const HOST: &str = "host";
 
-/// The kernel with error injection. It is otherwise as trixie's, so that a whole run has only cases in
-/// it that name it.
+/// The kernel with error injection. It is otherwise as trixie's, so that a whole run has only cases
+/// in it that name it.
 pub const ON_REQUEST: &str = "override";
 
 /// Where we run: `host`, or the name of the kernel that `cargo xtask vm` booted.

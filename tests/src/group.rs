@@ -106,8 +106,8 @@ pub(crate) fn running() -> &'static str {
 /// Runs the test program: `[--group NAME]… [FILTER] [--list] [--exact] …`.
 ///
 /// One `--group` runs in this process. Several, or none for all, run one after the other, each in a
-/// process of its own. `--list` prints `GROUP: NAME: test` for each case. With a role or `victim` as
-/// the first argument, the program is a part of another test instead.
+/// process of its own. `--list` prints `GROUP: NAME: test` for each case. With a role or `victim`
+/// as the first argument, the program is a part of another test instead.
 pub fn run(groups: &[Entry]) -> ExitCode {
     if let Some(code) = victim::run_if_asked() {
         return code;
@@ -232,8 +232,8 @@ fn unknown_groups(all: &[Group], named: &[String]) -> Option<String> {
     ))
 }
 
-/// Finds groups, cases, roles and attributes that contradict each other. The program refuses to start
-/// with any: such a case would run nowhere, or its result would replace another's.
+/// Finds groups, cases, roles and attributes that contradict each other. The program refuses to
+/// start with any: such a case would run nowhere, or its result would replace another's.
 fn find_mistakes(all: &[Group]) -> Vec<String> {
     let mut mistakes = Vec::new();
     let (mut names, mut words) = (BTreeSet::new(), BTreeSet::from([victim::WORD]));
@@ -358,8 +358,8 @@ mod tests {
         assert_eq!(unknown_groups(&all, &named[..1]), None);
     }
 
-    /// A file that no module names would not be compiled. A module without an entry in the list is dead
-    /// code, which the compiler reports.
+    /// A file that no module names would not be compiled. A module without an entry in the list is
+    /// dead code, which the compiler reports.
     #[test]
     fn every_test_file_is_a_module() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");

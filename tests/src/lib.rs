@@ -1,7 +1,7 @@
 //! What murphy's integration tests share.
 //!
-//! A behaviour is a file in `tests/tests` with a group of cases. `tests/tests/main.rs` lists the groups
-//! and links them all into one program:
+//! A behaviour is a file in `tests/tests` with a group of cases. `tests/tests/main.rs` lists the
+//! groups and links them all into one program:
 //!
 //! ```no_run
 //! use tests::{Group, Outcome, case, needs};

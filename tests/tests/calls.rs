@@ -1,7 +1,8 @@
-//! System calls that fail by an LSM hook: a table of the faults whose calls are made one after the other.
+//! System calls that fail by an LSM hook: a table of the faults whose calls are made one after the
+//! other.
 //!
-//! A row becomes a case called `FAULT: WHAT IT SHOWS`. Each call of the row fails in the victim while the
-//! same calls of a neighbour do not, and works again after murphy's end ([`all_fail`]).
+//! A row becomes a case called `FAULT: WHAT IT SHOWS`. Each call of the row fails in the victim
+//! while the same calls of a neighbour do not, and works again after murphy's end ([`all_fail`]).
 
 use tests::{Case, Group, calls::all_fail, case, needs};
 

@@ -79,8 +79,8 @@ pub(crate) fn group() -> Group {
             bystanders,
         ),
     ])
-    // What takes long runs in the newest alone (`Newest`), the rest in the older of the two kernels that
-    // can do it, too.
+    // What takes long runs in the newest alone (`Newest`), the rest in the older of the two kernels
+    // that can do it, too.
     .in_kernels(&["sid", "trixie"])
     // Signals and deadlines: one failure in a thousand counts.
     .once()

@@ -51,8 +51,8 @@ pub(crate) fn group() -> Group {
             other_host,
         ),
     ])
-    // Classifiers as those of `egress`, which runs everywhere. These take the longest: a kernel without
-    // links has them, and `http` runs in one with links.
+    // Classifiers as those of `egress`, which runs everywhere. These take the longest: a kernel
+    // without links has them, and `http` runs in one with links.
     .in_kernels(&["bookworm"])
 }
 

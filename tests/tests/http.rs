@@ -51,8 +51,8 @@ pub(crate) fn group() -> Group {
             other_host,
         ),
     ])
-    // Classifiers as those of `egress`, which runs everywhere. These take the longest: a kernel with
-    // links has them, and `dns` runs in one without.
+    // Classifiers as those of `egress`, which runs everywhere. These take the longest: a kernel
+    // with links has them, and `dns` runs in one without.
     .in_kernels(&["sid"])
 }
 

@@ -58,8 +58,8 @@ pub(crate) fn group() -> Group {
         alone("the same number in another namespace", "elsewhere"),
         alone("one that is not there is refused", "refused"),
     ])
-    // Classifiers as those of `egress`, which runs everywhere: with links as in the newest kernel, or
-    // without as in the oldest that has netem.
+    // Classifiers as those of `egress`, which runs everywhere: with links as in the newest kernel,
+    // or without as in the oldest that has netem.
     .in_kernels(&["bookworm", "sid"])
     .role("both", both)
     .role("interface-serve", |_| serve())

@@ -73,8 +73,8 @@ pub(crate) fn group() -> Group {
             full_stderr,
         ),
     ])
-    // The command line is the same on every kernel: one of the newer ones has it, and not the newest,
-    // which has the most to do.
+    // The command line is the same on every kernel: one of the newer ones has it, and not the
+    // newest, which has the most to do.
     .in_kernels(&["trixie"])
 }
 

@@ -58,8 +58,8 @@ pub(crate) fn group() -> Group {
             victims::curl,
         ),
     ])
-    // Classifiers as those of `egress`, which runs everywhere: with links as in the newest kernel, or
-    // without as in the oldest that has netem.
+    // Classifiers as those of `egress`, which runs everywhere: with links as in the newest kernel,
+    // or without as in the oldest that has netem.
     .in_kernels(&["bookworm", "sid"])
     .role("trips", trips)
     .role("burst", without::burst)

@@ -71,8 +71,8 @@ pub(crate) fn group() -> Group {
             other_host,
         ),
     ])
-    // Classifiers as those of `egress`, which runs everywhere: with links as in the newest kernel, or
-    // without.
+    // Classifiers as those of `egress`, which runs everywhere: with links as in the newest kernel,
+    // or without.
     .in_kernels(&["bookworm", "sid"])
     .role("hold", idle::hold)
 }

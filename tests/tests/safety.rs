@@ -1,6 +1,7 @@
 //! Whatever happens to murphy, at whatever moment: it injects nothing more, leaves nothing, and disturbs nobody else.
 //!
-//! `cargo xtask test --safety` runs this file; with `--full`, ten times the rounds. What it counted is printed.
+//! `cargo xtask test --safety` runs this group; with `--full`, ten times the rounds. What it
+//! counted is printed.
 
 use std::{
     collections::BTreeMap,

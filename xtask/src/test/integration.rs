@@ -1,5 +1,5 @@
-//! The integration tests: one static program, run on the host and in every kernel, once for each group
-//! of tests. The program itself knows which tests a whole run has in which environment.
+//! The integration tests: one static program, run on the host and in every kernel, once for each
+//! group of tests. The program itself knows which tests a whole run has in which environment.
 
 use std::{
     fs,
@@ -120,8 +120,8 @@ impl Suite {
         Ok(suite)
     }
 
-    /// Returns `FILE: NAME` of every test for an environment, as the test program lists them. A file
-    /// name that the program does not know is an error.
+    /// Returns `FILE: NAME` of every test for an environment, as the test program lists them. A
+    /// file name that the program does not know is an error.
     pub(crate) fn tests_in(&self, environment: &str) -> Result<Vec<String>> {
         let Some(program) = &self.program else {
             return Ok(Vec::new());

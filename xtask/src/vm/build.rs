@@ -70,7 +70,8 @@ pub(crate) fn cargo(subcommand: &str) -> Command {
 }
 
 /// `cargo build` for tests. All builds for tests name the same packages and at least one test or
-/// example: cargo compiles a crate anew for each set of features that the packages and their tests ask for.
+/// example: cargo compiles a crate anew for each set of features that the packages and their tests
+/// ask for.
 pub(crate) fn test_cargo() -> Command {
     let mut cargo = static_cargo("build", Profile::Vm);
     for package in ["chaos-common", "chaos-userspace", TESTS] {
@@ -162,8 +163,8 @@ pub(crate) fn murphy(profile: Profile) -> Result<PathBuf> {
     let cargo = match profile {
         Profile::Vm => {
             let mut cargo = test_cargo();
-            // With an example cargo activates the features of tests, too: a build without would be another
-            // build of most dependencies. The example is the smallest program that does.
+            // With an example cargo activates the features of tests, too: a build without would be
+            // another build of most dependencies. The example is the smallest program that does.
             cargo.args(["--bin", "murphy", "--example", "guard"]);
             cargo
         }

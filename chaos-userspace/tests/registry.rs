@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use murphy::faults::FAULTS;
+use murphy::faults::registry::Property;
 use murphy::faults::{Fault, FaultKind};
 use murphy::plan::Hook;
 
@@ -70,6 +71,15 @@ fn is_group(main: &str, name: &str) -> bool {
     modules.lines().any(|line| line == format!("mod {name};")) && list.lines().any(is_entry)
 }
 
+/// The page of a fault: rules and conditions have theirs apart.
+fn page_of(fault: &FaultKind) -> String {
+    let folder = match fault.has.contains(&Property::Condition) {
+        true => "conditions",
+        false => "faults",
+    };
+    format!("docs/{folder}/{}.md", fault.stem)
+}
+
 #[test]
 fn every_fault_has_its_files() {
     for fault in FAULTS {
@@ -83,7 +93,7 @@ fn every_fault_has_its_files() {
             );
         }
         check_tests(fault);
-        let page = text(&format!("docs/faults/{stem}.md"));
+        let page = text(&page_of(fault));
         for part in ["**Match**", "**Cannot**", "| Kernel | Hook |"] {
             assert!(page.contains(part), "{stem}: its page lacks {part}");
         }
@@ -117,7 +127,7 @@ fn examples_parse_and_are_of_their_row() {
 fn examples_of_the_documents_parse() {
     let mut shown = 0;
     for fault in FAULTS {
-        for line in text(&format!("docs/faults/{}.md", fault.stem)).lines() {
+        for line in text(&page_of(fault)).lines() {
             let Some(example) = line
                 .strip_prefix("    ")
                 .and_then(|line| line.split_whitespace().next())

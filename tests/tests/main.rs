@@ -23,6 +23,7 @@ mod inject;
 mod interface;
 mod library;
 mod lifecycle;
+mod limit;
 mod memory;
 mod names;
 mod netem;
@@ -78,6 +79,7 @@ fn main() -> std::process::ExitCode {
         interface,
         library,
         lifecycle,
+        limit,
         memory,
         names,
         netem,

@@ -1,0 +1,483 @@
+//! `limit`: what holds while the fault is in force, and that it ends: at the end, at the deadline,
+//! with the lease, with murphy, and by `recover`.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::{ChildGuard, Group, Outcome, case, expect, murphy, needs, program, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(2);
+
+pub(crate) fn group() -> Group {
+    let python = || needs![Tool("/usr/bin/python3")];
+    tests::group([
+        case("no new descriptors, a neighbour has them", python(), held),
+        case(
+            "back at the deadline, and when a pulse rests",
+            python(),
+            over,
+        ),
+        case("SIGSTOP of murphy: back with the lease", python(), stopped),
+        case("SIGKILL of murphy: back at once", python(), killed),
+        case(
+            "SIGKILL of murphy and guardian: recover does it",
+            python(),
+            recovered,
+        ),
+        case(
+            "a limit that was changed meanwhile stays",
+            python(),
+            changed,
+        ),
+        case("children that were forked meanwhile", python(), children),
+        case("run, and what it starts", python(), run),
+        case(
+            "without root, of one's own processes alone",
+            needs![Root, Tool("setpriv"), Tool("/usr/bin/python3")],
+            rootless,
+        ),
+        case("refused, with reason and remedy", needs![], refused),
+    ])
+    // No kernel program is used: prlimit(2) is the same on all.
+    .in_kernels(&["bullseye"])
+}
+
+/// Asks for descriptors in four ways, once for each file `1`, `2`, … in a folder.
+const SCRIPT: &str = "
+import errno, os, socket, sys, time
+folder, forks = sys.argv[1], len(sys.argv) > 2
+server = socket.socket()
+server.bind(('127.0.0.1', 0))
+server.listen()
+client = socket.socket()
+client.connect(server.getsockname())
+def accept():
+    global client
+    descriptor, _ = server._accept()
+    client.close()
+    client = socket.socket()
+    client.connect(server.getsockname())
+    return [descriptor]
+WAYS = {
+    'open': lambda: [os.open('/dev/null', os.O_RDONLY)],
+    'accept': accept,
+    'dup': lambda: [os.dup(0)],
+    'pipe': os.pipe,
+}
+print('ready', flush=True)
+round = 0
+while True:
+    round += 1
+    while not os.path.exists(f'{folder}/{round}'):
+        time.sleep(0.02)
+    if forks:
+        child = os.fork()
+        if child == 0:
+            time.sleep(600)
+        print(child, flush=True)
+        continue
+    seen = []
+    for name, way in WAYS.items():
+        try:
+            for descriptor in way():
+                os.close(descriptor)
+            seen.append(name)
+        except OSError as error:
+            seen.append(f'{name}={errno.errorcode[error.errno]}')
+    print(' '.join(seen), flush=True)
+";
+
+const FREE: &str = "open accept dup pipe";
+const NONE: &str = "open=EMFILE accept=EMFILE dup=EMFILE pipe=EMFILE";
+
+struct Victim {
+    child: ChildGuard,
+    folder: TempDir,
+    rounds: Cell<usize>,
+}
+
+impl Victim {
+    fn start(words: &[&str], before: &[&str]) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("limit-").tempdir()?;
+        open_to_all(folder.path())?;
+        let path = folder.path().to_str().context("a strange path")?;
+        let mut all: Vec<&str> = before.to_vec();
+        all.extend(["/usr/bin/python3", "-c", SCRIPT, path]);
+        all.extend(words);
+        let child = program(all[0]).args(&all[1..]).spawn()?;
+        wait_until(PATIENCE, || {
+            child.stdout().is_ok_and(|text| text.starts_with("ready"))
+        })?;
+        Ok(Self {
+            child,
+            folder,
+            rounds: Cell::new(0),
+        })
+    }
+
+    fn new() -> anyhow::Result<Self> {
+        Self::start(&[], &[])
+    }
+
+    fn pid(&self) -> String {
+        self.child.pid().to_string()
+    }
+
+    /// What it sees now.
+    fn round(&self) -> anyhow::Result<String> {
+        let round = self.rounds.get() + 1;
+        self.rounds.set(round);
+        fs::write(self.folder.path().join(round.to_string()), "")?;
+        let line = || {
+            let text = self.child.stdout().ok()?;
+            text.lines().nth(round).map(str::to_owned)
+        };
+        wait_until(PATIENCE, || line().is_some())?;
+        line().context("no line")
+    }
+
+    fn soft(&self) -> anyhow::Result<u64> {
+        soft(self.child.pid())
+    }
+}
+
+fn open_to_all(folder: &Path) -> Outcome {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(fs::set_permissions(
+        folder,
+        fs::Permissions::from_mode(0o755),
+    )?)
+}
+
+/// The soft limit of descriptors of a process.
+fn soft(pid: u32) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .context("no such limit")?;
+    Ok(line
+        .split_whitespace()
+        .next()
+        .context("no number")?
+        .parse()?)
+}
+
+/// murphy with a run folder of its own.
+struct Injection {
+    child: ChildGuard,
+    folder: TempDir,
+}
+
+impl Injection {
+    fn start(args: &[&str]) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("limit-run-").tempdir()?;
+        let output = folder.path().join("report.json");
+        let lease = format!("{}s", LEASE.as_secs());
+        let child = murphy(["inject", "--json", "--lease", &lease, "-o"])
+            .args([&output])
+            .args(args)
+            .env("MURPHY_RUN_DIR", folder.path())
+            .spawn()?;
+        Ok(Self { child, folder })
+    }
+
+    /// Against a process, and in force.
+    fn on(victim: &Victim, fault: &str) -> anyhow::Result<Self> {
+        let before = victim.soft()?;
+        let one = Self::start(&["-e", fault, "--pid", &victim.pid(), "--for", "300s"])?;
+        let held = || victim.soft().is_ok_and(|soft| soft < before);
+        wait_until(PATIENCE, held).with_context(|| format!("{:?}", one.child.stderr()))?;
+        Ok(one)
+    }
+
+    /// Ends it by a signal; its report.
+    fn end(self) -> anyhow::Result<Value> {
+        self.child.signal(libc::SIGINT)?;
+        self.report()
+    }
+
+    fn report(self) -> anyhow::Result<Value> {
+        let done = self.child.finish(PATIENCE)?;
+        ensure!(done.code == Some(0), "{done}");
+        let text = fs::read_to_string(self.folder.path().join("report.json"))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+fn held() -> Outcome {
+    let (victim, neighbour) = (Victim::new()?, Victim::new()?);
+    let before = victim.soft()?;
+    ensure!(victim.round()? == FREE && neighbour.round()? == FREE);
+    let injection = Injection::on(&victim, "limit:nofile=used")?;
+    for _ in 0..5 {
+        ensure!(victim.round()? == NONE, "{:?}", victim.child.stdout());
+        ensure!(neighbour.round()? == FREE);
+    }
+    ensure!(neighbour.soft()? == before);
+    let report = injection.end()?;
+    let condition = &report["conditions"][0];
+    ensure!(
+        condition["condition"] == "limit:nofile=used"
+            && condition["applied"] == 1
+            && condition["failed"] == 0
+            && condition["seconds"].as_f64() > Some(0.0)
+            && report["faults"] == Value::Array(Vec::new()),
+        "{report}"
+    );
+    ensure!(victim.soft()? == before && victim.round()? == FREE);
+    Ok(())
+}
+
+fn over() -> Outcome {
+    let victim = Victim::new()?;
+    let before = victim.soft()?;
+    let pid = victim.pid();
+    let done = Injection::start(&["-e", "limit:nofile=used", "--pid", &pid, "--for", "300ms"])?;
+    let report = done.report()?;
+    ensure!(report["conditions"][0]["applied"] == 1, "{report}");
+    ensure!(victim.soft()? == before && victim.round()? == FREE);
+    // Its own time, and pulses: murphy runs on.
+    for fault in [
+        "limit:nofile=8:for=500ms",
+        "limit:nofile=8:pulse=500ms/300s",
+        "limit:nofile=8:after=100ms:for=500ms",
+    ] {
+        let injection = Injection::on(&victim, fault)?;
+        ensure!(victim.soft()? == 8 || victim.soft()? == before);
+        wait_until(PATIENCE, || victim.soft().is_ok_and(|soft| soft == before))
+            .with_context(|| format!("{fault}: {:?}", victim.soft()))?;
+        let report = injection.end()?;
+        ensure!(report["conditions"][0]["applied"] == 1, "{report}");
+    }
+    ensure!(victim.round()? == FREE);
+    Ok(())
+}
+
+fn stopped() -> Outcome {
+    let victim = Victim::new()?;
+    let before = victim.soft()?;
+    let injection = Injection::on(&victim, "limit:nofile=used")?;
+    let since = Instant::now();
+    injection.child.signal(libc::SIGSTOP)?;
+    wait_until(PATIENCE, || victim.soft().is_ok_and(|soft| soft == before))?;
+    let took = since.elapsed();
+    let limit = LEASE + Duration::from_millis(500);
+    // A machine under emulation is held up at times.
+    ensure!(
+        took <= limit || expect::environment() != "host",
+        "{took:?} after the stop"
+    );
+    ensure!(victim.round()? == FREE);
+    // It goes on when murphy does.
+    injection.child.signal(libc::SIGCONT)?;
+    wait_until(PATIENCE, || victim.soft().is_ok_and(|soft| soft < before))?;
+    ensure!(victim.round()? == NONE);
+    injection.end()?;
+    ensure!(victim.soft()? == before && victim.round()? == FREE);
+    Ok(())
+}
+
+fn killed() -> Outcome {
+    let victim = Victim::new()?;
+    let before = victim.soft()?;
+    let injection = Injection::on(&victim, "limit:nofile=used")?;
+    ensure!(victim.round()? == NONE);
+    injection.child.signal(libc::SIGKILL)?;
+    wait_until(PATIENCE, || victim.soft().is_ok_and(|soft| soft == before))?;
+    ensure!(victim.round()? == FREE);
+    Ok(())
+}
+
+fn recovered() -> Outcome {
+    let victim = Victim::new()?;
+    let before = victim.soft()?;
+    let injection = Injection::on(&victim, "limit:nofile=used")?;
+    let folder = injection.folder;
+    let record = fs::read_dir(folder.path())?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| {
+            path.extension().is_some_and(|end| end == "json") && !path.ends_with("report.json")
+        })
+        .context("no record")?;
+    let record: Value = serde_json::from_str(&fs::read_to_string(record)?)?;
+    let guardian = record["guardian"]["pid"].as_i64().context("no guardian")?;
+    let guardian = i32::try_from(guardian)?;
+    // SAFETY: the guardian of an injection of ours, which lives.
+    ensure!(unsafe { libc::kill(guardian, libc::SIGKILL) } == 0);
+    injection.child.signal(libc::SIGKILL)?;
+    let killed = injection.child.finish(PATIENCE)?;
+    ensure!(killed.code.is_none(), "{killed}");
+    ensure!(victim.round()? == NONE);
+    let with = |args: &[&str]| murphy(args).env("MURPHY_RUN_DIR", folder.path()).run();
+    let status = with(&["status"])?;
+    ensure!(
+        format!("{}{}", status.stdout, status.stderr).contains("limit:nofile=used"),
+        "{status}"
+    );
+    let recovered = with(&["recover"])?;
+    ensure!(
+        recovered.code == Some(0)
+            && format!("{}{}", recovered.stdout, recovered.stderr).contains("limit nofile"),
+        "{recovered}"
+    );
+    ensure!(victim.soft()? == before && victim.round()? == FREE);
+    Ok(())
+}
+
+fn changed() -> Outcome {
+    let victim = Victim::new()?;
+    let injection = Injection::on(&victim, "limit:nofile=used")?;
+    let set = program("prlimit")
+        .args(["--pid", &victim.pid(), "--nofile=77:"])
+        .run()?;
+    ensure!(set.code == Some(0), "{set}");
+    let report = injection.end()?;
+    ensure!(victim.soft()? == 77, "{report}");
+    let warnings = report["warnings"].to_string();
+    ensure!(
+        warnings.contains("another program has changed it"),
+        "{report}"
+    );
+    Ok(())
+}
+
+fn children() -> Outcome {
+    let victim = Victim::start(&["fork"], &[])?;
+    let before = victim.soft()?;
+    let first: u32 = victim.round()?.parse()?;
+    let injection = Injection::on(&victim, "limit:nofile=used")?;
+    // One that was there is a target, one that comes inherits.
+    wait_until(PATIENCE, || soft(first).is_ok_and(|soft| soft < before))?;
+    let second: u32 = victim.round()?.parse()?;
+    ensure!(soft(second)? < before);
+    injection.end()?;
+    for pid in [first, second] {
+        ensure!(soft(pid)? == before, "{pid}: {}", soft(pid)?);
+        // SAFETY: children of ours, which sleep.
+        ensure!(unsafe { libc::kill(i32::try_from(pid)?, libc::SIGKILL) } == 0);
+    }
+    ensure!(victim.soft()? == before);
+    Ok(())
+}
+
+fn run() -> Outcome {
+    let script = "
+import errno, os, time
+seen = set()
+until = time.monotonic() + 60
+while 'EMFILE' not in seen and time.monotonic() < until:
+    try:
+        held = [os.dup(0) for _ in range(64)]
+        for descriptor in held: os.close(descriptor)
+    except OSError as error:
+        seen.add(errno.errorcode[error.errno])
+    time.sleep(0.01)
+print(*seen)
+";
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("report.json");
+    let done = murphy(["run", "--json", "-o"])
+        .args([&output])
+        .args(["-e", "limit:nofile=32", "--", "sh", "-c"])
+        .args(["/usr/bin/python3 -c \"$0\"", script])
+        .run()?;
+    ensure!(done.code == Some(0) && done.stdout == "EMFILE\n", "{done}");
+    let report: Value = serde_json::from_str(&fs::read_to_string(output)?)?;
+    ensure!(
+        report["conditions"][0]["applied"].as_u64() > Some(0) && report["armed"] == true,
+        "{report}"
+    );
+    Ok(())
+}
+
+fn rootless() -> Outcome {
+    const USER: [&str; 6] = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--no-new-privs",
+    ];
+    let (own, foreign) = (Victim::start(&[], &USER)?, Victim::new()?);
+    let before = own.soft()?;
+    let folder = tempfile::tempdir()?;
+    let state = folder.path().join("run");
+    fs::create_dir(&state)?;
+    std::os::unix::fs::chown(&state, Some(65534), Some(65534))?;
+    open_to_all(folder.path())?;
+    let inject = |pid: &str, time: &str| {
+        program(USER[0])
+            .args(&USER[1..])
+            .args([tests::murphy_path()])
+            .args([
+                "inject",
+                "-e",
+                "limit:nofile=used",
+                "--for",
+                time,
+                "--pid",
+                pid,
+            ])
+            .env("MURPHY_RUN_DIR", &state)
+    };
+    let injection = inject(&own.pid(), "300s").spawn()?;
+    wait_until(PATIENCE, || own.soft().is_ok_and(|soft| soft < before))
+        .with_context(|| format!("{:?}", injection.stderr()))?;
+    ensure!(own.round()? == NONE);
+    injection.signal(libc::SIGINT)?;
+    let done = injection.finish(PATIENCE)?;
+    ensure!(
+        done.code == Some(0) && done.stderr.contains("limit:nofile=used"),
+        "{done}"
+    );
+    ensure!(own.soft()? == before && own.round()? == FREE);
+    let refused = inject(&foreign.pid(), "1s").run()?;
+    ensure!(
+        refused.code != Some(0) && refused.stderr.contains("CAP_SYS_RESOURCE"),
+        "{refused}"
+    );
+    ensure!(foreign.soft()? == before && foreign.round()? == FREE);
+    Ok(())
+}
+
+fn refused() -> Outcome {
+    let own = std::process::id().to_string();
+    for (fault, words) in [
+        (
+            "limit:nofile=used:p=5%",
+            "`p` needs an operation, and no condition",
+        ),
+        ("limit:nofile=used:when=3", "`when` needs an operation"),
+        ("limit:nofile=used:times=1", "`times` needs an operation"),
+        ("limit:nofile=used:seed=1", "`seed` needs an operation"),
+        ("limit:nofile=many", "`many` is no value for a limit"),
+        ("limit:nofile", "nofile"),
+        ("limit:error=EIO", "error"),
+        ("limit:nofile=used:path=/srv/**", "path"),
+        (
+            "connect:nofile=used",
+            "`nofile` needs resource limits: limit",
+        ),
+    ] {
+        let done = murphy(["inject", "-e", fault, "--pid", &own, "--for", "1s"]).run()?;
+        ensure!(
+            done.code == Some(2) && done.stderr.contains(words),
+            "{fault}: {done}"
+        );
+    }
+    let done = murphy(["run", "-e", "limit:nofile=9:comm=sh", "--", "true"]).run()?;
+    ensure!(
+        done.code == Some(125) && done.stderr.contains("is a condition"),
+        "{done}"
+    );
+    Ok(())
+}

@@ -45,7 +45,7 @@ impl Family {
     }
 }
 
-/// What an operation has that keys are about. A key names what it needs, an operation what it has.
+/// A property of operations. A key names those that it needs, an operation those that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property {
     /// Nothing in particular: every operation has it.
@@ -76,11 +76,11 @@ pub enum Property {
     Url,
     /// Address and port of the remote end.
     RemoteEnd,
-    /// A port of the local end that tells anything.
+    /// A port of the local end.
     LocalPort,
     /// An address of the local end.
     LocalAddress,
-    /// A transport protocol that is not given.
+    /// A transport protocol that varies.
     Protocol,
     /// A network interface.
     Interface,

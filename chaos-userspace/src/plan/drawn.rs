@@ -77,10 +77,10 @@ mod tests {
 
     fn effect(text: &str) -> CallEffect {
         let fault: Fault = text.parse().unwrap_or_else(|error| panic!("{error}"));
-        match fault.effect {
-            Effect::Call(call) => call,
-            other => panic!("{other}"),
-        }
+        let Effect::Call(call) = fault.effect else {
+            panic!("{text}");
+        };
+        call
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub(crate) use needs::{ATOMICS, FUSE, TASK_FROM_PID};
 pub use needs::{Helper, Interface, Kind, Tried};
 pub use spec::{Attach, HookSpec, Served};
 
-/// Declares [`Hook`] with a row for each: single hooks, and behind the line families of them. `like`
-/// gives those that stand for their like.
+/// Declares [`Hook`] with a row for each: single hooks, and behind the line families of hooks, of
+/// which `like` gives the representatives.
 macro_rules! hooks {
     (
         $($(#[$doc:meta])* $hook:ident = $spec:expr;)+

@@ -44,7 +44,7 @@ impl Way {
 pub(super) struct Route {
     op: Op,
     way: Way,
-    /// The index in the `OPS` map, which tells who is to ask.
+    /// The index in the `OPS` map, by which the program finds its rules.
     pub(super) index: u32,
     /// The hooks that are needed, its own first. A packet is tied to its process by its socket,
     /// which is seen when made and when connected.

@@ -18,7 +18,7 @@ pub struct HookSpec {
     pub canary: Option<&'static str>,
     /// How the report of a machine names what serves a fault here.
     pub served: Served,
-    /// What does something like it where the hook does not work.
+    /// Another tool that does something similar, for machines where the hook does not work.
     pub otherwise: Option<&'static str>,
 }
 
@@ -55,7 +55,7 @@ pub enum Served {
 }
 
 impl HookSpec {
-    /// One that nothing is known of but these.
+    /// A row with the usual words of `doctor`, and without a canary.
     pub(super) const fn new(
         family: Family,
         attach: Attach,

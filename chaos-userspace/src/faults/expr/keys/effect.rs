@@ -87,8 +87,8 @@ pub(in crate::faults) struct WirePart {
 }
 
 impl Row {
-    /// What an operation must have for the key, one of these; nothing is enough if it has no part
-    /// for such operations.
+    /// What an operation must have for the key, one of these. It is empty if the row has no part for
+    /// such operations, so that the key does not fit.
     pub(in crate::faults) fn on(&self, op: Op) -> &'static [Property] {
         match (op.call(), &self.of_calls, &self.of_packets) {
             (Some(_), Some(part), _) => part.on,

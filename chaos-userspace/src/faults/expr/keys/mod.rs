@@ -27,7 +27,7 @@ pub(super) use part::Part;
 #[cfg(test)]
 pub(super) use target::SCHEMA as TARGET_SCHEMA;
 
-/// What every key has, whatever it is about.
+/// The part of a row that every key has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyDef {
     /// The word before the `=`.
@@ -40,9 +40,9 @@ pub struct KeyDef {
     pub needs: &'static str,
     /// Values that show the key at work, each as in an expression.
     pub examples: &'static [&'static str],
-    /// What helps who left the value empty.
+    /// The help for an empty value.
     pub empty: Option<&'static str>,
-    /// Operations that do not have the key, and what does there what was meant.
+    /// Operations that do not have the key, each with a fault that does what was meant.
     pub instead: &'static [(&'static str, &'static str)],
 }
 
@@ -116,7 +116,7 @@ pub enum Key {
     Filter(FilterKey),
     /// When.
     Trigger(TriggerKey),
-    /// By whom.
+    /// Of which processes.
     Target(TargetKey),
 }
 
@@ -130,7 +130,7 @@ impl Key {
         effects.chain(filters).chain(triggers).chain(targets)
     }
 
-    /// What is known of it.
+    /// The part of its row that every key has.
     pub const fn def(self) -> &'static KeyDef {
         match self {
             Self::Effect(key) => &key.row().def,

@@ -7,17 +7,17 @@ use crate::faults::who::{Namespace, Selector};
 #[cfg(test)]
 pub(in crate::faults) const SCHEMA: &str = r#"{"type":"array","items":{"type":"string"}}"#;
 
-/// What helps with a value that names nobody.
+/// The form of a name, for the help.
 const NAME: &str = "a name; `!` before it spares it";
 
 /// The row of a way to name processes.
 pub(in crate::faults) struct Row {
     pub(in crate::faults) def: KeyDef,
-    /// What a value is, for who gave another.
+    /// The form of a value, for the help.
     pub(in crate::faults) hint: &'static str,
     /// What a value that is not empty selects.
     pub(in crate::faults) select: fn(&str) -> Option<Selector>,
-    /// Whether it can narrow down the command of `run`, which runs not yet.
+    /// Whether it can narrow down the command of `run`, which does not run yet.
     pub(in crate::faults) narrows: bool,
 }
 

@@ -23,10 +23,7 @@ fn object(properties: impl IntoIterator<Item = (String, Value)>) -> Map<String, 
         "additionalProperties": false,
         "properties": properties,
     });
-    match object {
-        Value::Object(object) => object,
-        other => panic!("{other}"),
-    }
+    object.as_object().cloned().unwrap_or_default()
 }
 
 fn of_part<T>(part: &Part<T>) -> impl Iterator<Item = (String, Value)> {

@@ -1,29 +1,17 @@
 //! A rule as the kernel programs read it.
 
-/// The operation fails with an errno: [`Rule::value`] is the negative errno.
-pub const EFFECT_ERRNO: u32 = 1;
-/// The packet is lost. Nobody is told.
-pub const EFFECT_LOSS: u32 = 2;
-/// The packet takes a way round, through the kernel's netem.
-pub const EFFECT_NETEM: u32 = 3;
-/// The call is answered in the kernel's place, as the map `OVERRIDES` says.
-pub const EFFECT_OVERRIDE: u32 = 4;
-/// The calling thread waits for [`Rule::delay_ns`]; then the call is done, or fails with the negative errno in [`Rule::value`] if
-/// that is not 0.
+/// The only effect of the program that meets the rule: it fails the operation with the negative
+/// errno in [`Rule::value`], loses the packet, sends it through netem, resets its connection, and so
+/// on.
+pub const EFFECT_OWN: u32 = 0;
+/// The calling thread waits for [`Rule::delay_ns`]; then the call is done, or fails with the negative
+/// errno in [`Rule::value`] if that is not 0.
 pub const EFFECT_DELAY: u32 = 5;
-/// The calling thread spins for [`Rule::delay_ns`]; then the call is done.
-pub const EFFECT_SPIN: u32 = 6;
-/// The connection is reset: both ends get an RST.
-pub const EFFECT_RESET: u32 = 32;
-/// The sender gets an ICMP error for its packet; the value is the ICMP code, and eight
-/// bits above it the `ICMPv6` code.
-pub const EFFECT_UNREACHABLE: u32 = 33;
 /// The query is answered with a response code, which is the value.
 pub const EFFECT_DNS_RCODE: u32 = 34;
-/// The query is answered with the address in the map `ANSWERS`; the value is the record's type, 1 (A) or 28 (AAAA).
+/// The query is answered with the address in the map `ANSWERS`; the value is the record's type, 1 (A)
+/// or 28 (AAAA).
 pub const EFFECT_DNS_ANSWER: u32 = 35;
-/// The response by HTTP gets another status, which is the value.
-pub const EFFECT_HTTP_STATUS: u32 = 36;
 
 /// Everything certain, in parts per million.
 pub const PPM: u32 = 1_000_000;
@@ -56,7 +44,8 @@ pub struct Rule {
     /// How far injections are apart at least; 0: no limit. With [`Rule::burst`] how far the matches that are spared are
     /// apart on average.
     pub rate_interval_ns: u64,
-    /// The effect's value; for [`EFFECT_ERRNO`] the negative errno.
+    /// The effect's value: a negative errno, ICMP's code and eight bits above it `ICMPv6`'s, the status
+    /// of a response.
     pub value: i64,
     /// One of `EFFECT_…`.
     pub effect: u32,
@@ -71,7 +60,7 @@ pub struct Rule {
     pub since_ns: u64,
     /// Connections that are let be at once; 0: no limit. A connect within it is no match.
     pub connections: u64,
-    /// How long the thread waits, for [`EFFECT_DELAY`] and [`EFFECT_SPIN`].
+    /// How long the thread waits, for [`EFFECT_DELAY`] and the program that spins.
     pub delay_ns: u64,
     /// How much longer or shorter that is at most.
     pub jitter_ns: u64,

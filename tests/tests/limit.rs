@@ -173,19 +173,25 @@ fn soft(pid: u32) -> anyhow::Result<u64> {
 struct Injection {
     child: ChildGuard,
     folder: TempDir,
+    reports: TempDir,
 }
 
 impl Injection {
     fn start(args: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("limit-run-").tempdir()?;
-        let output = folder.path().join("report.json");
+        let reports = tempfile::Builder::new().prefix("limit-out-").tempdir()?;
+        let output = reports.path().join("report.json");
         let lease = format!("{}s", LEASE.as_secs());
         let child = murphy(["inject", "--json", "--lease", &lease, "-o"])
             .args([&output])
             .args(args)
             .env("MURPHY_RUN_DIR", folder.path())
             .spawn()?;
-        Ok(Self { child, folder })
+        Ok(Self {
+            child,
+            folder,
+            reports,
+        })
     }
 
     /// Against a process, and in force.
@@ -206,7 +212,7 @@ impl Injection {
     fn report(self) -> anyhow::Result<Value> {
         let done = self.child.finish(PATIENCE)?;
         ensure!(done.code == Some(0), "{done}");
-        let text = fs::read_to_string(self.folder.path().join("report.json"))?;
+        let text = fs::read_to_string(self.reports.path().join("report.json"))?;
         Ok(serde_json::from_str(&text)?)
     }
 }
@@ -303,9 +309,7 @@ fn recovered() -> Outcome {
     let record = fs::read_dir(folder.path())?
         .flatten()
         .map(|entry| entry.path())
-        .find(|path| {
-            path.extension().is_some_and(|end| end == "json") && !path.ends_with("report.json")
-        })
+        .find(|path| path.extension().is_some_and(|end| end == "json"))
         .context("no record")?;
     let record: Value = serde_json::from_str(&fs::read_to_string(record)?)?;
     let guardian = record["guardian"]["pid"].as_i64().context("no guardian")?;
@@ -319,7 +323,9 @@ fn recovered() -> Outcome {
     let with = |args: &[&str]| murphy(args).env("MURPHY_RUN_DIR", folder.path()).run();
     let status = with(&["status"])?;
     ensure!(
-        format!("{}{}", status.stdout, status.stderr).contains("limit:nofile=used"),
+        status
+            .stdout
+            .contains("died and left behind: limit nofile of process"),
         "{status}"
     );
     let recovered = with(&["recover"])?;

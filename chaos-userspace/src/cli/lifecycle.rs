@@ -12,6 +12,7 @@ use super::output::tell;
 use super::status as code;
 use crate::printable;
 use crate::state::client::{self, Ended};
+use crate::state::recover::Recovered;
 use crate::state::{Live, Record, StateDir, StateError, Stopped, Unread, halt, recover};
 use crate::sys::clock::boot_ns;
 
@@ -33,9 +34,18 @@ pub(super) fn status(args: &StatusArgs) -> Result<u8, Failure> {
         .collect();
     seen.sort_by_key(|seen| seen.record.started_boot_ns);
     let halt = halt::now(StateDir::trusted().first());
+    let leftovers = leftovers(args.id.as_deref());
     if args.json {
         let injections: Vec<Value> = seen.iter().map(Seen::json).collect::<Result<_, _>>()?;
-        print_json(&json!({ "injections": injections, "panic": halt, "unread": unread }))?;
+        let mut shown = json!({ "injections": injections, "panic": halt, "unread": unread });
+        if let (Some(shown), false) = (shown.as_object_mut(), leftovers.is_empty()) {
+            let leftovers: Vec<Value> = leftovers
+                .iter()
+                .map(|one| json!({ "id": one.id, "what": one.what, "left": one.undone }))
+                .collect();
+            shown.insert("leftovers".to_owned(), leftovers.into());
+        }
+        print_json(&shown)?;
     } else {
         if let Some(halt) = &halt {
             print(&format!(
@@ -48,12 +58,33 @@ pub(super) fn status(args: &StatusArgs) -> Result<u8, Failure> {
             ([], None) => print("nothing is active")?,
             (seen, _) => print(&table(seen))?,
         }
+        for one in &leftovers {
+            let left: Vec<_> = one
+                .undone
+                .iter()
+                .map(|left| printable::line(left))
+                .collect();
+            print(&format!(
+                "{} died and left behind: {}; it was {}; `murphy recover` undoes it",
+                one.id,
+                left.join(", "),
+                printable::line(&one.what)
+            ))?;
+        }
         tell_unread(&unread);
     }
     Ok(match &args.id {
         Some(_) if seen.is_empty() => code::FAILED,
         _ => 0,
     })
+}
+
+/// What injectors that died together with their guardians left behind.
+fn leftovers(id: Option<&str>) -> Vec<Recovered> {
+    let dirs = StateDir::trusted().into_iter();
+    let dead = dirs.flat_map(|dir| recover::dead(&dir, true));
+    dead.filter(|one| id.is_none_or(|id| id == one.id) && !one.undone.is_empty())
+        .collect()
 }
 
 /// Says what was passed over, and why.

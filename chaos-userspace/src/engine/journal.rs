@@ -76,19 +76,12 @@ impl Journal {
         }
     }
 
-    /// Tells the guardian until when injections go on, if it undoes something at that time.
+    /// Tells the guardian until when what it bounds stays in force.
     ///
     /// # Errors
     ///
     /// The guardian has ended: nothing would bound what is in force.
     pub(super) fn renew(&mut self, until_ns: u64) -> Result<(), MechanismError> {
-        let ends_with_lease = |undo: &Undo| match undo {
-            Undo::Cleanup(cleanup) => cleanup.ends_with_lease(),
-            Undo::Record(_) => false,
-        };
-        if !self.undo.iter().any(ends_with_lease) {
-            return Ok(());
-        }
         match &mut self.guardian {
             Some(guardian) => guardian.renew(until_ns).map_err(MechanismError::Guardian),
             None => Ok(()),

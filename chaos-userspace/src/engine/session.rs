@@ -157,7 +157,11 @@ impl Session {
         let root =
             File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;
         let targets = Targets::resolve(classes, cgroup2)?;
-        let netns = Self::namespaces(&targets, &[])?;
+        // Programs are attached in network namespaces; nothing else looks into them.
+        let netns = match plan.uses_programs() {
+            true => Self::namespaces(&targets, &[])?,
+            false => Vec::new(),
+        };
         let plan = locate(plan, netns.iter().map(Option::as_ref))?;
         let mut session = Self::load(plan, settings, claim)?;
         let attached = match session.plan.uses_programs() {

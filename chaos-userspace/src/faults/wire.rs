@@ -2,10 +2,7 @@
 
 use std::net::IpAddr;
 
-use chaos_common::rule::{
-    EFFECT_DNS_ANSWER, EFFECT_DNS_RCODE, EFFECT_HTTP_STATUS, EFFECT_LOSS, EFFECT_RESET,
-    EFFECT_UNREACHABLE,
-};
+use chaos_common::rule::{EFFECT_DNS_ANSWER, EFFECT_DNS_RCODE, EFFECT_OWN};
 use serde::{Deserialize, Serialize};
 
 use super::model::Op;
@@ -43,13 +40,14 @@ impl Wire {
     /// Effect and value as the kernel programs read them.
     pub(crate) fn rule(self) -> (u32, i64) {
         match self {
-            Self::Blackhole | Self::Partition | Self::Drop => (EFFECT_LOSS, 0),
-            Self::Reset | Self::ResetAll => (EFFECT_RESET, 0),
-            Self::Unreachable(kind) => (EFFECT_UNREACHABLE, kind.codes()),
+            Self::Blackhole | Self::Partition | Self::Drop | Self::Reset | Self::ResetAll => {
+                (EFFECT_OWN, 0)
+            }
+            Self::Unreachable(kind) => (EFFECT_OWN, kind.codes()),
             Self::Rcode(code) => (EFFECT_DNS_RCODE, i64::from(code.0)),
             Self::Answer(IpAddr::V4(_)) => (EFFECT_DNS_ANSWER, A),
             Self::Answer(IpAddr::V6(_)) => (EFFECT_DNS_ANSWER, AAAA),
-            Self::Status(status) => (EFFECT_HTTP_STATUS, i64::from(status.0)),
+            Self::Status(status) => (EFFECT_OWN, i64::from(status.0)),
         }
     }
 

@@ -21,9 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chaos_common::decide::mix;
-use chaos_common::rule::{
-    EFFECT_DELAY, EFFECT_ERRNO, EFFECT_LOSS, EFFECT_NETEM, EFFECT_OVERRIDE, EFFECT_SPIN, Rule,
-};
+use chaos_common::rule::{EFFECT_DELAY, EFFECT_OWN, Rule};
 use chaos_common::{MAX_RULES, bank, dims, ops, target};
 use serde::Serialize;
 
@@ -516,9 +514,6 @@ pub(crate) fn operation_of(index: u32) -> Option<Op> {
     })
 }
 
-/// No effect of a kernel program's.
-const EFFECT_NONE: u32 = 0;
-
 fn wire(fault: &Fault, backend: Backend, options: &Options, number: u64) -> Rule {
     let Trigger {
         when,
@@ -533,22 +528,20 @@ fn wire(fault: &Fault, backend: Backend, options: &Options, number: u64) -> Rule
         p: _,
     } = fault.trigger;
     let (effect, value) = match &fault.effect {
-        _ if matches!(backend, Backend::Override | Backend::Uprobe) => (EFFECT_OVERRIDE, 0),
-        Effect::Error(errno) => (EFFECT_ERRNO, -i64::from(errno.get())),
-        Effect::Loss(_) => (EFFECT_LOSS, 0),
+        // The map OVERRIDES has it.
+        _ if matches!(backend, Backend::Override | Backend::Uprobe) => (EFFECT_OWN, 0),
+        Effect::Error(errno) => (EFFECT_OWN, -i64::from(errno.get())),
         Effect::Wire(wire) => wire.rule(),
-        Effect::Netem(_) => (EFFECT_NETEM, 0),
         Effect::Call(call) if backend == Backend::Bpf && call.delay_enter.is_some() => {
             let errno = call.error.first();
             let value = errno.map_or(0, |errno| -i64::from(errno.get()));
             (EFFECT_DELAY, value)
         }
-        _ if backend == Backend::Spin => (EFFECT_SPIN, 0),
-        // No other kernel program has these, and conditions are no rules.
-        Effect::Call(_) | Effect::Limit(_) => (EFFECT_NONE, 0),
+        // Conditions are no rules.
+        Effect::Loss(_) | Effect::Netem(_) | Effect::Call(_) | Effect::Limit(_) => (EFFECT_OWN, 0),
     };
     let (delay_ns, jitter_ns) = match &fault.effect {
-        Effect::Call(call) if matches!(effect, EFFECT_DELAY | EFFECT_SPIN) => (
+        Effect::Call(call) if effect == EFFECT_DELAY || backend == Backend::Spin => (
             call.delay_enter.map_or(0, |delay| delay.0),
             call.jitter.map_or(0, |jitter| jitter.0),
         ),
@@ -689,7 +682,7 @@ mod tests {
                 pulse_period_ns: 400_000_000,
                 rate_interval_ns: 20_000_000_000,
                 value: -28,
-                effect: EFFECT_ERRNO,
+                effect: EFFECT_OWN,
                 p_ppm: 50_000,
                 slot: 0,
                 burst: 0,

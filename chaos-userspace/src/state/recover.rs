@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::record::VERSION;
-use super::{Journalled, Record, StateDir};
+use super::{Journalled, Owner, Record, StateDir};
 use crate::cleanup::{Cleanup, Outcome};
 
 /// How long a guardian may take with what its injector left: it goes first.
@@ -54,7 +54,9 @@ pub fn dead(dir: &StateDir, dry: bool) -> Vec<Recovered> {
     let records = dir.list().records;
     let mut done = Vec::new();
     for record in &records {
-        if record.version == VERSION && !lives(dir, record) {
+        // Its guardian is at work: what is still there goes.
+        let is_guarded = || record.guardian.as_ref().and_then(Owner::runs) == Some(true);
+        if record.version == VERSION && !lives(dir, record) && !(dry && is_guarded()) {
             done.push(one(dir, record, dry));
         }
     }

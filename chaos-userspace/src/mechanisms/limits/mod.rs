@@ -53,6 +53,8 @@ impl Mechanism for Limits {
         self.counts = vec![Counts::default(); cx.plan.conditions.len()];
         self.armed_at = boot_ns();
         self.lease_ns = self.armed_at.saturating_add(cx.lease_ns());
+        // Before the first entry: without a lease the guardian would not bound it.
+        cx.journal.renew(self.lease_ns)?;
         // An injection that cannot do what it was asked for does not begin.
         match self.update(cx)? {
             Some(error) => Err(error),
@@ -68,12 +70,15 @@ impl Mechanism for Limits {
         if self.armed_at == 0 {
             return Ok(());
         }
-        if boot_ns() > self.lease_ns {
-            // murphy was stopped, and the guardian has given everything back.
+        let lapsed = boot_ns() > self.lease_ns;
+        self.lease_ns = until_ns;
+        cx.journal.renew(until_ns)?;
+        if lapsed {
+            // murphy was stopped, and the guardian has given everything back. It is lowered again
+            // when targets are followed.
             self.forget_restored(cx);
         }
-        self.lease_ns = until_ns;
-        cx.journal.renew(until_ns)
+        Ok(())
     }
 
     fn follow(&mut self, cx: &mut Context<'_>) -> Result<()> {
@@ -231,8 +236,6 @@ impl Limits {
                 counts.applied += 1;
                 counts.since.get_or_insert(now);
                 self.held.insert((number, identity), cleanup);
-                // The guardian has it from now on, and knows until when.
-                cx.journal.renew(self.lease_ns)?;
                 Ok(Ok(()))
             }
             // It was changed at this moment; the next look finds the new one.

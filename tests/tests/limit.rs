@@ -42,6 +42,7 @@ pub(crate) fn group() -> Group {
             needs![Root, Tool("setpriv"), Tool("/usr/bin/python3")],
             rootless,
         ),
+        case("a policy forbids it", python(), forbidden),
         case("refused, with reason and remedy", needs![], refused),
     ])
     // No kernel program is used: prlimit(2) is the same on all.
@@ -452,6 +453,36 @@ fn rootless() -> Outcome {
         "{refused}"
     );
     ensure!(foreign.soft()? == before && foreign.round()? == FREE);
+    Ok(())
+}
+
+fn forbidden() -> Outcome {
+    let victim = Victim::new()?;
+    let before = victim.soft()?;
+    let policy = tempfile::NamedTempFile::new()?;
+    for text in [
+        "[faults]\nforbid = [\"limit\"]\n",
+        "[faults]\nforbid = [\"limit:nofile\"]\n",
+        "[limits]\nmax_duration = \"1s\"\n",
+    ] {
+        fs::write(policy.path(), text)?;
+        let done = murphy([
+            "inject",
+            "-e",
+            "limit:nofile=used",
+            "--for",
+            "2s",
+            "--policy",
+        ])
+        .args([policy.path()])
+        .args(["--pid", &victim.pid()])
+        .run()?;
+        ensure!(
+            done.code != Some(0) && done.stderr.contains("limit:nofile=used"),
+            "{text}: {done}"
+        );
+        ensure!(victim.soft()? == before);
+    }
     Ok(())
 }
 

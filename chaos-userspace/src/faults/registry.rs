@@ -1,8 +1,9 @@
 //! Every fault murphy knows, one row each.
 //!
-//! A row's constant and what it means live in a file of the same name; here is the type of a row and the list. A row's `stem`
-//! is also the name of its program file in chaos-ebpf, of its page `docs/faults/<stem>.md` and of its test
-//! `tests/tests/<stem>.rs`, so that everything about a fault can be found from its name.
+//! A row's constant and what it means live in a file of the same name; here is the type of a row and
+//! the list. A row's `stem` is also the name of its program file in chaos-ebpf, of its page
+//! `docs/faults/<stem>.md` (of conditions `docs/conditions/<stem>.md`), and of its test
+//! `tests/tests/<stem>.rs`, or of its rows in `tests/tests/calls.rs`.
 
 use ::syscalls::Sysno;
 use serde::Serialize;

@@ -8,10 +8,11 @@ use syscalls::Sysno;
 
 use super::{Findings, HookReport, Machine};
 use crate::faults::registry::NET_OPS;
-use crate::faults::{Effect, FAULTS, Family, Fault, Op};
+use crate::faults::{Effect, FAULTS, Family, Fault, Op, Property};
 use crate::kernel::connections;
 use crate::mechanisms::connections::are_meant;
 use crate::plan::{Backend, Hook, Served, Target, Who};
+use crate::sys::process::{Process, Resource};
 
 /// What this machine can do about a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -74,6 +75,9 @@ impl Service {
     /// What can be done about every fault of the registry.
     pub fn of_all(findings: &Findings) -> Vec<Self> {
         let rows = FAULTS.iter().map(|row| {
+            if row.has.contains(&Property::Condition) {
+                return Self::by_limits(row.stem.to_owned(), row.ops);
+            }
             // The first stands for its like.
             let hooks: Vec<_> = row.ops.iter().take(1).map(|&op| Hook::of(op)).collect();
             let stem = || row.stem.to_owned();
@@ -121,6 +125,9 @@ impl Service {
     pub fn of_fault(findings: &Findings, fault: &Fault) -> Self {
         let refusal = |backend: Backend| backend.refusal(fault, &Target::Command);
         let words = fault.to_string();
+        if fault.is_condition() {
+            return Self::by_limits(words, &fault.ops);
+        }
         let lacks = refusal(Backend::Bpf).or_else(|| unended(findings, fault));
         let service = match lacks {
             None => {
@@ -151,6 +158,31 @@ impl Service {
             .or_supervised(findings, refusal(Backend::Seccomp).is_none())
             .or_for_inject(in_code.then(|| of_calls(Hook::Uprobe)))
             .or_for_inject(spinning.then(|| of_calls(Hook::Spin)))
+    }
+
+    /// By resource limits, which are tried on this process.
+    fn by_limits(fault: String, ops: &[Op]) -> Self {
+        let tried = || {
+            let this = Process::this()?;
+            let (soft, _) = this.limits(Resource::NoFile)?;
+            this.replace_soft_limit(Resource::NoFile, soft, soft)
+        };
+        match tried() {
+            Ok(_) => Self {
+                fault,
+                ops: ops.to_vec(),
+                served: true,
+                backend: Some("prlimit".to_owned()),
+                commands: vec!["run", "inject"],
+                missing: Vec::new(),
+                r#try: None,
+                inject_lacks: Vec::new(),
+            },
+            Err(error) => Self {
+                r#try: Some("a container or seccomp profile that allows prlimit64".to_owned()),
+                ..Self::lacking(fault, ops, format!("prlimit(2): {error}"))
+            },
+        }
     }
 
     /// By what comes next, if this does not serve the fault and that does.

@@ -5,6 +5,8 @@
 //! Everything it makes ends with its programs' descriptors, but for classifiers on kernels without
 //! tcx (before Linux 6.6): their filters are journalled.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod classifiers;
 
 use std::collections::BTreeSet;
@@ -14,7 +16,7 @@ use chaos_common::control;
 
 use super::{Context, Mechanism, Result, Site};
 use crate::kernel::Place;
-use crate::plan::{Backend, Hook};
+use crate::plan::{Attach, Backend, Hook};
 use crate::results::{FaultReport, Report};
 use crate::sys::clock::boot_ns;
 
@@ -27,12 +29,9 @@ pub(super) struct Hooks {
     armed_at: u64,
 }
 
-/// Whether a hook is attached for every task of the machine.
-fn is_everywhere(hook: Hook) -> bool {
-    matches!(
-        hook,
-        Hook::Lsm(_) | Hook::Begin(_) | Hook::Exec | Hook::Follow | Hook::Observe
-    )
+/// Whether a hook that runs for every task of the machine is no other mechanism's.
+fn is_own(hook: Hook) -> bool {
+    !matches!(hook, Hook::Sleep(_) | Hook::Override(_) | Hook::Spin(_))
 }
 
 impl Mechanism for Hooks {
@@ -46,11 +45,12 @@ impl Mechanism for Hooks {
             Site::Network(netns) => return self.classify(cx, netns),
         };
         for &hook in hooks {
-            match hook {
-                Hook::Connect | Hook::Socket | Hook::Release | Hook::Ingress => {
-                    cx.kernel()?.attach(hook, Place::Cgroup(cgroup))?;
+            match hook.spec().attach {
+                Attach::Cgroup => cx.kernel()?.attach(hook, Place::Cgroup(cgroup))?,
+                Attach::Everywhere if is_own(hook) => {
+                    cx.kernel()?.attach(hook, Place::Everywhere)?;
                 }
-                Hook::Entry => {
+                Attach::EntryPoint => {
                     if let Some((file, offset)) = entry {
                         let place = Place::Code {
                             file,
@@ -60,11 +60,12 @@ impl Mechanism for Hooks {
                         cx.kernel()?.attach(hook, place)?;
                     }
                 }
-                other if is_everywhere(other) => {
-                    cx.kernel()?.attach(hook, Place::Everywhere)?;
-                }
-                // Of interfaces, or another mechanism's.
-                _ => {}
+                // Another mechanism's, or attached interface by interface.
+                Attach::Everywhere
+                | Attach::Interfaces
+                | Attach::Netem
+                | Attach::Ifb
+                | Attach::Code => {}
             }
         }
         Ok(())

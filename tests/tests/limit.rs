@@ -36,7 +36,16 @@ pub(crate) fn group() -> Group {
             changed,
         ),
         case("children that were forked meanwhile", python(), children),
+        case("a child whose parent has ended", python(), orphan),
+        case("a process whose first thread has ended", python(), headless),
+        case("a second injection on the same process", python(), second),
+        case(
+            "sixty targets, and a lease that is shorter than arming",
+            needs![],
+            many,
+        ),
         case("run, and what it starts", python(), run),
+        case("an orphan of run", needs![], orphan_of_run),
         case(
             "without root, of one's own processes alone",
             needs![Root, Tool("setpriv"), Tool("/usr/bin/python3")],
@@ -183,7 +192,12 @@ impl Injection {
         let reports = tempfile::Builder::new().prefix("limit-out-").tempdir()?;
         let output = reports.path().join("report.json");
         let lease = format!("{}s", LEASE.as_secs());
-        let child = murphy(["inject", "--json", "--lease", &lease, "-o"])
+        let mut inject = vec!["inject", "--json"];
+        if !args.contains(&"--lease") {
+            inject.extend(["--lease", &lease]);
+        }
+        let child = murphy(inject)
+            .args(["-o"])
             .args([&output])
             .args(args)
             .env("MURPHY_RUN_DIR", folder.path())
@@ -375,6 +389,116 @@ fn children() -> Outcome {
     Ok(())
 }
 
+/// It inherits the limit, and is held by itself once murphy has seen it.
+fn orphan() -> Outcome {
+    let victim = Victim::start(&["fork"], &[])?;
+    let before = victim.soft()?;
+    let injection = Injection::on(&victim, "limit:nofile=used")?;
+    let child: u32 = victim.round()?.parse()?;
+    ensure!(soft(child)? < before);
+    // Its record names it as soon as it is held.
+    let seen = || {
+        let files = fs::read_dir(injection.folder.path());
+        let records = files.into_iter().flatten().flatten();
+        let mut texts = records.filter_map(|file| fs::read_to_string(file.path()).ok());
+        let name = format!("\"pid\":{child}");
+        texts.any(|text| text.replace(' ', "").contains(&name))
+    };
+    wait_until(PATIENCE, seen)?;
+    victim.child.signal(libc::SIGKILL)?;
+    let report = injection.report()?;
+    ensure!(soft(child)? == before, "{}: {report}", soft(child)?);
+    // SAFETY: a child of ours, which sleeps.
+    ensure!(unsafe { libc::kill(i32::try_from(child)?, libc::SIGKILL) } == 0);
+    Ok(())
+}
+
+fn headless() -> Outcome {
+    const SCRIPT: &str = "
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+print('ready', flush=True)
+time.sleep(1)
+ctypes.CDLL(None).pthread_exit(None)
+";
+    let victim = program("/usr/bin/python3").args(["-c", SCRIPT]).spawn()?;
+    let is_ready = || victim.stdout().is_ok_and(|text| text == "ready\n");
+    wait_until(PATIENCE, is_ready)?;
+    let before = soft(victim.pid())?;
+    let pid = victim.pid().to_string();
+    let injection = Injection::start(&["-e", "limit:nofile=8", "--pid", &pid, "--for", "300s"])?;
+    let held = || soft(victim.pid()).is_ok_and(|soft| soft == 8);
+    wait_until(PATIENCE, held)?;
+    injection.report()?;
+    ensure!(soft(victim.pid())? == before, "{}", soft(victim.pid())?);
+    Ok(())
+}
+
+fn second() -> Outcome {
+    let victim = Victim::new()?;
+    let before = victim.soft()?;
+    let first = Injection::on(&victim, "limit:nofile=64")?;
+    let refused = murphy(["inject", "-e", "limit:nofile=32", "--for", "1s", "--pid"])
+        .args([victim.pid()])
+        .env("MURPHY_RUN_DIR", first.folder.path())
+        .run()?;
+    ensure!(
+        refused.code == Some(1) && refused.stderr.contains("another injection holds it"),
+        "{refused}"
+    );
+    ensure!(victim.soft()? == 64);
+    first.end()?;
+    ensure!(victim.soft()? == before);
+    Ok(())
+}
+
+fn many() -> Outcome {
+    let sleepers = (0..60)
+        .map(|_| program("sleep").args(["600"]).spawn())
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let first = sleepers.first().context("no target")?;
+    let before = soft(first.pid())?;
+    let pids: Vec<_> = sleepers.iter().map(|one| one.pid().to_string()).collect();
+    let mut args = vec!["-e", "limit:nofile=64", "--for", "300s", "--lease", "300ms"];
+    args.extend(pids.iter().flat_map(|pid| ["--pid", pid.as_str()]));
+    let injection = Injection::start(&args)?;
+    let all = |wanted: u64| {
+        let mut sleepers = sleepers.iter();
+        sleepers.all(|one| soft(one.pid()).is_ok_and(|soft| soft == wanted))
+    };
+    wait_until(PATIENCE, || all(64)).with_context(|| format!("{:?}", injection.child.stderr()))?;
+    // Stopped and continued: all of them are bounded again.
+    injection.child.signal(libc::SIGSTOP)?;
+    wait_until(PATIENCE, || all(before)).context("the lease has lapsed")?;
+    injection.child.signal(libc::SIGCONT)?;
+    wait_until(PATIENCE, || all(64)).context("murphy runs again")?;
+    injection.child.signal(libc::SIGKILL)?;
+    wait_until(PATIENCE, || all(before)).context("murphy was killed")
+}
+
+fn orphan_of_run() -> Outcome {
+    let before = soft(std::process::id())?;
+    let script = "sleep 1; sleep 600 >/dev/null 2>&1 & sleep 2; echo $!";
+    let done = murphy([
+        "run",
+        "-q",
+        "-e",
+        "limit:nofile=32",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ])
+    .run()?;
+    ensure!(done.code == Some(0), "{done}");
+    let orphan: u32 = done.stdout.trim().parse()?;
+    let now = soft(orphan)?;
+    // SAFETY: the orphan, which sleeps.
+    ensure!(unsafe { libc::kill(i32::try_from(orphan)?, libc::SIGKILL) } == 0);
+    ensure!(now == before, "{now}");
+    Ok(())
+}
+
 fn run() -> Outcome {
     let script = "
 import errno, os, time
@@ -488,6 +612,29 @@ fn forbidden() -> Outcome {
 
 fn refused() -> Outcome {
     let own = std::process::id().to_string();
+    for (faults, words) in [
+        (
+            &[
+                "-e",
+                "limit:nofile=8",
+                "-e",
+                "limit:nofile=used",
+                "--pid",
+                &own,
+            ][..],
+            "second condition of its kind",
+        ),
+        (
+            &["-e", "limit:nofile=8:tid=1"][..],
+            "say pid instead of tid",
+        ),
+    ] {
+        let done = murphy(["inject", "--for", "1s"]).args(faults).run()?;
+        ensure!(
+            done.code == Some(2) && done.stderr.contains(words),
+            "{done}"
+        );
+    }
     for (fault, words) in [
         (
             "limit:nofile=used:p=5%",

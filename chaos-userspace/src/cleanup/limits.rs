@@ -20,26 +20,38 @@ pub(super) fn restore(
     (set, was): (u64, u64),
     since: u64,
 ) -> io::Result<Outcome> {
-    match process.runs() {
-        Some(true) => {}
-        // Its limits ended with it. Descendants that were found are journalled by themselves.
-        Some(false) => return Ok(Outcome::NothingToDo),
-        None => {
-            return Err(io::Error::other("the process is in another pid namespace"));
-        }
+    if process.runs().is_none() {
+        return Err(io::Error::other("the process is in another pid namespace"));
     }
     let identity = Identity {
         id: process.pid,
         start: process.start,
     };
-    let outcome = restore_one(identity, resource, set, was)?;
+    if !process.is_of_this_boot() || !identity.lives() {
+        // Its limits ended with it. Descendants that were found are journalled by themselves.
+        return Ok(Outcome::NothingToDo);
+    }
+    let mut outcome = restore_one(identity, resource, set, was);
     // Those that were forked before this moment are there; those that come later inherit the limit
     // that is restored.
     let later = |one: &Identity| one.start >= since;
     for descendant in descendants(identity).into_iter().filter(later) {
-        restore_one(descendant, resource, set, was)?;
+        // One that cannot be restored keeps no other from it.
+        if let (Err(error), true) = (restore_one(descendant, resource, set, was), outcome.is_ok()) {
+            outcome = Err(error);
+        }
     }
-    Ok(outcome)
+    outcome
+}
+
+/// Whether a process has this soft limit now.
+pub(super) fn is_set(process: &Owner, resource: Resource, set: u64) -> bool {
+    let identity = Identity {
+        id: process.pid,
+        start: process.start,
+    };
+    let limits = identity.process().and_then(|one| one.limits(resource));
+    process.is_of_this_boot() && limits.is_ok_and(|(soft, _)| soft == set)
 }
 
 fn restore_one(identity: Identity, resource: Resource, set: u64, was: u64) -> io::Result<Outcome> {
@@ -56,7 +68,7 @@ fn restore_one(identity: Identity, resource: Resource, set: u64, was: u64) -> io
     };
     match restored() {
         // It ended meanwhile.
-        Err(_) if !stat::still_runs(identity) => Ok(Outcome::NothingToDo),
+        Err(_) if !identity.lives() => Ok(Outcome::NothingToDo),
         done => done,
     }
 }

@@ -120,6 +120,19 @@ impl Cleanup {
         }
     }
 
+    /// Whether there is something to undo, as far as that can be seen by looking.
+    pub(crate) fn is_pending(&self) -> bool {
+        match self {
+            Self::Limit {
+                process,
+                resource,
+                set,
+                ..
+            } => limits::is_set(process, *resource, *set),
+            Self::Cgroup { .. } | Self::TcFilter { .. } | Self::Ifb { .. } => true,
+        }
+    }
+
     /// Opens the network namespace in which to undo it, if that is not the caller's.
     pub(crate) fn namespace(&self) -> io::Result<Option<File>> {
         match self {

@@ -122,6 +122,8 @@ fn carry_out(
         let mut child = started
             .map_err(|failure| session.refusal().map_or_else(Failure::from, |()| failure))?;
         if let Err(error) = session.started(child.id()) {
+            // It must not go on without what was asked for.
+            kill_child(&mut child);
             let _ = child.wait();
             return Err(error.into());
         }

@@ -111,7 +111,12 @@ impl Journal {
                     }
                 }
                 // The guardian still has it in its journal and tries once more.
-                Err(_) => clean = false,
+                Err(error) => {
+                    clean = false;
+                    self.changed.push(format!(
+                        "{undo} could not be undone: {error}; `murphy recover` tries again"
+                    ));
+                }
             }
         }
         if let Some(guardian) = self.guardian.take()

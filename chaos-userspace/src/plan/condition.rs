@@ -9,7 +9,7 @@ use crate::faults::{Effect, Fault, Limit, Pulse};
 pub struct Condition {
     /// The fault as it was said.
     pub fault: Fault,
-    /// Whom it targets: one of [`super::Plan::classes`].
+    /// The class of its targets: an index of [`super::Plan::classes`].
     pub class: usize,
     /// It holds once this many ns have passed since arming.
     pub after_ns: u64,
@@ -100,6 +100,16 @@ mod tests {
             (phase.holds, phase.next_ns)
         };
         times.iter().map(of).collect()
+    }
+
+    #[test]
+    fn conditions_alone_need_no_look_up() {
+        let fault = "limit:nofile=used".parse().unwrap();
+        let options = crate::plan::Options::default();
+        let plan = crate::plan::Plan::new(vec![fault], crate::plan::Target::Command, &options);
+        let plan = plan.unwrap();
+        assert!(!plan.uses_programs() && !plan.names_interfaces() && plan.hooks.is_empty());
+        assert!(plan.rules.is_empty() && plan.conditions.len() == 1);
     }
 
     #[test]

@@ -100,7 +100,10 @@ impl Masks {
                 }
             }),
             classes: vec![0; classes.len()],
-            rules: u64::MAX >> (64 - faults.len().clamp(1, 64)),
+            // None where all faults are conditions.
+            rules: u64::MAX
+                .checked_shr(64 - faults.len().min(64) as u32)
+                .unwrap_or(0),
             ..Self::default()
         };
         for (rule, &class) in class_of.iter().enumerate() {

@@ -78,6 +78,14 @@ pub enum PlanError {
         "`{0}` is a condition, and of `run` it holds for the whole command: leave comm, exe and uid out, or use `murphy inject`"
     )]
     ConditionOfSome(String),
+    /// A process has the limits of all its threads.
+    #[error(
+        "`{0}` is a condition, which holds for processes and for no thread alone: say pid instead of tid"
+    )]
+    ConditionOfThread(String),
+    /// One process has one value of a limit.
+    #[error("`{0}` is the second condition of its kind for the same targets: leave one out")]
+    ConditionTwice(String),
     /// No fault at all.
     #[error("no fault given: say one with -e, for example -e connect:error=ECONNREFUSED:port=5432")]
     Empty,
@@ -202,9 +210,17 @@ impl Plan {
             return Err(PlanError::TooMany(faults.len()));
         }
         let (classes, class_of) = classes(&faults, &target)?;
-        for (fault, &class) in faults.iter().zip(&class_of) {
-            if fault.is_condition() && matches!(target, Target::Command) && class != 0 {
+        let mut held = BTreeSet::new();
+        let conditions = faults.iter().zip(&class_of);
+        for (fault, &class) in conditions.filter(|(one, _)| one.is_condition()) {
+            if matches!(target, Target::Command) && class != 0 {
                 return Err(PlanError::ConditionOfSome(fault.to_string()));
+            }
+            if names_threads(&classes[class]) {
+                return Err(PlanError::ConditionOfThread(fault.to_string()));
+            }
+            if !held.insert((class, fault.effect.keys())) {
+                return Err(PlanError::ConditionTwice(fault.to_string()));
             }
         }
         let (conditions, rules): (Vec<_>, Vec<_>) = faults

@@ -80,7 +80,10 @@ fn one(dir: &StateDir, record: &Record, dry: bool) -> Recovered {
     for entry in record.journal.iter().rev() {
         let what = entry.undo.to_string();
         if dry {
-            recovered.undone.push(what);
+            match entry.undo.is_pending() {
+                true => recovered.undone.push(what),
+                false => recovered.gone.push(what),
+            }
             continue;
         }
         match entry.undo() {

@@ -41,6 +41,11 @@ impl Owner {
         })
     }
 
+    /// Whether it was noted since this boot.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.boot == boot()
+    }
+
     /// Whether it still runs; `None` if its id means nothing in this process's pid namespace.
     pub fn runs(&self) -> Option<bool> {
         if self.boot != boot() {

@@ -413,6 +413,11 @@ impl Identity {
         Ok(Self { id, start })
     }
 
+    /// Whether some thread of the process lives. Its first thread may have ended before the others.
+    pub(crate) fn lives(self) -> bool {
+        self.process().is_ok_and(|process| !is_readable(&process))
+    }
+
     /// Its folder, pinned; an error if it has ended, whatever has its number by now.
     pub(crate) fn folder(self) -> io::Result<ProcFolder> {
         let folder = ProcFolder::open(self.id)?;

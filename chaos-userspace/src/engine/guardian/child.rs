@@ -21,7 +21,7 @@ use crate::sys::clock::boot_ns;
 struct Entry {
     undo: Undo,
     namespace: Option<File>,
-    /// It could not be undone when its time was over.
+    /// It was undone, or tried to be, when its time was over; not again before the next lease.
     tried: bool,
 }
 
@@ -62,14 +62,16 @@ impl Journal {
             if end.is_none_or(|end| end > now) {
                 continue;
             }
-            let mut entry = self.entries.remove(at);
+            let Some(entry) = self.entries.get_mut(at) else {
+                continue;
+            };
+            // It stays until the injector forgets it: what was about to be made may be made yet.
+            entry.tried = true;
             if let Err(error) = entry.undo.undo_in(entry.namespace.as_ref()) {
                 report(&format!(
                     "murphy-guard: could not undo {}: {error}",
                     entry.undo
                 ));
-                entry.tried = true;
-                self.entries.insert(at, entry);
             }
         }
     }
@@ -200,6 +202,9 @@ fn record(message: &[u8], journal: &mut Journal) -> Option<Answer> {
         }
         Message::Lease { until_ns } => {
             journal.lease_ns = until_ns;
+            for entry in &mut journal.entries {
+                entry.tried = false;
+            }
             None
         }
     }

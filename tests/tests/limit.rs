@@ -51,7 +51,8 @@ pub(crate) fn group() -> Group {
             needs![Root, Tool("setpriv"), Tool("/usr/bin/python3")],
             rootless,
         ),
-        case("a policy forbids it", python(), forbidden),
+        // As all of policies: no kernel's business.
+        case("a policy forbids it", python(), forbidden).host_only(),
         case("refused, with reason and remedy", needs![], refused),
     ])
     // No kernel program is used: prlimit(2) is the same on all.

@@ -73,7 +73,7 @@ impl Plan {
 
     /// Whether some fault names interfaces.
     pub fn names_interfaces(&self) -> bool {
-        self.masks.dimensions & dims::INTERFACE != 0
+        !self.rules.is_empty() && self.masks.dimensions & dims::INTERFACE != 0
     }
 
     /// The same plan where these are the interfaces that there are.

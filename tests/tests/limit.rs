@@ -51,8 +51,7 @@ pub(crate) fn group() -> Group {
             needs![Root, Tool("setpriv"), Tool("/usr/bin/python3")],
             rootless,
         ),
-        // As all of policies: no kernel's business.
-        case("a policy forbids it", python(), forbidden).host_only(),
+        case("a policy forbids it", python(), forbidden),
         case("refused, with reason and remedy", needs![], refused),
     ])
     // No kernel program is used: prlimit(2) is the same on all.

@@ -119,8 +119,9 @@ fn detach(name: &CStr, descriptors: &[&OwnedFd]) -> io::Result<Vec<OwnedFd>> {
     Ok(kept)
 }
 
-/// Closes the descriptors from `first` to `last`, if there are any.
-fn close_between(first: RawFd, last: RawFd) -> io::Result<()> {
+/// Closes the descriptors from `first` to `last`, if any are open. For a process that was just forked
+/// and never returns to the code that owns them.
+pub(crate) fn close_between(first: RawFd, last: RawFd) -> io::Result<()> {
     if first > last {
         return Ok(());
     }

@@ -16,6 +16,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use super::{Answer, MESSAGE, Message, READY};
 use crate::engine::undo::Undo;
 use crate::sys::clock::boot_ns;
+use crate::sys::helper::close_between;
 
 /// What is to be undone, and the network namespace in which: its path may be gone by then.
 struct Entry {
@@ -117,21 +118,6 @@ fn detach(socket: &OwnedFd, injector: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)
     // Its number is closed by now.
     std::mem::forget(null);
     Ok((socket, injector))
-}
-
-/// Closes the descriptors from `first` to `last`, if there are any.
-fn close_between(first: RawFd, last: RawFd) -> io::Result<()> {
-    if first > last {
-        return Ok(());
-    }
-    // SAFETY: the descriptors belong to values of the injector's copy that are never used or dropped again in this process,
-    // since `main` does not return.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 /// Keeps the journal until the injector closes its end or dies.

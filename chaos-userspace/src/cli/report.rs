@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::failure::Failure;
 use crate::report::{Format, ReportError, Story, read, render};
@@ -16,10 +16,34 @@ pub struct ReportArgs {
     pub journals: Vec<PathBuf>,
     /// The format; otherwise what the name after -o says (.html .md .xml .json), else Markdown
     #[arg(long, value_enum, value_name = "FORMAT")]
-    pub format: Option<Format>,
+    pub format: Option<FormatName>,
     /// Write to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+/// The formats, as they are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatName {
+    /// One page, self-contained
+    Html,
+    /// Markdown
+    Md,
+    /// `JUnit` XML
+    Junit,
+    /// JSON
+    Json,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Html => Self::Html,
+            FormatName::Md => Self::Md,
+            FormatName::Junit => Self::Junit,
+            FormatName::Json => Self::Json,
+        }
+    }
 }
 
 /// Writes the report.
@@ -33,7 +57,9 @@ pub(super) fn report(args: &ReportArgs) -> Result<u8, Failure> {
         // A history goes from the oldest to the newest.
         stories.sort_by(|a, b| a.start.cmp(&b.start));
     }
-    let format = args.format.unwrap_or_else(|| named(args.output.as_deref()));
+    let format = args
+        .format
+        .map_or_else(|| named(args.output.as_deref()), Format::from);
     let text = render(&stories, format).map_err(|error| Failure::Io {
         doing: "writing the report",
         source: io::Error::other(error),

@@ -21,6 +21,41 @@ impl Count {
     }
 }
 
+/// The names of the signals from 1 on, as signal(7) has them for x86 and ARM.
+const SIGNALS: [&str; 31] = [
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
+    "SIGSYS",
+];
+
 /// A signal, by its number, 1..=64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
@@ -42,8 +77,7 @@ impl Signal {
 
     /// The name, for example `SIGTERM`, if it has one.
     pub fn name(self) -> Option<&'static str> {
-        let signal = nix::sys::signal::Signal::try_from(i32::from(self.0)).ok()?;
-        Some(signal.as_str())
+        SIGNALS.get(usize::from(self.0) - 1).copied()
     }
 
     /// The signal of that name; like strace, with or without `SIG` and without regard to case.
@@ -120,5 +154,23 @@ impl TryFrom<String> for Glob {
 impl From<Glob> for String {
     fn from(glob: Glob) -> Self {
         glob.as_str().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_names() {
+        for number in 1..=64 {
+            let ours = Signal(number).name();
+            let theirs = nix::sys::signal::Signal::try_from(i32::from(number)).ok();
+            assert_eq!(
+                ours,
+                theirs.map(nix::sys::signal::Signal::as_str),
+                "{number}"
+            );
+        }
     }
 }

@@ -12,7 +12,7 @@ use syscalls::Sysno;
 
 use super::hook::delays;
 use super::{Hook, Options, Pattern, PlanError, Target, lsm, r#override};
-use crate::faults::{Effect, EffectKey, Fault, FilterKey, Key, Op};
+use crate::faults::{Effect, EffectKey, Errno, Fault, FilterKey, Key, Op};
 
 /// What carries a fault out.
 #[derive(
@@ -330,8 +330,7 @@ fn by_bpf(fault: &Fault) -> Option<String> {
     {
         return Some(format!("the hook of `{op}` is not told where the file is"));
     }
-    if let Effect::Error(errno) = fault.effect
-        && i32::from(errno.get()) == libc::ENOSYS
+    if fault.effect == Effect::Error(Errno::ENOSYS)
         && fault.ops.iter().any(|op| is(Hook::Lsm(Place::Prctl))(&op))
     {
         return Some("the kernel takes ENOSYS from the hook of `prctl` for no answer".to_owned());

@@ -23,7 +23,7 @@ use insight::percent;
 use crate::printable;
 
 /// How a report is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One page, self-contained
     Html,

@@ -20,9 +20,9 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::injector::{Armed, Order, OrderError};
-use crate::results::Report;
-use crate::state::{StateError, client};
+use murphy_engine::injector::{Armed, Order, OrderError};
+use murphy_state::results::Report;
+use murphy_state::{StateError, client};
 
 /// How long faults outlive a test that was killed, at most.
 pub const KEEPALIVE: Duration = Duration::from_secs(5);

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    murphy::cli::main()
+    murphy_cli::main()
 }

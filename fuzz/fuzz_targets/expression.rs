@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use murphy::faults::Fault;
+use murphy_fault::Fault;
 
 fuzz_target!(|text: &str| match text.parse::<Fault>() {
     Ok(fault) => assert_eq!(fault.to_string().parse(), Ok(fault)),

@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use murphy::faults::Op;
+use murphy_fault::Op;
 use tempfile::TempDir;
 
 use crate::{Outcome, murphy, report::count, victim, wait_until};

@@ -260,8 +260,8 @@ fn one_byte(to: &mut impl io::Write) -> io::Result<()> {
 fn name(error: &io::Error) -> String {
     error
         .raw_os_error()
-        .and_then(|number| murphy::faults::Errno::new(u16::try_from(number).ok()?))
-        .and_then(murphy::faults::Errno::name)
+        .and_then(|number| murphy_fault::Errno::new(u16::try_from(number).ok()?))
+        .and_then(murphy_fault::Errno::name)
         .map_or_else(|| error.to_string(), str::to_owned)
 }
 

@@ -83,7 +83,7 @@ fn json() -> Outcome {
     }
     let faults = list(&found, "faults");
     // netem and delays of calls have no row of their own.
-    ensure!(faults.len() == murphy::faults::FAULTS.len() + 2, "{found}");
+    ensure!(faults.len() == murphy_fault::FAULTS.len() + 2, "{found}");
     for fault in faults {
         let served = fault["served"] == true;
         ensure!(served == fault["backend"].is_string(), "{fault}");

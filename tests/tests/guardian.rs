@@ -12,11 +12,11 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use murphy::cleanup::Cleanup;
-use murphy::engine::guardian::Guardian;
-use murphy::engine::undo::Undo;
-use murphy::kernel::clsact;
-use murphy::sys::cgroup2::Cgroup2;
+use murphy_engine::guardian::Guardian;
+use murphy_engine::undo::Undo;
+use murphy_kernel::clsact;
+use murphy_state::cleanup::Cleanup;
+use murphy_sys::cgroup2::Cgroup2;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
 use tests::{ChildGuard, Group, Outcome, case, needs, program, wait_until};
 

@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use anyhow::{Context as _, ensure};
-use murphy::sys::{cgroup2::Cgroup2, host};
+use murphy_sys::{cgroup2::Cgroup2, host};
 use tests::{Finished, Group, Outcome, case, murphy, murphy_path, needs, program};
 
 /// `murphy run`: anything of its own.

@@ -10,9 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use murphy::engine::{Session, Settings};
-use murphy::faults::Fault;
-use murphy::plan::{Options, Plan, Selector, Target, Who};
+use murphy_engine::{Session, Settings};
+use murphy_fault::Fault;
+use murphy_fault::plan::{Options, Plan, Selector, Target, Who};
 use tests::{ChildGuard, Group, Outcome, case, needs, program, victim, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -13,7 +13,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use murphy::{engine::boot_ns, kernel::programs_of_murphy};
+use murphy_engine::boot_ns;
+use murphy_kernel::programs_of_murphy;
 use serde_json::Value;
 use tests::{
     ChildGuard, Group, Hit, Outcome, Program, case, expect::environment, murphy, murphy_path,

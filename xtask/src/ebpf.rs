@@ -11,7 +11,7 @@ mod code;
 mod same_code;
 
 mod provenance {
-    include!("../../chaos-ebpf/provenance.rs");
+    include!("../../chaos-ebpf/objects/provenance.rs");
 }
 use provenance::{OBJECTS, recorded, sources_digest};
 

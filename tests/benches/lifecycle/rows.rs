@@ -9,8 +9,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use murphy::engine::{Session, Settings};
-use murphy::plan::{Options, Plan, Selector, Target, Who};
+use murphy_engine::{Session, Settings};
+use murphy_fault::plan::{Options, Plan, Selector, Target, Who};
 use serde_json::json;
 use tests::{http, murphy, murphy_path, wait_until};
 

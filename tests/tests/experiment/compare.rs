@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use murphy::experiment::model;
+use murphy_experiment::model;
 use serde_json::{Map, Value, json};
 use tests::{Outcome, chaos_toolkit, murphy};
 

@@ -8,7 +8,7 @@ use tests::{Outcome, murphy};
 use super::compare::golden;
 
 // The table of the unit tests, which check the word under the caret.
-#[path = "../../../chaos-userspace/src/faults/expr/tests/malformed_table.rs"]
+#[path = "../../../chaos-userspace/fault/src/expr/tests/malformed_table.rs"]
 mod malformed_table;
 
 pub(crate) fn answers() -> Outcome {

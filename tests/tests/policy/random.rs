@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use murphy::plan::{Options, Plan, Target};
-use murphy::policy::{Asked, Policies};
+use murphy_engine::policy::{Asked, Policies};
+use murphy_fault::plan::{Options, Plan, Target};
 use serde_json::Value;
 use tests::{Outcome, net::Echo};
 

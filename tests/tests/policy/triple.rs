@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use murphy::engine::{Process, Survey};
-use murphy::plan::{Selector, Who};
+use murphy_engine::{Process, Survey};
+use murphy_fault::plan::{Selector, Who};
 
 pub(crate) type Words = Vec<String>;
 /// The first and the last port.
@@ -248,7 +248,7 @@ impl Place<'_> {
                 fault.interface = random.some(&owned(&["lo", "eth0", "eth*", "wl*"]));
             }
             // Filters that the operation does not have: another one.
-            if fault.text().parse::<murphy::faults::Fault>().is_ok() {
+            if fault.text().parse::<murphy_fault::Fault>().is_ok() {
                 return fault;
             }
         }
@@ -391,7 +391,7 @@ impl Target {
             "all" => Selector::All,
             kind => {
                 let aim = serde_json::json!({ kind: [value] });
-                let aim: murphy::faults::Aim = serde_json::from_value(aim).expect("a selector");
+                let aim: murphy_fault::Aim = serde_json::from_value(aim).expect("a selector");
                 aim.hit[0].clone()
             }
         };

@@ -20,13 +20,7 @@ const FAULTS: [(&str, &str); 4] = [
 pub(super) fn run(runs: usize) -> Result<()> {
     ensure!(runs > 0, "--runs is at least 1");
     let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "chaos-userspace",
-        ])
+        .args(["build", "--quiet", "--release", "--package", "murphy"])
         .status()?;
     ensure!(status.success(), "murphy does not build");
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());

@@ -126,14 +126,7 @@ fn is_empty(folder: &Path) -> bool {
 /// nobody else wants, so that it can run beside tests that measure.
 pub(crate) fn aarch64() -> Record {
     const NAME: &str = "user space compiles for aarch64";
-    let target = [
-        "check",
-        "--quiet",
-        "-p",
-        "chaos-userspace",
-        "--target",
-        AARCH64,
-    ];
+    let target = ["check", "--quiet", "-p", "murphy", "--target", AARCH64];
     let std_installed =
         sh::output(Command::new("rustc").args(["--print", "target-libdir", "--target", AARCH64]))
             .is_ok_and(|o| Path::new(o.stdout.trim()).is_dir());

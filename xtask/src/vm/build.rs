@@ -74,9 +74,14 @@ pub(crate) fn cargo(subcommand: &str) -> Command {
 /// ask for.
 pub(crate) fn test_cargo() -> Command {
     let mut cargo = static_cargo("build", Profile::Vm);
-    for package in ["chaos-common", "chaos-userspace", TESTS] {
-        cargo.args(["-p", package]);
-    }
+    // Kernel programs are built for another target, and xtask as `cargo xtask` builds it.
+    cargo.args([
+        "--workspace",
+        "--exclude",
+        "chaos-ebpf",
+        "--exclude",
+        "xtask",
+    ]);
     cargo
 }
 
@@ -170,7 +175,7 @@ pub(crate) fn murphy(profile: Profile) -> Result<PathBuf> {
         }
         Profile::Release => {
             let mut cargo = static_cargo("build", profile);
-            cargo.args(["-p", "chaos-userspace", "--bin", "murphy"]);
+            cargo.args(["-p", "murphy", "--bin", "murphy"]);
             cargo
         }
     };

@@ -1,0 +1,88 @@
+//! Limits that children have inherited: they are held like those of their parents, and so restored even
+//! if the parents have ended by then.
+
+use std::collections::BTreeMap;
+
+use super::{Change, Limits, TICK_NS};
+use crate::{Context, Result};
+use murphy_fault::plan::Target;
+use murphy_state::cleanup::Cleanup;
+use murphy_sys::process::{Identity, Resource};
+use murphy_sys::stat::{self, Stat};
+
+impl Limits {
+    /// Holds what descendants of held processes have inherited.
+    pub(super) fn adopt_heirs(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let all = stat::all();
+        for (&pid, stat) in &all {
+            let identity = stat.identity(pid);
+            if self.held.contains_key(&identity) {
+                continue;
+            }
+            let Some((condition, change)) = self.of_ancestor(pid, &all) else {
+                continue;
+            };
+            let limits = identity
+                .process()
+                .and_then(|one| one.limits(Resource::NoFile));
+            if limits.is_ok_and(|(soft, _)| soft == change.0) {
+                self.adopt(cx, condition, identity, change)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the nearest ancestor that is held has: its condition, and the change. A process that is
+    /// older than the change did not inherit it.
+    fn of_ancestor(&self, pid: u32, all: &BTreeMap<u32, Stat>) -> Option<(usize, Change)> {
+        let child = all.get(&pid)?;
+        let mut at = child.parent;
+        // No chain is longer than all processes, even if they change while they are read.
+        for _ in 0..all.len() {
+            let stat = all.get(&at)?;
+            if let Some(held) = self.held.get(&stat.identity(at)) {
+                return match &held.cleanup {
+                    Cleanup::Limit {
+                        set, was, since, ..
+                    } if child.start >= *since => Some((held.condition, (*set, *was))),
+                    _ => None,
+                };
+            }
+            at = stat.parent;
+        }
+        None
+    }
+
+    /// What a process of `run` has inherited from one that may have ended: all of them descend from
+    /// the command.
+    pub(super) fn inherited_in_run(
+        &self,
+        cx: &Context<'_>,
+        identity: Identity,
+        soft: u64,
+    ) -> Option<Change> {
+        let is_later = identity.start >= self.armed_at / TICK_NS;
+        let is_run = matches!(cx.plan.target, Target::Command);
+        let mut changes = self.changes.iter().copied();
+        changes.find(|(set, _)| is_run && is_later && *set == soft)
+    }
+
+    /// Journals and holds a limit that was inherited.
+    pub(super) fn adopt(
+        &mut self,
+        cx: &mut Context<'_>,
+        condition: usize,
+        identity: Identity,
+        change: Change,
+    ) -> Result<()> {
+        if let Some(cleanup) = self.cleanup(cx, condition, identity, change) {
+            self.keep_lease(cx)?;
+            cx.journal.journal(cleanup.clone())?;
+            self.hold(condition, identity, cleanup);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,428 @@
+//! Lowers soft resource limits of the targets while a condition holds (`prlimit(2)`, Linux 2.6.36).
+//!
+//! It needs `CAP_SYS_RESOURCE` for processes of other users, and nothing for the caller's own. Each
+//! limit is journalled before it is lowered. The guardian gives it back when the lease lapses, when the
+//! condition's time is over, and when murphy dies. If guardian and murphy die, `murphy recover` does.
+
+mod heirs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use super::{Context, Mechanism, MechanismError, Result};
+use murphy_fault::plan::Condition;
+use murphy_fault::{Level, Limit};
+use murphy_state::StateDir;
+use murphy_state::cleanup::{Cleanup, Outcome};
+use murphy_state::results::{ConditionReport, Report};
+use murphy_sys::clock::boot_ns;
+use murphy_sys::owner::Owner;
+use murphy_sys::process::{Identity, Resource};
+
+/// ns of a clock tick, in which the kernel says when processes began (`USER_HZ` is 100).
+const TICK_NS: u64 = 10_000_000;
+
+/// What a limit was set to, and what it was before.
+type Change = (u64, u64);
+
+/// The mechanism.
+#[derive(Default)]
+pub(super) struct Limits {
+    /// Boot time in ns since which the conditions are armed; 0: they are not.
+    armed_at: u64,
+    /// Boot time in ns until which the lease lasts that was given last.
+    lease_ns: u64,
+    /// Boot time in ns until which the guardian may still be giving back what the lease before this
+    /// one bounded.
+    doubtful_ns: u64,
+    /// What is in force, of which process.
+    held: BTreeMap<Identity, Held>,
+    /// What was counted of each condition.
+    counts: Vec<Counts>,
+    /// The changes that processes of `run` may have inherited from one that has ended.
+    changes: BTreeSet<Change>,
+}
+
+/// A limit that is lowered.
+struct Held {
+    /// By which condition.
+    condition: usize,
+    cleanup: Cleanup,
+}
+
+#[derive(Default)]
+struct Counts {
+    /// Processes whose limits were lowered.
+    applied: BTreeSet<Identity>,
+    /// Processes whose limits could not be lowered.
+    failed: BTreeSet<Identity>,
+    /// Since when, by boot time in ns, it holds for some process.
+    since: Option<u64>,
+    /// How long it held before.
+    held_ns: u64,
+}
+
+impl Counts {
+    /// It holds for no process any more, from that boot time in ns on.
+    fn rest(&mut self, from_ns: u64) {
+        if let Some(since) = self.since.take() {
+            self.held_ns = self.held_ns.saturating_add(from_ns.saturating_sub(since));
+        }
+    }
+}
+
+impl Mechanism for Limits {
+    fn arm(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        if cx.plan.conditions.is_empty() {
+            return Ok(());
+        }
+        self.counts
+            .resize_with(cx.plan.conditions.len(), Counts::default);
+        self.armed_at = boot_ns();
+        // An injection that cannot do what it was asked for does not begin.
+        match self.update(cx)? {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn start(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        self.arm(cx)
+    }
+
+    fn renew(&mut self, cx: &mut Context<'_>, until_ns: u64) -> Result<()> {
+        if self.armed_at == 0 {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.lease_ns, until_ns);
+        cx.journal.renew(until_ns)?;
+        if boot_ns() > before {
+            // murphy was stopped, and the guardian gives everything back. It is lowered again when
+            // targets are followed.
+            self.doubtful_ns = until_ns;
+            for counts in &mut self.counts {
+                counts.rest(before);
+            }
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        if self.armed_at != 0 {
+            if boot_ns() < self.doubtful_ns {
+                self.forget_restored(cx);
+            }
+            // Warned of, and counted: what is in force stays.
+            self.update(cx)?;
+        }
+        Ok(())
+    }
+
+    fn next_change(&self, cx: &Context<'_>) -> Option<u64> {
+        if self.armed_at == 0 {
+            return None;
+        }
+        let elapsed = boot_ns().saturating_sub(self.armed_at);
+        let phases = cx.plan.conditions.iter().map(|one| one.phase(elapsed));
+        let next = phases.filter_map(|phase| phase.next_ns).min()?;
+        Some(self.armed_at.saturating_add(next))
+    }
+
+    /// The journal is reverted next. It has all that is in force, and now also what children have
+    /// inherited that were forked since the last look.
+    fn disarm(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        if self.armed_at == 0 {
+            return Ok(());
+        }
+        let adopted = self.adopt_heirs(cx);
+        let now = boot_ns();
+        for counts in &mut self.counts {
+            counts.rest(now);
+        }
+        self.held.clear();
+        adopted
+    }
+
+    fn report(&mut self, cx: &mut Context<'_>, report: &mut Report) -> Result<()> {
+        let none = Counts::default();
+        for (number, condition) in cx.plan.conditions.iter().enumerate() {
+            let counts = self.counts.get(number).unwrap_or(&none);
+            let now = counts
+                .since
+                .map_or(0, |since| boot_ns().saturating_sub(since));
+            let held = self.held.values().filter(|held| held.condition == number);
+            report.conditions.push(ConditionReport {
+                condition: condition.fault.to_string(),
+                applied: counts.applied.len() as u64,
+                in_force: held.count() as u64,
+                seconds: counts.held_ns.saturating_add(now) as f64 / 1e9,
+                failed: counts.failed.len() as u64,
+            });
+        }
+        if report.armed_at_ns == 0 {
+            report.arm_at(self.armed_at);
+        }
+        Ok(())
+    }
+
+    fn lease_until(&mut self, _: &mut Context<'_>) -> Option<u64> {
+        (self.armed_at != 0).then_some(self.lease_ns)
+    }
+}
+
+impl Limits {
+    /// Has each condition hold, or not, as its triggers say now. Returns the first error that kept a
+    /// limit from being lowered.
+    fn update(&mut self, cx: &mut Context<'_>) -> Result<Option<MechanismError>> {
+        self.drop_ended(cx);
+        let plan = cx.plan;
+        let mut failed = None;
+        let mut elsewhere = None;
+        for (number, condition) in plan.conditions.iter().enumerate() {
+            let elapsed = boot_ns().saturating_sub(self.armed_at);
+            if !condition.phase(elapsed).holds {
+                self.give_back(cx, number);
+                continue;
+            }
+            for (process, classes) in (cx.members)() {
+                if classes >> condition.class & 1 == 0 || self.held.contains_key(&process) {
+                    continue;
+                }
+                let others = elsewhere.get_or_insert_with(held_by_others);
+                let lowered = match others.contains(&process) {
+                    true => Err(io::Error::other(
+                        "another injection holds it; `murphy stop` ends that one",
+                    )),
+                    false => self.lower(cx, number, condition, process)?,
+                };
+                if let Err(source) = lowered {
+                    if let Some(counts) = self.counts.get_mut(number) {
+                        counts.failed.insert(process);
+                    }
+                    let error = MechanismError::Io {
+                        doing: "lowering a resource limit (of processes of other users it takes \
+                                CAP_SYS_RESOURCE and CAP_SYS_PTRACE)",
+                        source,
+                    };
+                    let warning = format!(
+                        "`{}` does not hold for process {}: {error}",
+                        condition.fault, process.id
+                    );
+                    cx.notices.warn(warning);
+                    failed = failed.or(Some(error));
+                }
+            }
+        }
+        self.adopt_heirs(cx)?;
+        Ok(failed)
+    }
+
+    /// Gives the guardian another lease if that which it has may end before a step is done.
+    fn keep_lease(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        let (now, lease) = (boot_ns(), cx.lease_ns());
+        if now.saturating_add(lease / 2) > self.lease_ns {
+            self.lease_ns = now.saturating_add(lease);
+            cx.journal.renew(self.lease_ns)?;
+        }
+        Ok(())
+    }
+
+    /// Lowers a limit of a process. The outer error is the journal's.
+    fn lower(
+        &mut self,
+        cx: &mut Context<'_>,
+        number: usize,
+        condition: &Condition,
+        identity: Identity,
+    ) -> Result<io::Result<()>> {
+        let looked = || -> io::Result<_> {
+            let process = identity.process()?;
+            let (was, _) = process.limits(Resource::NoFile)?;
+            let set = match condition.limit() {
+                Some(Limit::Nofile(Level::Number(number))) => number,
+                Some(Limit::Nofile(Level::Used)) => lowest_free(&process.folder()?.list("fd")?),
+                None => was,
+            };
+            Ok((process, was, set))
+        };
+        let (process, was, set) = match looked() {
+            Ok(found) => found,
+            // It ended meanwhile.
+            Err(_) if !identity.lives() => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Some(change) = self.inherited_in_run(cx, identity, was) {
+            return self.adopt(cx, number, identity, change).map(Ok);
+        }
+        if set >= was {
+            // It holds already, and is not ours to give back.
+            return Ok(Ok(()));
+        }
+        let Some(cleanup) = self.cleanup(cx, number, identity, (set, was)) else {
+            return Ok(Ok(()));
+        };
+        self.keep_lease(cx)?;
+        cx.journal.journal(cleanup.clone())?;
+        let lowered = process.replace_soft_limit(Resource::NoFile, was, set);
+        if !matches!(lowered, Ok(true)) {
+            // It was changed at this moment, and the next look finds the new one; or it has ended.
+            cx.journal.forget(&cleanup);
+            return Ok(match lowered {
+                Err(error) if identity.lives() => Err(error),
+                _ => Ok(()),
+            });
+        }
+        let now = boot_ns();
+        if now > self.lease_ns || cleanup.until_ns().is_some_and(|until| now > until) {
+            // murphy was stopped in between: the guardian has looked already, and found nothing to
+            // do.
+            let given_back = cleanup.undo().map(drop);
+            cx.journal.forget(&cleanup);
+            return Ok(given_back);
+        }
+        self.changes.insert((set, was));
+        self.hold(number, identity, cleanup);
+        Ok(Ok(()))
+    }
+
+    /// How a change is undone; `None` if the process has ended or nothing has to be.
+    fn cleanup(
+        &self,
+        cx: &Context<'_>,
+        number: usize,
+        identity: Identity,
+        (set, was): Change,
+    ) -> Option<Cleanup> {
+        let process = Owner::of(identity.id).filter(|owner| owner.start == identity.start)?;
+        let now = boot_ns();
+        let condition = cx.plan.conditions.get(number)?;
+        let end = condition.phase(now.saturating_sub(self.armed_at)).next_ns;
+        Some(Cleanup::Limit {
+            process,
+            resource: Resource::NoFile,
+            set,
+            was,
+            since: now / TICK_NS,
+            until_ns: end.map(|end| self.armed_at.saturating_add(end)),
+        })
+    }
+
+    fn hold(&mut self, condition: usize, identity: Identity, cleanup: Cleanup) {
+        if let Some(counts) = self.counts.get_mut(condition) {
+            counts.applied.insert(identity);
+            counts.since.get_or_insert_with(boot_ns);
+        }
+        self.held.insert(identity, Held { condition, cleanup });
+    }
+
+    /// Forgets processes that have ended: they have no limits any more.
+    fn drop_ended(&mut self, cx: &mut Context<'_>) {
+        let ended: Vec<_> = self.held.extract_if(.., |one, _| !one.lives()).collect();
+        for (_, held) in ended {
+            cx.journal.forget(&held.cleanup);
+        }
+        self.rest_idle();
+    }
+
+    /// Conditions that hold for no process rest.
+    fn rest_idle(&mut self) {
+        let now = boot_ns();
+        for (number, counts) in self.counts.iter_mut().enumerate() {
+            let mut held = self.held.values();
+            if !held.any(|held| held.condition == number) {
+                counts.rest(now);
+            }
+        }
+    }
+
+    /// Gives all processes of a condition their limits back.
+    fn give_back(&mut self, cx: &mut Context<'_>, number: usize) {
+        let ours: Vec<_> = self
+            .held
+            .extract_if(.., |_, held| held.condition == number)
+            .collect();
+        for (_, Held { cleanup, .. }) in ours {
+            match cleanup.undo() {
+                Ok(Outcome::Done | Outcome::NothingToDo) => cx.journal.forget(&cleanup),
+                Ok(Outcome::Changed) => {
+                    cx.notices.warn(format!(
+                        "{cleanup}: another program has changed it since; it stays as it is"
+                    ));
+                    cx.journal.forget(&cleanup);
+                }
+                // It stays in the journal, and is tried again at the end.
+                Err(error) => cx
+                    .notices
+                    .warn(format!("{cleanup} cannot be given back: {error}")),
+            }
+        }
+        self.rest_idle();
+    }
+
+    /// Forgets what the guardian has given back, so that it is lowered again.
+    fn forget_restored(&mut self, cx: &mut Context<'_>) {
+        let is_restored = |identity: Identity, held: &Held| match &held.cleanup {
+            Cleanup::Limit { resource, set, .. } => {
+                let limits = identity.process().and_then(|one| one.limits(*resource));
+                limits.is_ok_and(|(soft, _)| soft != *set)
+            }
+            Cleanup::Cgroup { .. } | Cleanup::TcFilter { .. } | Cleanup::Ifb { .. } => false,
+        };
+        let restored: Vec<_> = self
+            .held
+            .extract_if(.., |one, held| is_restored(*one, held))
+            .collect();
+        for (_, held) in restored {
+            cx.journal.forget(&held.cleanup);
+        }
+    }
+}
+
+/// The processes whose limits are lowered by any injection that is noted on this machine. Of this one
+/// they are held, and so not asked for.
+fn held_by_others() -> BTreeSet<Identity> {
+    let mut found = BTreeSet::new();
+    for dir in StateDir::trusted() {
+        for record in dir.list().records {
+            for entry in record.journal {
+                if let Cleanup::Limit { process, .. } = entry.undo {
+                    found.insert(Identity {
+                        id: process.pid,
+                        start: process.start,
+                    });
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The lowest number that no descriptor has: the next one gets it.
+fn lowest_free(descriptors: &[String]) -> u64 {
+    let mut used: Vec<u64> = descriptors
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    used.sort_unstable();
+    let taken = (0..)
+        .zip(&used)
+        .take_while(|(number, used)| number == *used);
+    taken.count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_descriptor_fills_the_first_hole() {
+        let of = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            lowest_free(&names)
+        };
+        assert_eq!(of(&[]), 0);
+        assert_eq!(of(&["0", "1", "2"]), 3);
+        assert_eq!(of(&["10", "0", "2", "1", "4"]), 3);
+        assert_eq!(of(&["1"]), 0);
+    }
+}

@@ -82,9 +82,8 @@ impl Site {
     }
 }
 
-#[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, without padding (size asserted above).
-unsafe impl aya::Pod for Answer {}
+unsafe impl crate::Plain for Answer {}
 
 #[cfg(test)]
 mod tests {

@@ -29,6 +29,5 @@ pub struct Counted {
 
 const _: () = assert!(size_of::<Counted>() == 24 && crate::bank::BANKS == 2);
 
-#[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, without padding (size asserted above).
-unsafe impl aya::Pod for Open {}
+unsafe impl crate::Plain for Open {}

@@ -81,6 +81,5 @@ impl Counters {
     }
 }
 
-#[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, without padding (size asserted above).
-unsafe impl aya::Pod for Counters {}
+unsafe impl crate::Plain for Counters {}

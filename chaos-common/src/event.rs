@@ -76,6 +76,5 @@ pub const SIZE: usize = 88;
 
 const _: () = assert!(size_of::<Event>() == SIZE);
 
-#[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, without padding (size asserted above).
-unsafe impl aya::Pod for Event {}
+unsafe impl crate::Plain for Event {}

@@ -32,9 +32,7 @@ pub const ENTRIES: u32 = 4096;
 const _: () = assert!(size_of::<Interface>() == 16);
 const _: () = assert!(size_of::<Naming>() == 24);
 
-#[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, without padding (sizes asserted above).
-unsafe impl aya::Pod for Interface {}
-#[cfg(feature = "user")]
+unsafe impl crate::Plain for Interface {}
 // SAFETY: as for `Interface`.
-unsafe impl aya::Pod for Naming {}
+unsafe impl crate::Plain for Naming {}

@@ -28,3 +28,17 @@ pub mod url;
 
 /// How many rules can be active at once: the bits of a mask.
 pub const MAX_RULES: u32 = u64::BITS;
+
+/// What may cross the boundary as its bytes.
+///
+/// # Safety
+///
+/// The type is `repr(C)`, any bytes of its size are a value of it, and it has no padding.
+pub unsafe trait Plain: Copy + 'static {}
+
+// SAFETY: integers.
+unsafe impl Plain for u32 {}
+// SAFETY: integers.
+unsafe impl Plain for u64 {}
+// SAFETY: integers in a row, each of one byte.
+unsafe impl<const N: usize> Plain for [u8; N] {}

@@ -19,6 +19,5 @@ pub struct Expected {
 
 const _: () = assert!(size_of::<Expected>() == 8);
 
-#[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, without padding (size asserted above).
-unsafe impl aya::Pod for Expected {}
+unsafe impl crate::Plain for Expected {}

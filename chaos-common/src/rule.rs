@@ -105,9 +105,7 @@ pub struct RuleState {
 
 const _: () = assert!(size_of::<RuleState>() == 16);
 
-#[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, without padding (sizes asserted above).
-unsafe impl aya::Pod for Rule {}
-#[cfg(feature = "user")]
+unsafe impl crate::Plain for Rule {}
 // SAFETY: as for `Rule`.
-unsafe impl aya::Pod for RuleState {}
+unsafe impl crate::Plain for RuleState {}

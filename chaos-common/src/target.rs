@@ -84,15 +84,11 @@ const _: () = assert!(size_of::<Named>() == 16);
 const _: () = assert!(size_of::<Process>() == 32);
 const _: () = assert!(size_of::<FileId>() == 16);
 
-#[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, without padding (sizes asserted above).
-unsafe impl aya::Pod for Named {}
-#[cfg(feature = "user")]
+unsafe impl crate::Plain for Named {}
 // SAFETY: as for `Named`.
-unsafe impl aya::Pod for Process {}
-#[cfg(feature = "user")]
+unsafe impl crate::Plain for Process {}
 // SAFETY: as for `Named`.
-unsafe impl aya::Pod for FileId {}
-#[cfg(feature = "user")]
+unsafe impl crate::Plain for FileId {}
 // SAFETY: as for `Named`.
-unsafe impl aya::Pod for Socket {}
+unsafe impl crate::Plain for Socket {}

@@ -14,8 +14,8 @@ pub(crate) const SOURCES: [&str; 4] = [
 
 /// SHA-256 over the names and contents of all sources, in hexadecimal.
 ///
-/// Of Rust sources only the tokens that make the objects count. A corrected comment or another
-/// line break leaves the digest as it is.
+/// Of Rust sources only the tokens that make the objects count, of manifests only what is built. A
+/// corrected comment or another line break leaves the digest as it is.
 pub(crate) fn sources_digest(workspace: &std::path::Path) -> std::io::Result<String> {
     use sha2::Digest as _;
 
@@ -30,6 +30,8 @@ pub(crate) fn sources_digest(workspace: &std::path::Path) -> std::io::Result<Str
         let mut content = std::fs::read(file)?;
         if file.extension().is_some_and(|extension| extension == "rs") {
             content = code(content);
+        } else if file.ends_with("Cargo.toml") {
+            content = manifest(&content);
         }
         digest.update(name.to_string_lossy().as_bytes());
         digest.update([0]);
@@ -37,6 +39,19 @@ pub(crate) fn sources_digest(workspace: &std::path::Path) -> std::io::Result<Str
         digest.update(&content);
     }
     Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A manifest without comments and without what its package is called and described as.
+fn manifest(source: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(source);
+    let mut is_package = false;
+    let lines = text.lines().map(str::trim).filter(|line| {
+        if line.starts_with('[') {
+            is_package = *line == "[package]";
+        }
+        !is_package && !line.is_empty() && !line.starts_with('#')
+    });
+    lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes()
 }
 
 /// A Rust source as one token a line: without comments, documentation, white space and modules of

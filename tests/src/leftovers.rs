@@ -139,7 +139,7 @@ fn bpf(found: &mut BTreeSet<String>, strangers: &Strangers) -> BTreeSet<u32> {
     let mut ours = BTreeSet::new();
     let probe = bpf::probe_name();
     // Errors (not root) end the iteration: there is nothing to be seen then.
-    for program in aya::programs::loaded_programs().map_while(Result::ok) {
+    for program in murphy_kernel::inspect::loaded_programs().map_while(Result::ok) {
         let name = program.name_as_str().unwrap_or("?").to_owned();
         let id = program.id();
         if (is_murphy(&name) || name == probe) && !strangers.programs.contains(&id) {
@@ -147,7 +147,7 @@ fn bpf(found: &mut BTreeSet<String>, strangers: &Strangers) -> BTreeSet<u32> {
             ours.insert(id);
         }
     }
-    for link in aya::programs::loaded_links().map_while(Result::ok) {
+    for link in murphy_kernel::inspect::loaded_links().map_while(Result::ok) {
         if ours.contains(&link.program_id()) {
             found.insert(format!(
                 "BPF link {} of program {}",

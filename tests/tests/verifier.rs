@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use aya::programs::loaded_programs;
 use murphy_fault::plan::{Attach, Hook};
+use murphy_kernel::inspect::loaded_programs;
 use tests::{ChildGuard, Group, Outcome, case, murphy, needs, victim, wait_until};
 
 /// Instructions, per program. A million is the limit of the kernel.

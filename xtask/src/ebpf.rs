@@ -299,11 +299,15 @@ mod tests {
 
     /// The digest of a workspace whose only module is this.
     fn digest(source: &str) -> String {
+        digest_with("# A comment\n", source)
+    }
+
+    fn digest_with(manifest: &str, source: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         for crate_name in ["chaos-common", "chaos-ebpf"] {
             let krate = folder.path().join(crate_name);
             std::fs::create_dir_all(krate.join("src")).unwrap();
-            std::fs::write(krate.join("Cargo.toml"), "# A comment\n").unwrap();
+            std::fs::write(krate.join("Cargo.toml"), manifest).unwrap();
             std::fs::write(krate.join("src/lib.rs"), source).unwrap();
         }
         sources_digest(folder.path()).unwrap()
@@ -370,6 +374,16 @@ mod tests {
             digest("const A: u8 = b'/';"),
             digest("const A: u8 = b'//';")
         );
+    }
+
+    #[test]
+    fn a_manifest_counts_for_what_is_built() {
+        let of = |manifest: &str| digest_with(manifest, SOURCE);
+        let before = of("[package]\nname = \"a\"\n\n[dependencies]\nb = \"1\"\n");
+        let same = "[package]\nname = \"c\"\nreadme = \"d\"\n# e\n[dependencies]\nb = \"1\"\n";
+        assert_eq!(of(same), before);
+        let other = of("[package]\nname = \"a\"\n\n[dependencies]\nb = \"2\"\n");
+        assert_ne!(other, before);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use chaos_common::interface::{Interface, Naming};
 use chaos_common::rule::{Rule, RuleState};
 use chaos_common::{MAX_RULES, bank, control, dims, name, ops, target, url};
 
+use super::raw::Raw;
 use murphy_fault::Effect;
 use murphy_fault::plan::{Backend, Dense, Masks, Plan, Prefix, answer};
 
@@ -42,9 +43,9 @@ type Trie<const N: usize> = Option<LpmTrie<MapData, [u8; N], u64>>;
 /// not exist.
 pub(super) struct Banks {
     ops: Array<MapData, u64>,
-    rules: Array<MapData, Rule>,
-    open: Option<Array<MapData, Open>>,
-    states: Array<MapData, RuleState>,
+    rules: Array<MapData, Raw<Rule>>,
+    open: Option<Array<MapData, Raw<Open>>>,
+    states: Array<MapData, Raw<RuleState>>,
     classes: Array<MapData, u64>,
     calls: Option<Array<MapData, u32>>,
     dense: [Option<Array<MapData, u64>>; 5],
@@ -52,12 +53,12 @@ pub(super) struct Banks {
     remote6: Trie<17>,
     local4: Trie<5>,
     local6: Trie<17>,
-    interfaces: Option<HashMap<MapData, Interface, Naming>>,
+    interfaces: Option<HashMap<MapData, Raw<Interface>, Raw<Naming>>>,
     names: Trie<{ name::SIZE }>,
     url_paths: Trie<{ url::KEY }>,
     answers: Option<Array<MapData, [u8; 16]>>,
     delays: Option<Array<MapData, u64>>,
-    overrides: Option<Array<MapData, Answer>>,
+    overrides: Option<Array<MapData, Raw<Answer>>>,
     /// What each bank holds.
     held: [Masks; bank::BANKS as usize],
 }
@@ -128,7 +129,7 @@ impl Banks {
 
     /// Sets what the rule of a slot remembers.
     pub(super) fn remember(&mut self, slot: u32, state: RuleState) -> Result<(), MapError> {
-        self.states.set(slot, state, 0)
+        self.states.set(slot, Raw(state), 0)
     }
 
     /// Writes a plan into a bank that no program reads. Rules of slots in `fresh` begin anew.
@@ -138,7 +139,7 @@ impl Banks {
         plan: &Plan,
         control: &mut Array<MapData, u64>,
         fresh: &[u32],
-        counters: &mut PerCpuArray<MapData, Counters>,
+        counters: &mut PerCpuArray<MapData, Raw<Counters>>,
     ) -> Result<(), MapError> {
         let masks = &plan.masks;
         let at = |size: u32, value: u32| bank::index(bank::with(0, bank), size, value);
@@ -148,9 +149,9 @@ impl Banks {
         }
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
         for &slot in fresh {
-            let zero = PerCpuValues::try_from(vec![Counters::default(); cpus]);
+            let zero = PerCpuValues::try_from(vec![Raw(Counters::default()); cpus]);
             counters.set(slot, zero.map_err(MapError::IoError)?, 0)?;
-            self.states.set(slot, RuleState::default(), 0)?;
+            self.states.set(slot, Raw(RuleState::default()), 0)?;
         }
         for rule in plan.rules.iter().filter(|r| fresh.contains(&r.wire.slot)) {
             let none = Open {
@@ -158,11 +159,11 @@ impl Banks {
                 since_ns: rule.wire.since_ns,
             };
             if let Some(open) = &mut self.open {
-                open.set(rule.wire.slot, none, 0)?;
+                open.set(rule.wire.slot, Raw(none), 0)?;
             }
         }
         for (index, rule) in (0..).zip(&plan.rules) {
-            self.rules.set(at(MAX_RULES, index), rule.wire, 0)?;
+            self.rules.set(at(MAX_RULES, index), Raw(rule.wire), 0)?;
         }
         for class in 0..old.classes.len().max(masks.classes.len()) {
             let rules = masks.classes.get(class).copied().unwrap_or(0);
@@ -216,7 +217,7 @@ impl Banks {
             if let Some(overrides) = &mut self.overrides
                 && matches!(rule.backend, Backend::Override | Backend::Uprobe)
             {
-                overrides.set(rule.wire.slot, answer(&rule.fault.effect), 0)?;
+                overrides.set(rule.wire.slot, Raw(answer(&rule.fault.effect)), 0)?;
             }
         }
         self.held[bank as usize] = masks.clone();
@@ -238,20 +239,20 @@ impl Banks {
 
 /// Writes what differs between two tables of interfaces. Who stays is never missing in between.
 fn named(
-    map: &mut Option<HashMap<MapData, Interface, Naming>>,
+    map: &mut Option<HashMap<MapData, Raw<Interface>, Raw<Naming>>>,
     bank: u32,
     old: &BTreeMap<Interface, Naming>,
     new: &BTreeMap<Interface, Naming>,
 ) -> Result<(), MapError> {
     let Some(map) = map else { return Ok(()) };
-    let key = |interface: &Interface| Interface { bank, ..*interface };
+    let key = |interface: &Interface| Raw(Interface { bank, ..*interface });
     // First, so that there is room for the others.
     for interface in old.keys().filter(|known| !new.contains_key(known)) {
         map.remove(&key(interface))?;
     }
     for (interface, naming) in new {
         if old.get(interface) != Some(naming) {
-            map.insert(key(interface), naming, 0)?;
+            map.insert(key(interface), Raw(*naming), 0)?;
         }
     }
     Ok(())

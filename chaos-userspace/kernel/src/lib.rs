@@ -13,6 +13,7 @@ mod code;
 pub mod connections;
 mod error;
 mod events;
+pub mod inspect;
 pub mod links;
 pub mod listen;
 mod loader;
@@ -24,6 +25,7 @@ mod objects;
 mod paths;
 pub mod privileges;
 pub mod probe;
+mod raw;
 pub mod sleep;
 mod sockets;
 

@@ -10,13 +10,14 @@ use chaos_common::counters::Counters;
 use chaos_common::interface::{Interface, Naming};
 use chaos_common::rule::RuleState;
 use chaos_common::target::{COMM, FileId, Named, Process};
-use chaos_common::{bank, control, delay, dims, observe, ops};
+use chaos_common::{Plain, bank, control, delay, dims, observe, ops};
 
 use super::events::Events;
 use crate::listen::Listen;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::banks::Banks;
+use super::raw::Raw;
 use murphy_fault::plan::Plan;
 
 /// Names of the maps that all objects share.
@@ -131,6 +132,9 @@ pub(super) fn sizes(plan: &Plan, listen: Listen) -> [(&'static str, u32); 9] {
     ]
 }
 
+/// What processes are named by, and the names.
+type NameTable<K> = HashMap<MapData, Raw<K>, Raw<Named>>;
+
 /// Handles of the shared maps. A map that no loaded program uses does not exist
 /// and need not be written.
 pub(super) struct Maps {
@@ -140,14 +144,14 @@ pub(super) struct Maps {
     /// Waits until no program reads the other bank.
     grace: Option<JoinHandle<()>>,
     control: Array<MapData, u64>,
-    counters: PerCpuArray<MapData, Counters>,
-    pids: Option<HashMap<MapData, u32, Process>>,
-    tids: Option<HashMap<MapData, u32, Named>>,
-    cgroups: Option<HashMap<MapData, u64, Named>>,
-    uids: Option<HashMap<MapData, u32, Named>>,
-    comms: Option<HashMap<MapData, [u8; COMM], Named>>,
-    networks: Option<HashMap<MapData, u32, Named>>,
-    exes: Option<HashMap<MapData, FileId, Named>>,
+    counters: PerCpuArray<MapData, Raw<Counters>>,
+    pids: Option<HashMap<MapData, u32, Raw<Process>>>,
+    tids: Option<HashMap<MapData, u32, Raw<Named>>>,
+    cgroups: Option<NameTable<u64>>,
+    uids: Option<NameTable<u32>>,
+    comms: Option<NameTable<[u8; COMM]>>,
+    networks: Option<NameTable<u32>>,
+    exes: Option<NameTable<FileId>>,
     events: Option<Events>,
 }
 
@@ -166,18 +170,18 @@ fn hash<K: Pod, V: Pod>(map: Option<MapData>) -> Result<Option<HashMap<MapData, 
 }
 
 /// Makes a map hold these entries and no others. Who stays is never missing in between.
-fn replace<K: Pod + Ord, V: Pod>(
-    map: &mut Option<HashMap<MapData, K, V>>,
-    entries: &BTreeMap<K, V>,
+fn replace<K: Plain + Ord>(
+    map: &mut Option<NameTable<K>>,
+    entries: &BTreeMap<K, Named>,
 ) -> Result<(), MapError> {
     let Some(map) = map else { return Ok(()) };
-    for (key, value) in entries {
-        map.insert(key, value, 0)?;
+    for (&key, &named) in entries {
+        map.insert(Raw(key), Raw(named), 0)?;
     }
-    let gone: Vec<K> = map
+    let gone: Vec<Raw<K>> = map
         .keys()
         .flatten()
-        .filter(|key| !entries.contains_key(key))
+        .filter(|Raw(key)| !entries.contains_key(key))
         .collect();
     for key in gone {
         map.remove(&key)?;
@@ -278,7 +282,8 @@ impl Maps {
     /// What became of the matches of the rule in a slot, over all CPUs.
     pub(super) fn counters(&self, slot: u32) -> Result<Counters, MapError> {
         let values = self.counters.get(&slot, 0)?;
-        Ok(values.iter().fold(Counters::default(), Counters::plus))
+        let all = values.iter().map(|Raw(counters)| counters);
+        Ok(all.fold(Counters::default(), Counters::plus))
     }
 
     /// Says what became of matches before any program counted, of the rule in a slot.
@@ -290,10 +295,10 @@ impl Maps {
     ) -> Result<(), MapError> {
         self.banks.remember(slot, state)?;
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
-        let mut all = vec![Counters::default(); cpus];
+        let mut all = vec![Raw(Counters::default()); cpus];
         // All of them are added up.
         if let Some(first) = all.first_mut() {
-            *first = counters;
+            *first = Raw(counters);
         }
         let all = PerCpuValues::try_from(all).map_err(MapError::IoError)?;
         self.counters.set(slot, all, 0)
@@ -327,7 +332,7 @@ impl Maps {
     /// Names a thread group.
     pub(super) fn target(&mut self, tgid: u32, process: Process) -> Result<(), MapError> {
         match &mut self.pids {
-            Some(pids) => pids.insert(tgid, process, 0),
+            Some(pids) => pids.insert(tgid, Raw(process), 0),
             None => Ok(()),
         }
     }
@@ -341,13 +346,14 @@ impl Maps {
 
     /// The thread groups that have a name now.
     pub(super) fn targets(&self) -> BTreeMap<u32, Process> {
-        self.pids.iter().flat_map(HashMap::iter).flatten().collect()
+        let all = self.pids.iter().flat_map(HashMap::iter).flatten();
+        all.map(|(tgid, Raw(process))| (tgid, process)).collect()
     }
 
     /// Names a thread.
     pub(super) fn target_thread(&mut self, tid: u32, named: Named) -> Result<(), MapError> {
         match &mut self.tids {
-            Some(tids) => tids.insert(tid, named, 0),
+            Some(tids) => tids.insert(tid, Raw(named), 0),
             None => Ok(()),
         }
     }
@@ -361,6 +367,7 @@ impl Maps {
 
     /// The threads that have a name now.
     pub(super) fn threads(&self) -> BTreeMap<u32, Named> {
-        self.tids.iter().flat_map(HashMap::iter).flatten().collect()
+        let all = self.tids.iter().flat_map(HashMap::iter).flatten();
+        all.map(|(tid, Raw(named))| (tid, named)).collect()
     }
 }

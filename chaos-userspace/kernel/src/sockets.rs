@@ -4,6 +4,7 @@ use aya::Ebpf;
 use aya::maps::{MapError, SkStorage};
 use chaos_common::target::Socket;
 
+use super::raw::Raw;
 use super::{KernelError, links};
 use murphy_sys::process::Process;
 
@@ -20,7 +21,7 @@ pub(super) fn own(
     let Some(map) = object.map_mut("SOCKETS") else {
         return Ok(0);
     };
-    let mut storage: SkStorage<_, Socket> = map.try_into()?;
+    let mut storage: SkStorage<_, Raw<Socket>> = map.try_into()?;
     let mut owned = 0;
     for number in socket_descriptors(process) {
         // A descriptor may be gone by now, or be a socket that takes no storage.
@@ -31,7 +32,7 @@ pub(super) fn own(
             continue;
         };
         let known = Socket { classes, network };
-        match storage.insert(&socket, known, 0) {
+        match storage.insert(&socket, Raw(known), 0) {
             Ok(()) => owned += 1,
             Err(MapError::SyscallError(_)) => {}
             Err(error) => return Err(error.into()),

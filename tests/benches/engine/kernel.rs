@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, loaded_programs};
-use aya::sys::{Stats, enable_stats};
+use murphy_kernel::inspect::{
+    ProgramInfo, SchedClassifier, Stats, TestRun as _, TestRunOptions, enable_stats,
+    loaded_programs,
+};
 use tests::bpf;
 
 /// How often a program ran, and how long that took.

@@ -27,6 +27,7 @@ pub(crate) fn run(cache: &Cache) -> Vec<Record> {
         step("cargo fmt", "cargo fmt", fmt),
         step("clippy", "clippy", clippy),
         step("ebpf --check", objects, this(&["ebpf", "--check"])),
+        step("packages", "each crate can be packaged", packages()),
     ];
     records.extend(cost::step("cargo deny", || dependencies(cache)));
     records
@@ -65,6 +66,17 @@ fn end(step: Step, name: &str, outcome: Outcome, text: String) -> Record {
 fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args);
+    command
+}
+
+/// Packages what can be published. Building the packages would take as long as building murphy:
+/// DEVELOPERS.md has the command that does.
+fn packages() -> Command {
+    let mut command = cargo(&["package", "--quiet", "--offline", "--allow-dirty"]);
+    command.args(["--workspace", "--no-verify"]);
+    for helper in ["chaos-ebpf", "tests", "xtask"] {
+        command.args(["--exclude", helper]);
+    }
     command
 }
 

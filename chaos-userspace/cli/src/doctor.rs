@@ -17,6 +17,7 @@ use murphy_fault::plan::{Backend, Options, Plan, Target};
 use murphy_fault::{Aim, Key, Op};
 use murphy_kernel::probe::youngest;
 use murphy_kernel::symbol;
+use murphy_mechanisms::declarations;
 
 /// What was found, for scripts.
 #[derive(Debug, Serialize)]
@@ -146,19 +147,9 @@ fn page(findings: &Findings, services: &[Service], marks: &Marks) -> String {
 
 /// Whom a backend serves, with which effects and filters on some operation.
 fn matrix(backend: Backend) -> (&'static str, String, String) {
-    let whom = match backend {
-        Backend::Bpf => "run and inject, by root; packets, and calls that have a hook",
-        Backend::Override => {
-            "run and inject, by root, where the kernel has error injection; every system call but few"
-        }
-        Backend::Uprobe => {
-            "inject, by root, where uprobes may write registers; every system call but few"
-        }
-        Backend::Seccomp => "run, by anybody; every system call",
-        Backend::Spin => {
-            "run and inject, by root; delays of 10 ms at most, for which nothing else lets threads sleep"
-        }
-    };
+    let mut of = declarations().into_iter();
+    let of = of.find(|of| of.backend == Some(backend));
+    let whom = of.map_or("", |of| of.summary);
     let of = |has: &dyn Fn(Key, Op) -> bool| {
         let keys = Key::all();
         let had = keys.filter(|key| Op::all().any(|op| key.fits(op) && has(*key, op)));

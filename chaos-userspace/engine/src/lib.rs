@@ -12,7 +12,6 @@ pub mod guardian;
 pub mod injector;
 mod interfaces;
 mod journal;
-mod machine;
 mod names;
 pub mod policy;
 pub mod probe;
@@ -27,7 +26,7 @@ mod targets;
 pub mod undo;
 
 pub use error::EngineError;
-pub use machine::Here;
+pub use murphy_mechanisms::Here;
 pub use murphy_state::results::{FaultReport, Report, Suppressed};
 pub use murphy_sys::clock::boot_ns;
 pub use record::{End, FORMAT, Header, HeaderFault, Line, Match, Verdict};

@@ -15,23 +15,18 @@ mod victim;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use chaos_common::control;
 use chaos_common::lsm::Place;
-use chaos_common::{control, mark};
-use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
 use super::{EngineError, boot_ns};
-use murphy_fault::plan::{Attach, Hook, Options, Plan, Target};
-use murphy_fault::{Family, Nanos, Netem};
-use murphy_kernel::clsact::{self, Side};
+use murphy_fault::Family;
+use murphy_fault::plan::{Hook, Options, Plan, Target};
+use murphy_kernel::Kernel;
 use murphy_kernel::listen::Listen;
-use murphy_kernel::netem::{self as kernel_netem, EDT, Queue};
 use murphy_kernel::probe::{self, Need};
-use murphy_kernel::sleep;
-use murphy_kernel::{Kernel, KernelError, Place as At, entry_point};
-use murphy_mechanisms::uprobe::Uprobe;
+use murphy_mechanisms::{self as mechanisms, Bench};
 use murphy_sys::host;
-use murphy_sys::process::Identity;
 
 use scratch::Scratch;
 
@@ -40,9 +35,6 @@ pub use service::Service;
 
 /// Injections into the victim go on for this long at most; it takes a millisecond, under emulation a hundred.
 const LEASE: Duration = Duration::from_secs(5);
-
-/// The filter's priority, in a namespace where there is no other.
-const PRIORITY: u16 = 1;
 
 /// How a hook was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -233,7 +225,7 @@ fn plan(hooks: BTreeSet<Hook>) -> Result<(Plan, Vec<Hook>), String> {
     Ok((plan, canaries))
 }
 
-/// Loads a hook's programs and attaches them.
+/// Loads a hook's programs, and has its mechanism attach them.
 fn attach(
     kernel: &mut Kernel,
     report: &mut HookReport,
@@ -241,120 +233,21 @@ fn attach(
     netns: &Result<(), String>,
 ) -> Result<(), String> {
     let hook = report.hook;
-    let words = |error: KernelError| error.to_string();
-    kernel.load_programs(hook).map_err(words)?;
-    if matches!(hook, Hook::Sleep(_)) && !sleep::has_device() {
-        return Err(
-            "there is no /dev/fuse, by which threads are let wait: modprobe fuse".to_owned(),
-        );
-    }
-    match (hook.spec().attach, hook) {
-        (Attach::Cgroup, _) => {
-            let directory = &scratch.as_ref().map_err(Clone::clone)?.directory;
-            kernel.attach(hook, At::Cgroup(directory)).map_err(words)
-        }
-        (Attach::Code, Hook::Uprobe(call)) => {
-            // The child's code is ours.
-            let calls = u16::try_from(call.id()).map_err(|error| error.to_string())?;
-            let this = Identity::of(std::process::id()).ok();
-            let covered = Uprobe::default().cover(kernel, this, &[calls]);
-            covered.map_err(|error| error.to_string())
-        }
-        (Attach::Everywhere | Attach::Code, _) => {
-            kernel.attach(hook, At::Everywhere).map_err(words)
-        }
-        (Attach::EntryPoint, _) => {
-            let file = std::env::current_exe().map_err(|error| error.to_string())?;
-            let offset = entry_point(&file).map_err(|error| error.to_string())?;
-            let place = At::Code {
-                file: &file,
-                offset,
-                cookie: None,
-            };
-            kernel.attach(hook, place).map_err(words)
-        }
-        (Attach::Interfaces, _) => {
-            netns.clone()?;
-            attach_classifier(kernel, report)
-        }
-        (Attach::Netem | Attach::Ifb, _) => {
-            netns.clone()?;
-            attach_detour(kernel, hook).map_err(words)
-        }
-    }
-}
-
-/// A whole way round, which goes with the namespace.
-fn attach_detour(kernel: &mut Kernel, hook: Hook) -> Result<(), KernelError> {
-    let (rule, side) = if hook == Hook::IngressNetem {
-        (1, Side::Ingress)
-    } else if hook == Hook::Edt {
-        // No rule's: it sends nothing there.
-        (2, Side::Egress)
-    } else {
-        (0, Side::Egress)
+    let loaded = kernel.load_programs(hook);
+    loaded.map_err(|error| error.to_string())?;
+    let Some(mut mechanism) = mechanisms::owner(hook) else {
+        return Err("no mechanism attaches it".to_owned());
     };
-    let netem = Netem {
-        delay: Some(Nanos(1_000_000)),
-        ..Netem::default()
+    let cgroup = scratch.as_ref().map(|scratch| &scratch.directory);
+    let mut bench = Bench {
+        kernel,
+        cgroup: cgroup.map_err(Clone::clone),
+        network: netns.clone(),
+        by: Vec::new(),
     };
-    let queue = if hook == Hook::Edt {
-        Queue::Fq {
-            limit: netem.limit(),
-        }
-    } else {
-        Queue::Netem {
-            netem: &netem,
-            table: None,
-            seed: 0,
-        }
-    };
-    let to = kernel_netem::make(&format!("probe{rule}"), queue)?;
-    if hook == Hook::Edt {
-        kernel_netem::stamp(to, kernel.descriptor(hook, EDT)?, rule + 1)?;
-    }
-    let index = if_nametoindex(netns::LOOPBACK)
-        .map_err(|error| KernelError::io("looking for the loopback interface")(error.into()))?;
-    clsact::ensure(index).map_err(KernelError::io("adding a clsact qdisc"))?;
-    for &(name, _) in hook.programs() {
-        kernel_netem::redirect(&kernel_netem::Filter {
-            ifindex: index,
-            side,
-            priority: PRIORITY + 1 + u16::from(hook == Hook::Edt),
-            handle: 1,
-            program: kernel.descriptor(hook, name)?,
-            name,
-            class: mark::ASKS | (rule + 1),
-            to,
-        })?;
-    }
-    Ok(())
-}
-
-/// Both ways, since a session takes the first that works.
-fn attach_classifier(kernel: &mut Kernel, report: &mut HookReport) -> Result<(), String> {
-    let hook = report.hook;
-    let name = netns::LOOPBACK;
-    let by_link = kernel.attach(hook, At::Interface { name });
-    if by_link.is_ok() {
-        report.by.push("tcx");
-    }
-    let index = if_nametoindex(name).map_err(|error| error.to_string())?;
-    let by_filter = clsact::ensure(index)
-        .map_err(KernelError::io("adding a clsact qdisc"))
-        .and_then(|_| {
-            let priority = PRIORITY;
-            kernel.attach(hook, At::Filter { name, priority })
-        });
-    if by_filter.is_ok() {
-        report.by.push("clsact");
-    }
-    match (by_link, by_filter) {
-        (Err(link), Err(filter)) => Err(format!("by tcx: {link}; by clsact: {filter}")),
-        // A session tries a filter only where the kernel does not know tcx.
-        (Err(link), Ok(())) if !link.is_no_tcx() => Err(link.to_string()),
-        _ => Ok(()),
-    }
+    let attached = mechanism.try_hook(&mut bench, hook);
+    report.by = bench.by;
+    attached
 }
 
 /// Points the rules at the scratch cgroup.

@@ -323,6 +323,7 @@ impl Session {
             Some(targets) => targets.classes_of_members().collect(),
             None => own.iter().map(|one| (*one, COMMAND)).collect(),
         };
+        let mut declined = Vec::new();
         let mut context = Context {
             plan: plan.unwrap_or(&self.plan),
             lease: self.settings.lease,
@@ -332,11 +333,16 @@ impl Session {
             members: &members,
             notices: &mut self.notices,
             events: &mut self.first_events,
+            declined: &mut declined,
         };
         for mechanism in &mut self.mechanisms {
             step(mechanism.as_mut(), &mut context)?;
         }
-        Ok(())
+        // What no mechanism took.
+        match declined.into_iter().next() {
+            Some(declined) => Err(declined.error.into()),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn kernel(&mut self) -> Result<&mut Kernel, EngineError> {

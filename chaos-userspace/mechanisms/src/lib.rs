@@ -4,17 +4,23 @@
 //! does nothing if no fault of the plan is its own. Mechanisms share the loaded programs and what else
 //! [`Context`] holds; they never know each other.
 
+mod bench;
 pub mod code;
-pub mod connections;
+mod connections;
+mod declaration;
 mod error;
+mod fq;
 pub mod fuse_delay;
+mod here;
 mod hooks;
 mod limits;
 mod netem;
+mod offer;
 mod override_return;
+mod redirect;
 pub mod seccomp;
 mod spin;
-pub mod uprobe;
+mod uprobe;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -31,7 +37,11 @@ use murphy_state::results::Report;
 use murphy_sys::netns::Netns;
 use murphy_sys::process::Identity;
 
+pub(crate) use bench::{Bench, LOOPBACK};
+pub use declaration::{Command, Declaration, Exercise, FaultRow, MatrixRow, Unavailable};
 pub use error::MechanismError;
+pub use here::Here;
+pub(crate) use offer::{Asked, Offer, Offered};
 
 /// What came of a step.
 pub type Result<T> = std::result::Result<T, MechanismError>;
@@ -85,6 +95,14 @@ impl Notices {
     }
 }
 
+/// A rule that a mechanism cannot carry out on this machine.
+pub(crate) struct Declined {
+    /// Its place in the plan.
+    pub(crate) rule: u32,
+    /// Why not.
+    pub(crate) error: MechanismError,
+}
+
 /// What mechanisms are given of a session.
 pub struct Context<'s> {
     /// The plan in force, or that is about to be.
@@ -101,7 +119,10 @@ pub struct Context<'s> {
     /// The processes that are targets of `inject` now, with the classes they are in.
     pub members: &'s dyn Fn() -> Vec<(Identity, u64)>,
     /// Where warnings go.
-    pub notices: &'s mut Notices,
+    pub(crate) notices: &'s mut Notices,
+    /// Rules that a mechanism cannot carry out on this machine. One that comes after it may take them
+    /// from here; what is left at the end of a step is an error.
+    pub(crate) declined: &'s mut Vec<Declined>,
     /// Where events go that are older than the first of the programs' own.
     pub events: &'s mut Vec<Event>,
 }
@@ -142,7 +163,35 @@ pub enum Site<'s> {
 ///
 /// Each step has a default that does nothing. The steps come in this order: `prepare`, `load`,
 /// `attach`, `arm`, then `renew`, `follow`, `attach` and `replace` as time goes on, `disarm`, `revert`.
-pub trait Mechanism {
+pub(crate) trait Mechanism {
+    /// What it is, and relies on, and leaves behind.
+    fn declaration(&self) -> &'static Declaration;
+
+    /// Whether it works here, with programs at these hooks of its own. A look: nothing is made, and
+    /// what only loading tells is taken to work.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    fn probe(&self, here: &Here, hooks: &BTreeSet<Hook>) -> std::result::Result<(), Unavailable> {
+        here.has_programs(self.declaration(), hooks)
+    }
+
+    /// How it would serve a fault; `None`: not at all.
+    fn offer(&self, _: &Asked<'_>) -> Option<Offer> {
+        None
+    }
+
+    /// Attaches one of its hooks, whose programs are loaded, where only a child of murphy's meets
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// In words: the kernel refuses.
+    fn try_hook(&mut self, _: &mut Bench<'_>, _: Hook) -> std::result::Result<(), String> {
+        Err("no program of this hook is attached by itself".to_owned())
+    }
+
     /// Starts helper processes. This is the only step in which the process has one thread and nothing
     /// is loaded.
     ///
@@ -283,6 +332,7 @@ pub fn all() -> Vec<Box<dyn Mechanism>> {
     vec![
         Box::<seccomp::Seccomp>::default(),
         Box::<netem::Netem>::default(),
+        Box::<fq::Fq>::default(),
         Box::<fuse_delay::FuseDelay>::default(),
         Box::new(override_return::OverrideReturn),
         Box::new(spin::Spin),
@@ -291,6 +341,18 @@ pub fn all() -> Vec<Box<dyn Mechanism>> {
         Box::<hooks::Hooks>::default(),
         Box::<limits::Limits>::default(),
     ]
+}
+
+/// What every mechanism declares.
+pub fn declarations() -> Vec<&'static Declaration> {
+    let all = all().into_iter();
+    all.map(|mechanism| mechanism.declaration()).collect()
+}
+
+/// The mechanism that a hook belongs to.
+pub(crate) fn owner(hook: Hook) -> Option<Box<dyn Mechanism>> {
+    let mut all = all().into_iter();
+    all.find(|mechanism| (mechanism.declaration().owns)(hook))
 }
 
 /// Attaches the programs of some hooks, which run for every task of the machine.

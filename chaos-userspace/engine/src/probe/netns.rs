@@ -5,8 +5,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// Its only interface.
-pub(super) const LOOPBACK: &str = "lo";
+use murphy_mechanisms::LOOPBACK;
 
 /// Does something in a thread inside a fresh network namespace whose loopback is up. The namespace goes with the thread,
 /// qdiscs and filters with the namespace. `work` is told why if there is none; it is then still done, outside.

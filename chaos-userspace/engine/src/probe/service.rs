@@ -2,17 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use chaos_common::lsm::Place;
 use serde::Serialize;
-use syscalls::Sysno;
 
 use super::{Findings, HookReport, Machine};
-use murphy_fault::plan::{Backend, Hook, Served, Target, Who};
-use murphy_fault::registry::NET_OPS;
-use murphy_fault::{Effect, FAULTS, Family, Fault, Op, Property};
-use murphy_kernel::connections;
-use murphy_mechanisms::connections::are_meant;
-use murphy_sys::process::{Process, Resource};
+use murphy_fault::plan::{Attach, Backend, Hook, Served};
+use murphy_fault::{FAULTS, Family, Fault, Op};
+use murphy_mechanisms::{
+    Asked, Command, Declaration, Here, Mechanism, Offer, Offered, Unavailable, all, declarations,
+};
 
 /// What this machine can do about a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,26 +34,18 @@ pub struct Service {
 }
 
 impl Service {
-    /// Hooks to try for a fault: its own, and those that the commands need.
+    /// Hooks to try for a fault: those that the commands need, and those of each mechanism until one
+    /// is sure to serve it where the kernel is as new as its hooks.
     pub fn hooks(fault: &Fault) -> BTreeSet<Hook> {
-        let refused = |backend: Backend| backend.refusal(fault, &Target::Command).is_some();
         let mut hooks: BTreeSet<_> = [Hook::Exec, Hook::Follow].into();
-        if !refused(Backend::Bpf) {
-            hooks.extend(own(fault).into_iter().flatten());
-        }
-        if is_only_late(fault) {
-            hooks.insert(Hook::Edt);
-        }
-        // Where LSM programs may be refused, they are the next best.
-        let unsure = |hook: &Hook| hook.family() == Family::Lsm;
-        if !refused(Backend::Override) && (refused(Backend::Bpf) || hooks.iter().any(unsure)) {
-            let calls = fault.ops.iter().filter_map(|op| op.call());
-            for call in calls {
-                hooks.extend([Hook::Override(call), Hook::Uprobe(call)]);
+        for (_, offer) in offers(&Asked::Fault(fault)) {
+            let Offered::Programs(needed) = offer.by else {
+                continue;
+            };
+            hooks.extend(needed.iter().flatten());
+            if !needed.iter().flatten().any(|hook| may_be_refused(*hook)) {
+                break;
             }
-        }
-        if !refused(Backend::Spin) {
-            hooks.extend(fault.ops.iter().filter_map(|op| op.call()).map(Hook::Spin));
         }
         hooks
     }
@@ -64,132 +53,108 @@ impl Service {
     /// Hooks to try for every fault of the registry: of a row those of its first operation, which stand for their like.
     pub fn hooks_of_all() -> BTreeSet<Hook> {
         let first = FAULTS.iter().filter_map(|row| row.ops.first());
+        let declared = declarations().into_iter();
+        let rows = |of: &'static Declaration| of.faults.iter().flat_map(|row| row.hooks);
+        let declared =
+            declared.flat_map(|of| rows(of).copied().flatten().chain(of.examples).copied());
         first
             .flat_map(|&op| Hook::of(op))
             .copied()
             .chain(Hook::SINGLE.iter().copied())
-            .chain([Hook::OVERRIDE, Hook::SPIN, Hook::UPROBE, Hook::SLEEP])
+            .chain(declared)
             .collect()
     }
 
-    /// What can be done about every fault of the registry.
+    /// What can be done about every fault of the registry, and about what mechanisms list beside.
     pub fn of_all(findings: &Findings) -> Vec<Self> {
-        let rows = FAULTS.iter().map(|row| {
-            if row.has.contains(&Property::Condition) {
-                return Self::by_limits(row.stem.to_owned(), row.ops);
-            }
-            // The first stands for its like.
-            let hooks: Vec<_> = row.ops.iter().take(1).map(|&op| Hook::of(op)).collect();
-            let stem = || row.stem.to_owned();
-            let calls = row.ops.iter().all(|op| op.is_syscall());
-            let by_hooks = match row.family {
-                Some(_) => Self::by_programs(findings, stem(), row.ops, &hooks),
-                None => Self::lacking(stem(), row.ops, "an LSM hook".to_owned()),
-            };
-            // Connections have hooks wherever there are any.
-            let stands_for = Hook::OVERRIDE;
-            let by_override = calls && row.family != Some(Family::Net);
-            by_hooks
-                .or(by_override
-                    .then(|| Self::by_programs(findings, stem(), row.ops, &[&[stands_for]])))
-                .or_supervised(findings, calls)
-                .or_for_inject(by_override.then(|| {
-                    Self::by_programs(findings, String::new(), row.ops, &[&[Hook::UPROBE]])
-                }))
-        });
-        // No row of its own: what it does to packets of the two directions is.
-        let whatever = Effect::Netem(Box::default());
-        let netem = NET_OPS.map(|op| Hook::needed(op, &whatever));
-        // Nor has this: calls whose hooks may sleep, `openat` for its like.
-        let hooks: &[Hook] = &[Hook::SLEEP, Hook::Lsm(Place::FileOpen)];
-        let calls = [Op::Call(Sysno::openat)];
-        let delay = Self::by_programs(findings, "delay_enter".to_owned(), &calls, &[hooks])
-            .or_supervised(findings, true)
-            .or_for_inject(Some(Self::by_programs(
-                findings,
-                String::new(),
-                &calls,
-                &[&[Hook::SPIN]],
-            )));
-        rows.chain([Self::by_programs(
-            findings,
-            "netem".to_owned(),
-            &NET_OPS,
-            &netem,
-        )])
-        .chain([delay])
-        .collect()
+        let rows = FAULTS.iter().map(|row| Asked::Registry(row));
+        let own = declarations().into_iter().flat_map(|of| of.faults);
+        rows.chain(own.map(Asked::Own))
+            .map(|asked| Self::of(findings, &asked))
+            .collect()
     }
 
     /// What can be done about a fault.
     pub fn of_fault(findings: &Findings, fault: &Fault) -> Self {
-        let refusal = |backend: Backend| backend.refusal(fault, &Target::Command);
-        let words = fault.to_string();
-        if fault.is_condition() {
-            return Self::by_limits(words, &fault.ops);
-        }
-        let lacks = refusal(Backend::Bpf).or_else(|| unended(findings, fault));
-        let service = match lacks {
-            None => {
-                let hooks = own(fault);
-                let hooks: Vec<_> = hooks.iter().map(Vec::as_slice).collect();
-                Self::by_programs(findings, words.clone(), &fault.ops, &hooks)
-            }
-            Some(lacks) => Self::lacking(words.clone(), &fault.ops, lacks),
-        };
-        let of_calls = |hook: fn(Sysno) -> Hook| {
-            let calls = fault.ops.iter().filter_map(|op| op.call());
-            let hooks: Vec<_> = calls.map(|call| [hook(call)]).collect();
-            let hooks: Vec<&[Hook]> = hooks.iter().map(<[Hook; 1]>::as_slice).collect();
-            Self::by_programs(findings, words.clone(), &fault.ops, &hooks)
-        };
-        let by_override = refusal(Backend::Override).is_none() && !service.served;
-        let overriding = by_override.then(|| of_calls(Hook::Override));
-        let late = is_only_late(fault).then(|| {
-            let hooks: &[Hook] = &[Hook::Edt, Hook::Socket, Hook::Connect];
-            Self::by_programs(findings, words.clone(), &fault.ops, &[hooks])
-        });
-        let running = Target::Running(Who::default());
-        let in_code = Backend::Uprobe.refusal(fault, &running).is_none();
-        let spinning = refusal(Backend::Spin).is_none();
-        service
-            .or(late)
-            .or(overriding)
-            .or_supervised(findings, refusal(Backend::Seccomp).is_none())
-            .or_for_inject(in_code.then(|| of_calls(Hook::Uprobe)))
-            .or_for_inject(spinning.then(|| of_calls(Hook::Spin)))
+        Self::of(findings, &Asked::Fault(fault))
     }
 
-    /// By resource limits, which are tried on this process.
-    fn by_limits(fault: String, ops: &[Op]) -> Self {
-        let tried = || {
-            let this = Process::this()?;
-            let (soft, _) = this.limits(Resource::NoFile)?;
-            this.replace_soft_limit(Resource::NoFile, soft, soft)
-        };
-        match tried() {
-            Ok(_) => Self {
-                fault,
-                ops: ops.to_vec(),
-                served: true,
-                backend: Some("prlimit".to_owned()),
-                commands: vec!["run", "inject"],
-                missing: Vec::new(),
-                r#try: None,
-                inject_lacks: Vec::new(),
-            },
-            Err(error) => Self {
-                r#try: Some("a container or seccomp profile that allows prlimit64".to_owned()),
-                ..Self::lacking(fault, ops, format!("prlimit(2): {error}"))
-            },
+    /// What mechanisms can do about it, one after the other.
+    fn of(findings: &Findings, asked: &Asked<'_>) -> Self {
+        let (name, ops) = (asked.name(), asked.ops());
+        let here = Here::default();
+        let offers = offers(asked);
+        let works = |mechanism: &dyn Mechanism| mechanism.probe(&here, &BTreeSet::new());
+        // It can be tried only with the privileges that it takes.
+        let parts = offers
+            .iter()
+            .filter(|(_, offer)| offer.by == Offered::Part && findings.machine.privileged());
+        let lacks = parts
+            .filter_map(|(mechanism, _)| works(mechanism.as_ref()).err())
+            .map(|unavailable| unavailable.reason)
+            .next();
+        let mut service: Option<Self> = None;
+        for (mechanism, offer) in &offers {
+            let next = match (&offer.by, &lacks) {
+                (Offered::Part, _) => continue,
+                (Offered::Nothing(lacks), _) | (Offered::Programs(_), Some(lacks)) => {
+                    Self::lacking(name.clone(), ops, lacks.clone())
+                }
+                (Offered::Programs(hooks), None) => {
+                    let hooks: Vec<_> = hooks.iter().map(Vec::as_slice).collect();
+                    Self::by_programs(findings, name.clone(), ops, &hooks)
+                }
+                (Offered::Itself(backend), _) => {
+                    let unavailable = works(mechanism.as_ref()).err();
+                    Self::by_itself(name.clone(), ops, backend, offer.commands, unavailable)
+                }
+            };
+            service = Some(match service {
+                None => next,
+                Some(service) => match offer.commands {
+                    [Command::Run] => service.or_for_run(next),
+                    [Command::Inject] => service.or_for_inject(next),
+                    _ => service.or(next),
+                },
+            });
+        }
+        service.unwrap_or_else(|| {
+            let lacks = "a mechanism that serves it".to_owned();
+            Self::lacking(name, ops, lacks)
+        })
+    }
+
+    /// By a mechanism that needs no programs.
+    fn by_itself(
+        fault: String,
+        ops: &[Op],
+        backend: &str,
+        commands: &[Command],
+        unavailable: Option<Unavailable>,
+    ) -> Self {
+        if let Some(Unavailable { reason, remedy }) = unavailable {
+            return Self {
+                r#try: remedy.map(str::to_owned),
+                ..Self::lacking(fault, ops, reason)
+            };
+        }
+        Self {
+            fault,
+            ops: ops.to_vec(),
+            served: true,
+            backend: Some(backend.to_owned()),
+            commands: commands.iter().map(|command| command.name()).collect(),
+            missing: Vec::new(),
+            r#try: None,
+            inject_lacks: Vec::new(),
         }
     }
 
     /// By what comes next, if this does not serve the fault and that does.
-    fn or(self, next: Option<Self>) -> Self {
-        let Some(next) = next.filter(|_| !self.served) else {
+    fn or(self, next: Self) -> Self {
+        if self.served {
             return self;
-        };
+        }
         if next.served {
             return next;
         }
@@ -217,28 +182,26 @@ impl Service {
         }
     }
 
-    /// By a supervisor, if kernel programs do not serve it and a supervisor has it.
-    fn or_supervised(mut self, findings: &Findings, supervised: bool) -> Self {
-        if self.served || !supervised {
+    /// For the command of `run`, if nothing serves it so far.
+    fn or_for_run(mut self, next: Self) -> Self {
+        if self.served {
             return self;
         }
-        if let Some(reason) = &findings.machine.seccomp_refused {
-            self.missing.push(reason.clone());
+        if !next.served {
+            self.missing.extend(next.missing);
             return self;
         }
-        self.served = true;
-        self.backend = Some("seccomp user notification".to_owned());
-        self.commands = vec!["run"];
-        self.inject_lacks = std::mem::take(&mut self.missing);
-        self.r#try = None;
-        self
+        Self {
+            inject_lacks: self.missing,
+            ..next
+        }
     }
 
     /// For running processes, if nothing else serves it there: what `inject` lacks otherwise.
-    fn or_for_inject(mut self, by: Option<Self>) -> Self {
-        let Some(by) = by.filter(|_| !self.commands.contains(&"inject")) else {
+    fn or_for_inject(mut self, by: Self) -> Self {
+        if self.commands.contains(&"inject") {
             return self;
-        };
+        }
         if !by.served || !by.commands.contains(&"inject") {
             let lacks = match self.served {
                 true => &mut self.inject_lacks,
@@ -327,14 +290,31 @@ impl Service {
     }
 }
 
-/// The hooks of each of a fault's operations, its own first.
-fn own(fault: &Fault) -> Vec<Vec<Hook>> {
-    let needed = |&op| Hook::needed(op, &fault.effect).to_vec();
-    let sleeper = |&op| Hook::sleeper(op, &fault.effect).map(|hook| vec![hook]);
-    let counts = fault.filter.connlimit.map(|_| vec![Hook::Release]);
-    let sleepers = fault.ops.iter().filter_map(sleeper);
-    let needed = fault.ops.iter().map(needed);
-    needed.chain(sleepers).chain(counts).collect()
+/// What mechanisms offer, in the order in which they are tried: for both commands first, and of those
+/// the preferred backend.
+fn offers(asked: &Asked<'_>) -> Vec<(Box<dyn Mechanism>, Offer)> {
+    let offers = all().into_iter().filter_map(|mechanism| {
+        let offer = mechanism.offer(asked)?;
+        Some((mechanism, offer))
+    });
+    let mut offers: Vec<_> = offers.collect();
+    offers.sort_by_key(|(mechanism, offer)| {
+        let backend = mechanism.declaration().backend;
+        let rank = Backend::ALL.iter().position(|one| Some(*one) == backend);
+        let commands = match offer.commands {
+            [Command::Run] => 1,
+            [Command::Inject] => 2,
+            _ => 0,
+        };
+        // A mechanism that is no backend helps the first.
+        (commands, rank.unwrap_or(0), rank.is_none())
+    });
+    offers
+}
+
+/// Whether kernels that are new enough for a hook may refuse it all the same.
+fn may_be_refused(hook: Hook) -> bool {
+    hook.family() != Family::Net || hook.spec().attach == Attach::Netem
 }
 
 /// The words for a hook that serves a fault.
@@ -367,9 +347,8 @@ fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: 
     let strace = call.map(|call| {
         format!("strace -f -e inject={call}:error=ERRNO, which slows the command down")
     });
-    let kernel = if matches!(report.hook, Hook::Override(_)) {
-        "a kernel with CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu's and Fedora's are said to have it)"
-            .to_owned()
+    let kernel = if let Some(kernel) = report.hook.spec().kernel {
+        kernel.to_owned()
     } else if report.hook.family() == Family::Lsm {
         let active = machine.security_modules.as_deref().unwrap_or_default();
         if let Some(state) = machine.locked_down() {
@@ -389,16 +368,4 @@ fn nearest(report: &HookReport, broken: &[&HookReport], machine: &Machine, ops: 
         Some(otherwise) => format!("{kernel}; or {otherwise}"),
         None => kernel,
     }
-}
-
-/// Whether a fault makes packets late and does nothing else to them: what works without netem, too.
-fn is_only_late(fault: &Fault) -> bool {
-    matches!(&fault.effect, Effect::Netem(netem) if netem.only_delay().is_some())
-}
-
-/// Why connections that exist cannot be ended here, where a fault asks for that and it can be tried.
-fn unended(findings: &Findings, fault: &Fault) -> Option<String> {
-    let tried = are_meant(fault) && findings.machine.privileged();
-    let error = tried.then(connections::check)?.err()?;
-    Some(error.to_string())
 }

@@ -54,6 +54,18 @@ impl Backend {
         }
     }
 
+    /// The hooks at which it carries a fault out.
+    pub fn hooks(self, fault: &Fault) -> BTreeSet<Hook> {
+        let calls = || fault.ops.iter().filter_map(|op| op.call());
+        match self {
+            Self::Bpf => Hook::needed_by(fault).collect(),
+            Self::Override => calls().map(Hook::Override).collect(),
+            Self::Uprobe => calls().map(Hook::Uprobe).collect(),
+            Self::Spin => calls().map(Hook::Spin).collect(),
+            Self::Seccomp => BTreeSet::new(),
+        }
+    }
+
     /// Whether it has any effect on an operation.
     pub fn serves(self, op: Op) -> bool {
         match (self, op.call()) {
@@ -154,36 +166,12 @@ impl Backend {
 
 /// What a machine has, as far as a choice depends on it.
 pub trait Machine {
-    /// Whether kernel programs can be attached to these hooks.
-    fn has(&self, hooks: &BTreeSet<Hook>) -> bool;
-
-    /// Whether system calls can be answered in the kernel's place, by programs at these hooks.
+    /// Whether a backend works here, with programs at these hooks.
     ///
     /// # Errors
     ///
     /// Why not.
-    fn overrides(&self, hooks: &BTreeSet<Hook>) -> Result<(), String>;
-
-    /// Whether system calls can be answered in their callers' code.
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    fn writes_registers(&self) -> Result<(), String>;
-
-    /// Whether programs on the functions of system calls can hold their threads up.
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    fn spins(&self) -> Result<(), String>;
-
-    /// Whether a command can be supervised.
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    fn supervises(&self) -> Result<(), String>;
+    fn has(&self, backend: Backend, hooks: &BTreeSet<Hook>) -> Result<(), String>;
 }
 
 /// Which backend is to carry faults out.
@@ -227,42 +215,24 @@ impl Choice {
                 reasons.push(format!("{backend}: {reason}"));
                 continue;
             }
-            let there = match (backend, machine) {
-                (_, None) => Ok(()),
-                (Backend::Bpf, Some(machine)) => {
-                    let hooks = Hook::needed_by(fault).collect();
-                    rather.get_or_insert(backend);
-                    match self == Self::Auto && !machine.has(&hooks) {
-                        true => Err("this kernel or user cannot".to_owned()),
-                        false => Ok(()),
-                    }
-                }
-                (Backend::Override, Some(machine)) => {
-                    let hooks = fault.ops.iter().filter_map(|op| op.call());
-                    let only = self == Self::Only(backend);
-                    if only || *target != Target::Command {
+            let only = self == Self::Only(backend);
+            // Loading its programs says more about what the kernel lacks than a look does.
+            let by_loading = match backend {
+                Backend::Bpf | Backend::Uprobe | Backend::Spin => true,
+                Backend::Override => only || *target != Target::Command,
+                Backend::Seccomp => false,
+            };
+            let there = match machine {
+                None => Ok(()),
+                Some(machine) => {
+                    if by_loading {
                         rather.get_or_insert(backend);
                     }
-                    match only {
+                    match by_loading && only {
                         true => Ok(()),
-                        false => machine.overrides(&hooks.map(Hook::Override).collect()),
+                        false => machine.has(backend, &backend.hooks(fault)),
                     }
                 }
-                (Backend::Uprobe, Some(machine)) => {
-                    rather.get_or_insert(backend);
-                    match self {
-                        Self::Only(_) => Ok(()),
-                        Self::Auto => machine.writes_registers(),
-                    }
-                }
-                (Backend::Spin, Some(machine)) => {
-                    rather.get_or_insert(backend);
-                    match self {
-                        Self::Only(_) => Ok(()),
-                        Self::Auto => machine.spins(),
-                    }
-                }
-                (Backend::Seccomp, Some(machine)) => machine.supervises(),
             };
             match there {
                 Ok(()) => return Ok(backend),
@@ -600,28 +570,14 @@ mod tests {
     }
 
     impl Machine for Has {
-        fn has(&self, _: &BTreeSet<Hook>) -> bool {
-            self.bpf
-        }
-
-        fn overrides(&self, _: &BTreeSet<Hook>) -> Result<(), String> {
-            self.overrides
-                .then_some(())
-                .ok_or_else(|| "not here".to_owned())
-        }
-
-        fn writes_registers(&self) -> Result<(), String> {
-            self.uprobes
-                .then_some(())
-                .ok_or_else(|| "not here".to_owned())
-        }
-
-        fn spins(&self) -> Result<(), String> {
-            Ok(())
-        }
-
-        fn supervises(&self) -> Result<(), String> {
-            Ok(())
+        fn has(&self, backend: Backend, _: &BTreeSet<Hook>) -> Result<(), String> {
+            let has = match backend {
+                Backend::Bpf => self.bpf,
+                Backend::Override => self.overrides,
+                Backend::Uprobe => self.uprobes,
+                Backend::Seccomp | Backend::Spin => true,
+            };
+            has.then_some(()).ok_or_else(|| "not here".to_owned())
         }
     }
 

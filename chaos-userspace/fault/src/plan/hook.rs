@@ -10,7 +10,7 @@ use syscalls::Sysno;
 use super::{lsm, routes};
 use crate::{Effect, Family, Fault, Op};
 
-pub use needs::{ATOMICS, FUSE, TASK_FROM_PID};
+pub(crate) use needs::{ATOMICS, FUSE, TASK_FROM_PID, interface};
 pub use needs::{Helper, Interface, Kind, Tried};
 pub use spec::{Attach, HookSpec, Served};
 
@@ -180,6 +180,7 @@ hooks! {
     Override(call: Sysno) = HookSpec {
         canary: only(matches!(call, Sysno::fsync), "fsync:error=EXFULL"),
         served: Served::As("kprobe + bpf_override_return"),
+        kernel: Some("a kernel with CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu's and Fedora's are said to have it)"),
         ..HookSpec::new(Family::Kprobe, Attach::Everywhere, &[
             ("murphy_override", "kprobe on system calls"),
         ], needs::OVERRIDE)

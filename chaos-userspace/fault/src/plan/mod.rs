@@ -31,7 +31,7 @@ use syscalls::Sysno;
 pub use crate::{EXEMPT, Namespace, Selector, Who};
 pub use backend::{Backend, Choice, Machine};
 pub use condition::Condition;
-pub use hook::{ATOMICS, FUSE, TASK_FROM_PID};
+pub(crate) use hook::{ATOMICS, FUSE, TASK_FROM_PID, interface};
 pub use hook::{Attach, Helper, Hook, HookSpec, Interface, Kind, Served, Tried};
 pub use interfaces::{Link, Network};
 pub use masks::{Dense, Masks, Prefix};
@@ -242,16 +242,7 @@ impl Plan {
             .map(|fault| choice.of(fault, &target, options, machine))
             .collect::<Result<Vec<_>, _>>()?;
         let masks = Masks::of(&faults, &classes, &class_of, &Names::default(), &backends);
-        let of = |(fault, backend): (&Fault, &Backend)| -> Vec<Hook> {
-            let calls = || fault.ops.iter().filter_map(|op| op.call());
-            match backend {
-                Backend::Bpf => Hook::needed_by(fault).collect(),
-                Backend::Override => calls().map(Hook::Override).collect(),
-                Backend::Uprobe => calls().map(Hook::Uprobe).collect(),
-                Backend::Spin => calls().map(Hook::Spin).collect(),
-                Backend::Seccomp => Vec::new(),
-            }
-        };
+        let of = |(fault, backend): (&Fault, &Backend)| backend.hooks(fault);
         let mut hooks: BTreeSet<_> = faults.iter().zip(&backends).flat_map(of).collect();
         if !hooks.is_empty() {
             hooks.extend(match &target {

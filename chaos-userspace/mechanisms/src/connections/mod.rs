@@ -3,7 +3,7 @@
 //! They are the fault's first matches: nothing counts in its slot before it is armed, so that numbers, `p` and `times` go on
 //! from there in the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use chaos_common::counters::Counters;
@@ -12,10 +12,12 @@ use chaos_common::event::{Event, kind, verdict};
 use chaos_common::ops;
 use chaos_common::rule::RuleState;
 
-use super::{Context, Mechanism, Result};
-use murphy_fault::plan::{Names, Planned};
+use super::{
+    Asked, Context, Declaration, Here, MatrixRow, Mechanism, Offer, Offered, Result, Unavailable,
+};
+use murphy_fault::plan::{Hook, Interface, Names, Planned, interface};
 use murphy_fault::{Effect, Fault, Proto, Wire};
-use murphy_kernel::connections::{Connection, Connections};
+use murphy_kernel::connections::{Connection, Connections, check};
 use murphy_kernel::listen::Listen;
 use murphy_sys::clock::boot_ns;
 use murphy_sys::process::{Identity, ProcFolder};
@@ -38,9 +40,20 @@ struct Begun {
 }
 
 /// Whether a fault is about connections that exist.
-pub fn are_meant(fault: &Fault) -> bool {
+fn are_meant(fault: &Fault) -> bool {
     fault.effect == Effect::Wire(Wire::ResetAll)
 }
+
+const NEEDS: &[Interface] = &[interface("SOCK_DESTROY (CONFIG_INET_DIAG_DESTROY)", "4.5")];
+
+static DECLARATION: Declaration = Declaration {
+    needs: NEEDS,
+    rows: &[MatrixRow {
+        needs: NEEDS,
+        ..MatrixRow::of("`egress:reset=all`", &[Hook::Reset])
+    }],
+    ..Declaration::new("connections", "faults/egress.md", "reset")
+};
 
 /// The mechanism.
 #[derive(Default)]
@@ -50,6 +63,21 @@ pub(super) struct ExistingConnections {
 }
 
 impl Mechanism for ExistingConnections {
+    fn declaration(&self) -> &'static Declaration {
+        &DECLARATION
+    }
+
+    fn probe(&self, _: &Here, _: &BTreeSet<Hook>) -> std::result::Result<(), Unavailable> {
+        check().map_err(|error| Unavailable::new(error.to_string()))
+    }
+
+    fn offer(&self, asked: &Asked<'_>) -> Option<Offer> {
+        match asked {
+            Asked::Fault(fault) if are_meant(fault) => Offer::for_both(Offered::Part),
+            Asked::Fault(_) | Asked::Registry(_) | Asked::Own(_) => None,
+        }
+    }
+
     /// Finds out whether this kernel can reset connections, before anything is made.
     fn prepare(&mut self, cx: &mut Context<'_>) -> Result<()> {
         if cx.plan.rules.iter().any(|rule| are_meant(&rule.fault)) {

@@ -1,12 +1,48 @@
 //! How a session uses the processes that delayed threads wait for.
 
+use std::collections::BTreeSet;
+
 use chaos_common::control;
+use chaos_common::lsm::Place;
+use syscalls::Sysno;
 
 use super::{Blocking, BlockingError};
-use crate::{Context, Mechanism, Result, Site, attach_everywhere};
-use murphy_fault::plan::{Hook, Planned};
+use crate::{
+    Bench, Command, Context, Declaration, Exercise, FaultRow, Here, MatrixRow, Mechanism, Result,
+    Site, Unavailable, attach_everywhere,
+};
+use murphy_fault::Op;
+use murphy_fault::plan::{Backend, Hook, Planned};
 use murphy_kernel::sleep;
 use murphy_sys::stat::in_initial_pid_namespace;
+
+/// What delays a call: the program that sleeps, and the one that decides.
+const HOOKS: &[Hook] = &[Hook::SLEEP, Hook::Lsm(Place::FileOpen)];
+
+static DECLARATION: Declaration = Declaration {
+    owns: |hook| matches!(hook, Hook::Sleep(_)),
+    examples: &[Hook::SLEEP],
+    // `openat` stands for all calls whose hooks may sleep.
+    faults: &[FaultRow {
+        name: "delay_enter",
+        ops: &[Op::Call(Sysno::openat)],
+        hooks: &[HOOKS],
+    }],
+    rows: &[MatrixRow::of(
+        "`delay_enter` of calls with an LSM hook, for running processes",
+        HOOKS,
+    )],
+    exercises: &[Exercise {
+        faults: &[
+            "openat:delay_enter=1ms:jitter=1ms:error=EIO:on=blk:path=/proc/sys/**",
+            "connect:delay_enter=1ms:port=1:dst=[2001:db8::]/32",
+        ],
+        backend: Backend::Bpf,
+        observe: false,
+        command: Command::Run,
+    }],
+    ..Declaration::new("fuse_delay", "faults/syscall.md", "delay")
+};
 
 /// The mechanism.
 #[derive(Default)]
@@ -16,6 +52,30 @@ pub(crate) struct FuseDelay {
 }
 
 impl Mechanism for FuseDelay {
+    fn declaration(&self) -> &'static Declaration {
+        &DECLARATION
+    }
+
+    /// The process that threads wait for is found by its id.
+    fn probe(&self, here: &Here, hooks: &BTreeSet<Hook>) -> std::result::Result<(), Unavailable> {
+        here.has_programs(&DECLARATION, hooks)?;
+        match in_initial_pid_namespace() {
+            true => Ok(()),
+            false => Err(Unavailable {
+                reason: BlockingError::PidNamespace.to_string(),
+                remedy: BlockingError::PidNamespace.remedy(),
+            }),
+        }
+    }
+
+    fn try_hook(&mut self, bench: &mut Bench<'_>, hook: Hook) -> std::result::Result<(), String> {
+        if !sleep::has_device() {
+            let reason = "there is no /dev/fuse, by which threads are let wait: modprobe fuse";
+            return Err(reason.to_owned());
+        }
+        bench.attach_everywhere(hook)
+    }
+
     fn prepare(&mut self, cx: &mut Context<'_>) -> Result<()> {
         if cx.plan.waits() {
             if !in_initial_pid_namespace() {

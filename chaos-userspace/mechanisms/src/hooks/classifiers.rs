@@ -1,6 +1,7 @@
 //! Classifiers on the interfaces of a network namespace.
 
 use super::Hooks;
+use crate::bench::{Bench, LOOPBACK, PRIORITY};
 use crate::{Context, MechanismError, Result};
 use murphy_fault::plan::Hook;
 use murphy_kernel::{KernelError, Place, clsact};
@@ -49,6 +50,29 @@ impl Hooks {
             }
         }
         Ok(())
+    }
+}
+
+/// Tries both ways, since a session takes the first that works.
+pub(super) fn try_hook(bench: &mut Bench<'_>, hook: Hook) -> std::result::Result<(), String> {
+    bench.network.clone()?;
+    let name = LOOPBACK;
+    let by_link = bench.kernel.attach(hook, Place::Interface { name });
+    if by_link.is_ok() {
+        bench.by.push("tcx");
+    }
+    let priority = PRIORITY;
+    let by_filter = bench
+        .loopback()
+        .and_then(|_| bench.kernel.attach(hook, Place::Filter { name, priority }));
+    if by_filter.is_ok() {
+        bench.by.push("clsact");
+    }
+    match (by_link, by_filter) {
+        (Err(link), Err(filter)) => Err(format!("by tcx: {link}; by clsact: {filter}")),
+        // A session tries a filter only where the kernel does not know tcx.
+        (Err(link), Ok(())) if !link.is_no_tcx() => Err(link.to_string()),
+        _ => Ok(()),
     }
 }
 

@@ -9,21 +9,36 @@ mod heirs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::{Context, Mechanism, MechanismError, Result};
-use murphy_fault::plan::Condition;
-use murphy_fault::{Level, Limit};
+use super::{
+    Asked, Context, Declaration, Here, MatrixRow, Mechanism, MechanismError, Offer, Offered,
+    Result, Unavailable,
+};
+use murphy_fault::plan::{Condition, Hook, Interface, interface};
+use murphy_fault::{Effect, Level, Limit, Property};
 use murphy_state::StateDir;
-use murphy_state::cleanup::{Cleanup, Outcome};
+use murphy_state::cleanup::{Cleanup, Leftover, Outcome};
 use murphy_state::results::{ConditionReport, Report};
 use murphy_sys::clock::boot_ns;
 use murphy_sys::owner::Owner;
-use murphy_sys::process::{Identity, Resource};
+use murphy_sys::process::{Identity, Process, Resource};
 
 /// ns of a clock tick, in which the kernel says when processes began (`USER_HZ` is 100).
 const TICK_NS: u64 = 10_000_000;
 
 /// What a limit was set to, and what it was before.
 type Change = (u64, u64);
+
+const NEEDS: &[Interface] = &[interface("prlimit(2)", "2.6.36")];
+
+static DECLARATION: Declaration = Declaration {
+    needs: NEEDS,
+    leaves: &[Leftover::Limit],
+    rows: &[MatrixRow {
+        needs: NEEDS,
+        ..MatrixRow::of("`limit` (`run`, `inject`), by `prlimit(2)`", &[])
+    }],
+    ..Declaration::new("limits", "conditions/limit.md", "limit")
+};
 
 /// The mechanism.
 #[derive(Default)]
@@ -72,6 +87,32 @@ impl Counts {
 }
 
 impl Mechanism for Limits {
+    fn declaration(&self) -> &'static Declaration {
+        &DECLARATION
+    }
+
+    /// Sets a limit of this process to what it is.
+    fn probe(&self, _: &Here, _: &BTreeSet<Hook>) -> std::result::Result<(), Unavailable> {
+        let tried = || {
+            let this = Process::this()?;
+            let (soft, _) = this.limits(Resource::NoFile)?;
+            this.replace_soft_limit(Resource::NoFile, soft, soft)
+        };
+        tried().map(drop).map_err(|error: io::Error| Unavailable {
+            reason: format!("prlimit(2): {error}"),
+            remedy: Some("a container or seccomp profile that allows prlimit64"),
+        })
+    }
+
+    fn offer(&self, asked: &Asked<'_>) -> Option<Offer> {
+        let is_own = match asked {
+            Asked::Fault(fault) => matches!(fault.effect, Effect::Limit(_)),
+            Asked::Registry(row) => row.has.contains(&Property::Limits),
+            Asked::Own(_) => false,
+        };
+        is_own.then(|| Offer::for_both(Offered::Itself("prlimit")))?
+    }
+
     fn arm(&mut self, cx: &mut Context<'_>) -> Result<()> {
         if cx.plan.conditions.is_empty() {
             return Ok(());

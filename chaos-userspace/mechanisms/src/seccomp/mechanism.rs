@@ -1,9 +1,28 @@
 //! How a session uses the supervisor of the command.
 
-use super::{Entrance, Health, Supervision, Told};
-use crate::{Context, Mechanism, MechanismError, OnCommand, Result};
-use murphy_fault::plan::Backend;
+use std::collections::BTreeSet;
+
+use super::{Entrance, Health, Supervision, Told, available};
+use crate::{
+    Asked, Command, Context, Declaration, Here, MatrixRow, Mechanism, MechanismError, Offer,
+    Offered, OnCommand, Result, Unavailable,
+};
+use murphy_fault::plan::{Backend, Hook, Interface, Target, interface};
 use murphy_state::results::{FaultReport, Report};
+
+/// `SECCOMP_USER_NOTIF_FLAG_CONTINUE` is older; `SECCOMP_IOCTL_NOTIF_ADDFD` is of 5.9.
+const NEEDS: &[Interface] = &[interface("seccomp user notification", "5.9")];
+
+static DECLARATION: Declaration = Declaration {
+    backend: Some(Backend::Seccomp),
+    summary: "run, by anybody; every system call",
+    needs: NEEDS,
+    rows: &[MatrixRow {
+        needs: NEEDS,
+        ..MatrixRow::of("any system call, by seccomp (`run`)", &[])
+    }],
+    ..Declaration::new("seccomp", "faults/syscall.md", "syscall")
+};
 
 /// The mechanism.
 #[derive(Default)]
@@ -13,6 +32,28 @@ pub(crate) struct Seccomp {
 }
 
 impl Mechanism for Seccomp {
+    fn declaration(&self) -> &'static Declaration {
+        &DECLARATION
+    }
+
+    fn probe(&self, _: &Here, _: &BTreeSet<Hook>) -> std::result::Result<(), Unavailable> {
+        available().map_err(Unavailable::new)
+    }
+
+    fn offer(&self, asked: &Asked<'_>) -> Option<Offer> {
+        let is_served = match asked {
+            Asked::Fault(fault) => {
+                let refusal = Backend::Seccomp.refusal(fault, &Target::Command);
+                refusal.is_none()
+            }
+            Asked::Registry(_) | Asked::Own(_) => asked.is_of_calls(),
+        };
+        is_served.then_some(Offer {
+            by: Offered::Itself("seccomp user notification"),
+            commands: &[Command::Run],
+        })
+    }
+
     fn prepare(&mut self, cx: &mut Context<'_>) -> Result<()> {
         if cx.plan.uses(Backend::Seccomp) {
             self.supervision = Some(Supervision::start(cx.plan, cx.lease, cx.listen)?);

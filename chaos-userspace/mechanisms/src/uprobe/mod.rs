@@ -11,9 +11,12 @@ use std::time::{Duration, Instant};
 
 use syscalls::Sysno;
 
-use super::{Context, Mechanism, MechanismError, Result};
+use super::{
+    Asked, Bench, Command, Context, Declaration, Exercise, MatrixRow, Mechanism, MechanismError,
+    Offer, Offered, Result,
+};
 use crate::code::{self, Calls};
-use murphy_fault::plan::Hook;
+use murphy_fault::plan::{Backend, Hook, Target, Who};
 use murphy_kernel::{Kernel, KernelError, Place};
 use murphy_state::results::Report;
 use murphy_sys::process::{Identity, ProcFolder, path_of_fd_here};
@@ -35,6 +38,28 @@ struct Mapped {
     name: String,
 }
 
+static DECLARATION: Declaration = Declaration {
+    backend: Some(Backend::Uprobe),
+    summary: "inject, by root, where uprobes may write registers; every system call but few",
+    owns: |hook| matches!(hook, Hook::Uprobe(_)),
+    examples: &[Hook::UPROBE],
+    lacks: "this kernel's uprobes may not write registers",
+    rows: &[MatrixRow::of(
+        "any system call in the caller's code, for running processes (`uprobe`)",
+        &[Hook::UPROBE],
+    )],
+    exercises: &[Exercise {
+        faults: &[
+            "fsync,fdatasync:error=EIO,ENOSPC:p=1ppm",
+            "getppid:signal=USR1:retval=1:comm=!nobody",
+        ],
+        backend: Backend::Uprobe,
+        observe: false,
+        command: Command::Inject,
+    }],
+    ..Declaration::new("uprobe", "faults/syscall.md", "uprobe")
+};
+
 /// The mechanism.
 #[derive(Default)]
 pub struct Uprobe {
@@ -45,6 +70,36 @@ pub struct Uprobe {
 }
 
 impl Mechanism for Uprobe {
+    fn declaration(&self) -> &'static Declaration {
+        &DECLARATION
+    }
+
+    fn offer(&self, asked: &Asked<'_>) -> Option<Offer> {
+        let hooks = match asked {
+            Asked::Fault(fault) => {
+                let refusal = Backend::Uprobe.refusal(fault, &Target::Running(Who::default()));
+                refusal
+                    .is_none()
+                    .then(|| asked.hooks_of_calls(Hook::Uprobe))
+            }
+            Asked::Registry(_) | Asked::Own(_) => {
+                asked.is_answered().then(|| vec![vec![Hook::UPROBE]])
+            }
+        };
+        Offer::for_inject(Offered::Programs(hooks?))
+    }
+
+    /// The child's code is ours.
+    fn try_hook(&mut self, bench: &mut Bench<'_>, hook: Hook) -> std::result::Result<(), String> {
+        let Hook::Uprobe(call) = hook else {
+            return Err("it is no hook of code".to_owned());
+        };
+        let call = u16::try_from(call.id()).map_err(|error| error.to_string())?;
+        let this = Identity::of(std::process::id()).ok();
+        let covered = self.cover(bench.kernel, this, &[call]);
+        covered.map_err(|error| error.to_string())
+    }
+
     fn arm(&mut self, cx: &mut Context<'_>) -> Result<()> {
         self.replace(cx)
     }
@@ -94,7 +149,7 @@ impl Uprobe {
     /// # Errors
     ///
     /// Some code could be neither read nor probed. What could be is.
-    pub fn cover(
+    fn cover(
         &mut self,
         kernel: &mut Kernel,
         processes: impl IntoIterator<Item = Identity>,

@@ -82,6 +82,31 @@ pub enum Cleanup {
     },
 }
 
+/// A kind of [`Cleanup`]: what stays in the kernel if every process of murphy is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Leftover {
+    /// [`Cleanup::Cgroup`].
+    Cgroup,
+    /// [`Cleanup::TcFilter`].
+    TcFilter,
+    /// [`Cleanup::Ifb`].
+    Ifb,
+    /// [`Cleanup::Limit`].
+    Limit,
+}
+
+impl Leftover {
+    /// What it is, for documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cgroup => "the command's cgroup",
+            Self::TcFilter => "tc filters, inert once the lease is over",
+            Self::Ifb => "interfaces (ifb)",
+            Self::Limit => "lowered limits",
+        }
+    }
+}
+
 /// What undoing came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -102,6 +127,16 @@ impl Cleanup {
     /// for a cgroup, what stood in the way when the time was up.
     pub fn undo(&self) -> io::Result<Outcome> {
         self.undo_in(self.namespace()?.as_ref())
+    }
+
+    /// What kind it is.
+    pub const fn leftover(&self) -> Leftover {
+        match self {
+            Self::Cgroup { .. } => Leftover::Cgroup,
+            Self::TcFilter { .. } => Leftover::TcFilter,
+            Self::Ifb { .. } => Leftover::Ifb,
+            Self::Limit { .. } => Leftover::Limit,
+        }
     }
 
     /// Whether the guardian undoes it when the lease lapses: no kernel program bounds its effect.

@@ -87,7 +87,8 @@ pub const TASK_FROM_PID: &str = "bpf_task_from_pid";
 /// Where the server of what threads wait for asks.
 pub const FUSE: &str = "/dev/fuse";
 
-const fn interface(name: &'static str, since: &'static str) -> Interface {
+/// An interface that loading and attaching tells of.
+pub(crate) const fn interface(name: &'static str, since: &'static str) -> Interface {
     let tried = Tried::Not;
     Interface { name, since, tried }
 }

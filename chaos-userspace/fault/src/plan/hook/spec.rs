@@ -18,6 +18,8 @@ pub struct HookSpec {
     pub canary: Option<&'static str>,
     /// How the report of a machine names what serves a fault here.
     pub served: Served,
+    /// The kernel that has it, where a version does not say it.
+    pub kernel: Option<&'static str>,
     /// Another tool that does something similar, for machines where the hook does not work.
     pub otherwise: Option<&'static str>,
 }
@@ -77,6 +79,7 @@ impl HookSpec {
                 | Attach::EntryPoint
                 | Attach::Code => Served::Places,
             },
+            kernel: None,
             otherwise: None,
         }
     }

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use murphy::mechanisms::matrix;
 use serde_json::Value;
 use tests::{Group, Outcome, case, murphy, needs};
 
@@ -24,6 +25,11 @@ pub(crate) fn group() -> Group {
             "open is served where LSM programs run",
             needs![Root, Cgroup2, BpfLsm, Atomics],
             open,
+        ),
+        case(
+            "docs/kernels.md has what is found here",
+            needs![Root, Cgroup2, Bpf],
+            documented,
         ),
         case("a fault asked about tries its own hooks", needs![Root], own),
         case(
@@ -110,6 +116,44 @@ fn agrees() -> Outcome {
         let run = murphy(["run", "-e", fault, "--", "true"]).run()?;
         ensure!(said == (run.code == Some(0)), "{found}\n{run}");
     }
+    Ok(())
+}
+
+/// The matrix says of each hook what trying it says.
+fn documented() -> Outcome {
+    let environment = tests::expect::environment();
+    let mut kernels = matrix::KERNELS.iter();
+    let Some(kernel) = kernels.find(|kernel| kernel.name == environment) else {
+        return tests::skip(format!("the matrix has no column for {environment}"));
+    };
+    let (_, found) = everything()?;
+    // The host's column is of one kernel, and hosts may have any.
+    let release = found["machine"]["kernel"].as_str().unwrap_or_default();
+    let lockdown = found["machine"]["lockdown"].as_str().unwrap_or("none");
+    if environment == tests::expect::HOST && !(release.starts_with("6.18.") && lockdown != "none") {
+        return tests::skip(format!("the matrix has no column for {release}"));
+    }
+    let reports = list(&found, "hooks");
+    let mut compared = 0;
+    for row in matrix::rows() {
+        let missing = kernel.missing(row);
+        let names = row.hooks.iter().map(serde_json::to_value);
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        let tried: Vec<_> = reports
+            .iter()
+            .filter(|report| names.contains(&report["hook"]))
+            .collect();
+        let works = tried.iter().all(|report| report["reason"].is_null());
+        compared += tried.len();
+        // What a row needs beside its hooks, trying these does not tell.
+        let is_told = works == missing.is_empty() || works && !row.needs.is_empty();
+        ensure!(
+            is_told || tried.is_empty(),
+            "{}: {missing:?}, but {tried:?}",
+            row.what
+        );
+    }
+    ensure!(compared > 12, "{compared}");
     Ok(())
 }
 

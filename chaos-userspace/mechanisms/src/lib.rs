@@ -14,6 +14,7 @@ pub mod fuse_delay;
 mod here;
 mod hooks;
 mod limits;
+pub mod matrix;
 mod netem;
 mod offer;
 mod override_return;

@@ -1,10 +1,13 @@
 //! What the verifier has to walk through, guarded against growth: it is most of murphy's start, and a limit of the kernel.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
-use murphy_fault::plan::{Attach, Hook};
-use murphy_kernel::inspect::loaded_programs;
+use aya::programs::loaded_programs;
+use murphy::mechanisms::{Command, Declaration, Exercise, declarations};
 use tests::{ChildGuard, Group, Outcome, case, murphy, needs, victim, wait_until};
 
 /// Instructions, per program. A million is the limit of the kernel.
@@ -47,156 +50,126 @@ pub(crate) fn group() -> Group {
             needs![Root, Cgroup2, Atomics, WritesRegisters],
             in_code,
         ),
+        case("of every mechanism", needs![], all_are_here),
     ])
     // Every kernel's verifier walks differently.
     .in_kernels(&["bullseye", "bookworm", "trixie", "sid", "override"])
 }
 
+/// The programs that mechanisms declare for these needs.
 fn network() -> Outcome {
-    let faults = [
-        "--observe",
-        "-e",
-        "connect:error=EPERM:port=1:dst=192.0.2.0/24:connlimit=3",
-        "-e",
-        "net:loss=1%:port=1:sport=1:dst=[2001:db8::]/32:src=[2001:db8::]/32:proto=17",
-        "-e",
-        "dns:rcode=REFUSED:name=*.example.com:port=1",
-        "-e",
-        "http:status=500:path=/api/*:port=1:dst=[2001:db8::]/32",
-        "-e",
-        "egress:reset:port=1",
-        "-e",
-        "egress:unreachable=net:port=1",
-    ];
-    let mut programs = programs(&[Attach::Cgroup, Attach::Interfaces]);
-    programs.extend(["murphy_exec", "murphy_observe", "murphy_anew"]);
-    walked(&faults, &programs)
-}
-
-/// The programs of every hook that is attached so: a new one is walked here or fails this test.
-fn programs(attached: &[Attach]) -> Vec<&'static str> {
-    let hooks = Hook::all().filter(|hook| attached.contains(&hook.spec().attach));
-    let programs = hooks.flat_map(|hook| hook.programs().iter().copied());
-    programs.map(|(program, _)| program).collect()
-}
-
-fn netem() -> Outcome {
-    let faults = [
-        "-e",
-        "net:delay=1ms:port=1:sport=1:dst=[2001:db8::]/32:src=[2001:db8::]/32:proto=17",
-    ];
-    walked(&faults, &programs(&[Attach::Netem]))
+    walk("hooks", |exercise| !is_lsm(exercise))
 }
 
 fn lsm() -> Outcome {
-    let faults = [
-        "--observe",
-        "-e",
-        "read,write:error=EIO:on=blk",
-        "-e",
-        "openat,access:error=EIO:on=blk",
-        "-e",
-        "kill:error=EIO:p=1ppm",
-        "-e",
-        "openat,rename:error=EIO:path=/proc/sys/**",
-    ];
-    walked(
-        &faults,
-        &[
-            "murphy_open",
-            "murphy_rw",
-            "murphy_rename",
-            "murphy_access",
-            "murphy_kill",
-            "murphy_b_kill",
-        ],
-    )
+    walk("hooks", is_lsm)
+}
+
+fn netem() -> Outcome {
+    walk("netem", |_| true)
 }
 
 fn delays() -> Outcome {
-    let faults = [
-        "--backend",
-        "bpf",
-        "-e",
-        "openat:delay_enter=1ms:jitter=1ms:error=EIO:on=blk:path=/proc/sys/**",
-        "-e",
-        "connect:delay_enter=1ms:port=1:dst=[2001:db8::]/32",
-    ];
-    walked(
-        &faults,
-        &[
-            "murphy_open",
-            "murphy_z_open",
-            "murphy_conlsm",
-            "murphy_z_connec",
-        ],
-    )
+    walk("fuse_delay", |_| true)
 }
 
 fn overriding() -> Outcome {
-    let faults = [
-        "--observe",
-        "-e",
-        "fsync,fdatasync:error=EIO,ENOSPC:p=1ppm",
-        "-e",
-        "getppid:signal=USR1:retval=1:comm=nobody",
-    ];
-    walked(&faults, &["murphy_override"])
+    walk("override_return", |_| true)
 }
 
 fn spinning() -> Outcome {
-    let faults = [
-        "--backend",
-        "spin",
-        "-e",
-        "fsync,unlink:delay_enter=1ms:jitter=1ms:comm=nobody",
-        "-e",
-        "read:delay_enter=1ms:p=1ppm:fd=3:on=file",
-    ];
-    walked(&faults, &["murphy_spin"])
+    walk("spin", |_| true)
 }
 
 fn in_code() -> Outcome {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("f");
-    let steps = ["sync", &path.to_string_lossy(), "1000", "20"];
-    let own = victim::victim(steps).spawn()?;
-    let pid = own.pid().to_string();
-    let faults = ["-e", "fsync,fdatasync:error=EIO,ENOSPC:p=1ppm"];
-    let others = ["-e", "getppid:signal=USR1:retval=1:comm=!nobody"];
-    let murphy = murphy(["inject", "--pid", &pid])
-        .args(faults)
-        .args(others)
-        .spawn()?;
-    let armed = || murphy.stderr().is_ok_and(|said| said.contains("armed"));
-    wait_until(Duration::from_secs(60), armed).context("it is not armed")?;
-    counted(murphy, &["murphy_answer"])
+    walk("uprobe", |_| true)
 }
 
-/// What `murphy run` loads for some faults.
-fn walked(faults: &[&str], programs: &[&str]) -> Outcome {
+/// A mechanism that declares exercises has a case here.
+fn all_are_here() -> Outcome {
+    const HERE: [&str; 6] = [
+        "hooks",
+        "netem",
+        "fuse_delay",
+        "override_return",
+        "spin",
+        "uprobe",
+    ];
+    for of in declarations() {
+        let is_here = HERE.contains(&of.name);
+        ensure!(
+            is_here != of.exercises.is_empty(),
+            "{}: no case for it",
+            of.name
+        );
+    }
+    Ok(())
+}
+
+fn is_lsm(exercise: &Exercise) -> bool {
+    let programs = exercise.programs().unwrap_or_default();
+    programs.contains("murphy_open")
+}
+
+/// Has the verifier walk what a mechanism declares, as far as `chosen`.
+fn walk(mechanism: &str, chosen: impl Fn(&Exercise) -> bool) -> Outcome {
+    let mut declared = declarations().into_iter();
+    let of: &Declaration = declared
+        .find(|of| of.name == mechanism)
+        .context("no such mechanism")?;
+    let mut count = 0;
+    for exercise in of.exercises.iter().filter(|one| chosen(one)) {
+        walked(exercise)?;
+        count += 1;
+    }
+    ensure!(count > 0, "{mechanism} declares nothing to be walked");
+    Ok(())
+}
+
+/// What murphy loads for some faults.
+fn walked(exercise: &Exercise) -> Outcome {
+    let programs = exercise.programs().map_err(anyhow::Error::msg)?;
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("f");
-    let murphy = murphy(["run", "-q"])
-        .args(faults)
-        .args(["--"])
-        .args([victim::self_path()])
-        .args(victim::words([
-            "write",
-            &path.to_string_lossy(),
-            "1000",
-            "20",
-        ]))
-        .spawn()?;
-    wait_until(Duration::from_secs(60), || {
-        murphy.stdout().is_ok_and(|said| said.contains("ok"))
-    })
-    .context("the victim does not run")?;
-    counted(murphy, programs)
+    let path = path.to_string_lossy();
+    let mut faults = vec!["--backend", exercise.backend.name()];
+    for fault in exercise.faults {
+        faults.extend(["-e", fault]);
+    }
+    if exercise.observe {
+        faults.push("--observe");
+    }
+    // Kept until the programs are counted.
+    let _target;
+    let murphy = match exercise.command {
+        Command::Run => {
+            let murphy = murphy(["run", "-q"])
+                .args(faults)
+                .args(["--"])
+                .args([victim::self_path()])
+                .args(victim::words(["write", &path, "1000", "20"]))
+                .spawn()?;
+            wait_until(Duration::from_secs(60), || {
+                murphy.stdout().is_ok_and(|said| said.contains("ok"))
+            })
+            .context("the victim does not run")?;
+            murphy
+        }
+        Command::Inject => {
+            let own = victim::victim(["sync", &path, "1000", "20"]).spawn()?;
+            let pid = own.pid().to_string();
+            _target = own;
+            let murphy = murphy(["inject", "--pid", &pid]).args(faults).spawn()?;
+            let armed = || murphy.stderr().is_ok_and(|said| said.contains("armed"));
+            wait_until(Duration::from_secs(60), armed).context("it is not armed")?;
+            murphy
+        }
+    };
+    counted(murphy, &programs)
 }
 
 /// Reads what the kernel notes of each program (5.16) while murphy runs.
-fn counted(murphy: ChildGuard, programs: &[&str]) -> Outcome {
+fn counted(murphy: ChildGuard, programs: &BTreeSet<&'static str>) -> Outcome {
     let mut counts = BTreeMap::new();
     for program in loaded_programs().flatten() {
         if let (Some(name), Some(count)) =

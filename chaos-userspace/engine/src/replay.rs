@@ -10,7 +10,7 @@ use chaos_common::decide::{Verdict as Decision, decide, needs_state};
 
 use super::record::{Header, Line, Match, Verdict};
 use murphy_fault::plan::{Options, Plan, Target};
-use murphy_fault::{Aim, Count, Fault};
+use murphy_fault::{Aim, Fault, Triggers};
 use murphy_state::results::FaultReport;
 
 /// What came of repeating.
@@ -60,7 +60,9 @@ pub fn plan(header: &Header) -> Result<Plan, ReplayError> {
                 .fault
                 .parse()
                 .map_err(|_| wrong(format!("`{}` is no fault", said.fault)))?;
-            fault.trigger.seed = Some(said.seed);
+            if let Triggers::Rule(trigger) = &mut fault.trigger {
+                trigger.seed = Some(said.seed);
+            }
             Ok(fault)
         })
         .collect::<Result<_, _>>()?;
@@ -144,8 +146,8 @@ pub fn replay(text: &str) -> Result<Replay, ReplayError> {
                 }
                 *told.entry((line.rule, line.verdict)).or_default() += 1;
                 let counts = plan.rules.get(line.rule as usize);
-                let counts = counts.and_then(|rule| rule.fault.trigger.count);
-                let thread = line.tid.filter(|_| counts == Some(Count::Thread));
+                let by_thread = counts.is_some_and(|rule| rule.fault.counts_by_thread());
+                let thread = line.tid.filter(|_| by_thread);
                 if line.n != 0 && !seen.insert((line.rule, thread, line.n)) {
                     let twice = format!("match {} of fault {} twice", line.n, line.rule);
                     replay.differences.push((number, twice));

@@ -28,6 +28,9 @@ pub enum Mismatch {
         /// The first operation that does not have it.
         op: Op,
     },
+    /// Triggers of the other kind: rules and conditions have their own.
+    #[error("the triggers are not of the kind of `{0}`")]
+    WrongTriggers(Op),
     /// A value that no expression could give.
     #[error("`{key}`: {problem}")]
     Value {
@@ -51,6 +54,18 @@ impl Fault {
     /// # Errors
     /// The first [`Mismatch`], in the order operations, effect, filter, trigger.
     pub fn check(&self) -> Result<(), Mismatch> {
+        self.check_keys()?;
+        let is_condition = self.trigger.of_rule().is_none();
+        if let Some(&op) = self.ops.first()
+            && is_condition != self.is_condition()
+        {
+            return Err(Mismatch::WrongTriggers(op));
+        }
+        self.check_values()
+    }
+
+    /// Whether each operation has the keys.
+    pub(super) fn check_keys(&self) -> Result<(), Mismatch> {
         check_ops(&self.ops)?;
         for key in self.effect.keys() {
             check_key(&self.ops, Key::Effect(key))?;
@@ -61,11 +76,11 @@ impl Fault {
         for key in self.trigger.keys() {
             check_key(&self.ops, Key::Trigger(key))?;
         }
-        self.check_values()
+        Ok(())
     }
 
     /// What the types of the values cannot exclude by themselves.
-    fn check_values(&self) -> Result<(), Mismatch> {
+    pub(super) fn check_values(&self) -> Result<(), Mismatch> {
         if let Effect::Call(call) = &self.effect
             && let Some((key, problem)) = call.problem()
         {
@@ -95,7 +110,7 @@ impl Fault {
                 problem: "say from whom, with `dst`; `blackhole` is from everybody",
             });
         }
-        if self.effect == Effect::Wire(Wire::ResetAll) && self.trigger.after.is_some() {
+        if self.effect == Effect::Wire(Wire::ResetAll) && self.trigger.spelled().after.is_some() {
             return Err(Mismatch::Value {
                 key: Key::Trigger(TriggerKey::After),
                 problem: "not together with `reset=all`, which resets what exists when faults are armed; `reset` without `=all` takes it",
@@ -120,7 +135,7 @@ impl Fault {
             let key = Key::Effect(key);
             return Err(Mismatch::Value { key, problem });
         }
-        match self.trigger.problem() {
+        match self.trigger.spelled().problem() {
             None => Ok(()),
             Some((key, problem)) => Err(Mismatch::Value {
                 key: Key::Trigger(key),
@@ -201,7 +216,7 @@ mod tests {
     use serde_json::{from_value, json, to_value};
 
     use super::*;
-    use crate::FdKind;
+    use crate::{FdKind, Triggers};
 
     #[test]
     fn a_fault_from_json_is_checked_as_one_from_an_expression() {
@@ -315,6 +330,41 @@ mod tests {
                 .to_string();
             assert!(error.contains(phrase), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn triggers_are_of_the_kind_of_the_operations() {
+        let json = json!({
+            "ops": ["limit"], "effect": {"limit": {"nofile": 64}}, "trigger": {"after": 5, "for": 9}
+        });
+        let condition: Fault = from_value(json.clone()).expect("a condition");
+        let Triggers::Condition(trigger) = condition.trigger else {
+            panic!("{condition:?}");
+        };
+        assert_eq!((trigger.after, trigger.pulse), (Some(Nanos(5)), None));
+        assert_eq!(to_value(&condition).expect("plain data"), json);
+        let rule: Fault = "write:error=EIO:p=5%".parse().expect("a rule");
+        assert!(matches!(rule.trigger, Triggers::Rule(_)));
+
+        let wrong = json!({
+            "ops": ["limit"], "effect": {"limit": {"nofile": 64}}, "trigger": {"p": 5}
+        });
+        let error = from_value::<Fault>(wrong).expect_err("no condition has it");
+        assert!(error.to_string().contains("`limit` has no p"), "{error}");
+        let mixed = Fault {
+            trigger: rule.trigger,
+            ..condition
+        };
+        let refused = mixed.check().expect_err("they are of a rule");
+        assert_eq!(
+            refused.to_string(),
+            "`p` needs an operation, and no condition; `limit` has no p"
+        );
+        let mixed = Fault {
+            trigger: Trigger::default().into(),
+            ..mixed
+        };
+        assert_eq!(mixed.check(), Err(Mismatch::WrongTriggers(Op::Limit)));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use effect::CallEffect;
 pub use expr::{Mistake, ParseError};
 pub use interface::InterfaceGlob;
 pub use limit::{Level, Limit};
-pub use model::{Effect, Fault, Filter, Op, Trigger};
+pub use model::{ConditionTrigger, Effect, Fault, Filter, Op, Trigger, Triggers};
 pub use name::NameGlob;
 pub use netem::Netem;
 pub use registry::{

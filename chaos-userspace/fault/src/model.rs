@@ -39,9 +39,9 @@ pub struct Fault {
     /// Which operations of `ops` can be hit.
     #[serde(skip_serializing_if = "is_default")]
     pub filter: Filter,
-    /// When an operation that matches is hit.
-    #[serde(skip_serializing_if = "is_default")]
-    pub trigger: Trigger,
+    /// When an operation that matches is hit; of a condition, when it holds.
+    #[serde(skip_serializing_if = "Triggers::is_empty")]
+    pub trigger: Triggers,
     /// Who is hit, if the fault does not leave that to the command.
     #[serde(skip_serializing_if = "is_default")]
     pub target: Aim,
@@ -65,15 +65,8 @@ impl TryFrom<Unchecked> for Fault {
     type Error = Mismatch;
 
     fn try_from(raw: Unchecked) -> Result<Self, Mismatch> {
-        let fault = Self {
-            ops: raw.ops,
-            effect: raw.effect.normal(),
-            filter: raw.filter,
-            trigger: raw.trigger,
-            target: raw.target.normal(),
-        };
-        fault.check()?;
-        Ok(fault)
+        let (effect, target) = (raw.effect.normal(), raw.target.normal());
+        Self::new(raw.ops, effect, raw.filter, raw.trigger, target)
     }
 }
 
@@ -287,11 +280,112 @@ pub struct Trigger {
     pub seed: Option<u64>,
 }
 
+/// When a condition holds: there are no operations to choose among.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ConditionTrigger {
+    /// Not before this much time has passed since arming.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Nanos>,
+    /// Not once this much time has passed since arming; longer than `after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#for: Option<Nanos>,
+    /// It holds and rests by turns, from arming on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pulse: Option<Pulse>,
+}
+
+/// The triggers of a fault, of its kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Triggers {
+    /// Of a rule, which disturbs operations one by one.
+    Rule(Trigger),
+    /// Of a condition, which holds while the fault is in force.
+    Condition(ConditionTrigger),
+}
+
+impl Triggers {
+    /// Triggers as they are spelled, for these operations. Of a condition, which has no other keys,
+    /// those that it takes.
+    pub(crate) fn of(ops: &[Op], spelled: Trigger) -> Self {
+        if !ops.iter().any(|op| op.has(Property::Condition)) {
+            return Self::Rule(spelled);
+        }
+        Self::Condition(ConditionTrigger {
+            after: spelled.after,
+            r#for: spelled.r#for,
+            pulse: spelled.pulse,
+        })
+    }
+
+    /// As they are spelled in expressions and JSON, which have one set of keys.
+    pub fn spelled(&self) -> Trigger {
+        match self {
+            Self::Rule(trigger) => trigger.clone(),
+            Self::Condition(trigger) => Trigger {
+                after: trigger.after,
+                r#for: trigger.r#for,
+                pulse: trigger.pulse,
+                ..Trigger::default()
+            },
+        }
+    }
+
+    /// Those of a rule.
+    pub const fn of_rule(&self) -> Option<&Trigger> {
+        match self {
+            Self::Rule(trigger) => Some(trigger),
+            Self::Condition(_) => None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.spelled() == Trigger::default()
+    }
+}
+
+impl From<Trigger> for Triggers {
+    fn from(trigger: Trigger) -> Self {
+        Self::Rule(trigger)
+    }
+}
+
 impl Fault {
+    /// A fault of these parts.
+    ///
+    /// # Errors
+    /// They do not go together, as [`Fault::check`] says.
+    pub(super) fn new(
+        ops: Vec<Op>,
+        effect: Effect,
+        filter: Filter,
+        trigger: Trigger,
+        target: Aim,
+    ) -> Result<Self, Mismatch> {
+        let mut fault = Self {
+            ops,
+            effect,
+            filter,
+            trigger: Triggers::Rule(trigger),
+            target,
+        };
+        // As they are spelled, so that a key too many is refused and not left out.
+        fault.check_keys()?;
+        fault.trigger = Triggers::of(&fault.ops, fault.trigger.spelled());
+        fault.check_values()?;
+        Ok(fault)
+    }
+
     /// Whether it is a condition, which holds while the fault is in force, and no rule, which
     /// disturbs operations one by one.
     pub fn is_condition(&self) -> bool {
         self.ops.iter().any(|op| op.has(Property::Condition))
+    }
+
+    /// Whether each thread counts its own matches.
+    pub fn counts_by_thread(&self) -> bool {
+        let trigger = self.trigger.of_rule();
+        trigger.is_some_and(|trigger| trigger.count == Some(Count::Thread))
     }
 
     /// The remote ports that the fault is about; none is all. DNS has one of its own.
@@ -343,7 +437,9 @@ impl Fault {
     ///
     /// Rounded to whole parts per million, but never to none: what can happen stays possible.
     pub fn probability(&self) -> Ppm {
-        let p = self.trigger.p.unwrap_or(Ppm::ALWAYS);
+        let trigger = self.trigger.of_rule();
+        let p = trigger.and_then(|trigger| trigger.p);
+        let p = p.unwrap_or(Ppm::ALWAYS);
         match self.effect {
             Effect::Error(_)
             | Effect::Netem(_)

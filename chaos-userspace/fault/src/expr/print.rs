@@ -22,7 +22,10 @@ impl Display for Fault {
         write!(
             f,
             ":{}{}{}{}",
-            self.effect, self.filter, self.trigger, self.target
+            self.effect,
+            self.filter,
+            self.trigger.spelled(),
+            self.target
         )
     }
 }

@@ -67,17 +67,9 @@ pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
     if let Effect::Wire(wire) = effect {
         wire.operations(&mut ops);
     }
-    let fault = Fault {
-        ops,
-        effect,
-        filter: parts.filter,
-        trigger: parts.trigger,
-        target: parts.target.normal(),
-    };
-    match fault.check() {
-        Ok(()) => Ok(fault),
-        Err(mismatch) => Err((place(syntax, &mismatch), mismatch.into())),
-    }
+    let (filter, trigger, target) = (parts.filter, parts.trigger, parts.target.normal());
+    Fault::new(ops, effect, filter, trigger, target)
+        .map_err(|mismatch| (place(syntax, &mismatch), mismatch.into()))
 }
 
 fn check_spelling(syntax: &Syntax) -> Result<(), Misplaced> {
@@ -187,7 +179,10 @@ fn effects_of(ops: &[Op]) -> Vec<&'static str> {
 fn place(syntax: &Syntax, mismatch: &Mismatch) -> Range<usize> {
     let key = match mismatch {
         Mismatch::Value { key, .. } | Mismatch::WrongKey { key, .. } => Some(key.name()),
-        Mismatch::NoOperation | Mismatch::Twice(_) | Mismatch::Mixed(..) => None,
+        Mismatch::NoOperation
+        | Mismatch::Twice(_)
+        | Mismatch::Mixed(..)
+        | Mismatch::WrongTriggers(_) => None,
     };
     let argument = syntax
         .arguments

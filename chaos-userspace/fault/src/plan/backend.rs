@@ -279,7 +279,7 @@ fn by_bpf(fault: &Fault) -> Option<String> {
     if waits && fault.filter.connlimit.is_some() {
         return Some("it has no `connlimit` for a delay".to_owned());
     }
-    if fault.trigger.count.is_some() {
+    if fault.counts_by_thread() {
         return Some("it counts by fault, not by thread".to_owned());
     }
     if let Effect::Call(call) = &fault.effect
@@ -355,14 +355,14 @@ fn by_spin(fault: &Fault) -> Option<String> {
             LONGEST_SPIN_NS / 1_000_000
         ));
     }
-    if fault.trigger.count.is_some() {
+    if fault.counts_by_thread() {
         return Some("it counts by fault, not by thread".to_owned());
     }
     r#override::too_many(&fault.filter.fd)
 }
 
 fn by_override(fault: &Fault) -> Option<String> {
-    if fault.trigger.count.is_some() {
+    if fault.counts_by_thread() {
         return Some("it counts by fault, not by thread".to_owned());
     }
     let answers = match &fault.effect {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Effect, Fault, Limit, Pulse};
+use crate::{ConditionTrigger, Effect, Fault, Limit, Triggers};
 
 /// A condition of a plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,12 +11,12 @@ pub struct Condition {
     pub fault: Fault,
     /// The class of its targets: an index of [`super::Plan::classes`].
     pub class: usize,
-    /// It holds once this many ns have passed since arming.
-    pub after_ns: u64,
+    /// The limit that it lowers.
+    pub limit: Limit,
+    /// When it holds.
+    pub trigger: ConditionTrigger,
     /// It ends when this many ns have passed since arming.
     pub until_ns: Option<u64>,
-    /// It holds and rests by turns.
-    pub pulse: Option<Pulse>,
 }
 
 /// What a condition does at a moment.
@@ -29,29 +29,22 @@ pub struct Phase {
 }
 
 impl Condition {
-    /// A condition of a fault, which ends no later than `limit` after arming.
-    pub(super) fn new(fault: Fault, class: usize, limit: Option<Duration>) -> Self {
-        let limit = limit.and_then(|limit| u64::try_from(limit.as_nanos()).ok());
-        let own = fault.trigger.r#for.map(|nanos| nanos.0);
-        Self {
-            after_ns: fault.trigger.after.map_or(0, |nanos| nanos.0),
-            until_ns: own.into_iter().chain(limit).min(),
-            pulse: fault.trigger.pulse,
-            fault,
+    /// The condition that a fault is, which ends no later than `end` after arming; `None`: it is a
+    /// rule.
+    pub(super) fn new(fault: &Fault, class: usize, end: Option<Duration>) -> Option<Self> {
+        let (Triggers::Condition(trigger), Effect::Limit(limit)) = (&fault.trigger, &fault.effect)
+        else {
+            return None;
+        };
+        let end = end.and_then(|end| u64::try_from(end.as_nanos()).ok());
+        let own = trigger.r#for.map(|nanos| nanos.0);
+        Some(Self {
+            fault: fault.clone(),
             class,
-        }
-    }
-
-    /// The limit that it lowers.
-    pub fn limit(&self) -> Option<Limit> {
-        match self.fault.effect {
-            Effect::Limit(limit) => Some(limit),
-            Effect::Error(_)
-            | Effect::Loss(_)
-            | Effect::Netem(_)
-            | Effect::Call(_)
-            | Effect::Wire(_) => None,
-        }
+            limit: *limit,
+            trigger: *trigger,
+            until_ns: own.into_iter().chain(end).min(),
+        })
     }
 
     /// What it does so many ns after arming. The same clock as that of rules: pulses count from
@@ -63,13 +56,14 @@ impl Condition {
                 next_ns: None,
             };
         }
-        if elapsed_ns < self.after_ns {
+        let after_ns = self.trigger.after.map_or(0, |nanos| nanos.0);
+        if elapsed_ns < after_ns {
             return Phase {
                 holds: false,
-                next_ns: Some(self.after_ns),
+                next_ns: Some(after_ns),
             };
         }
-        let (holds, turn) = match self.pulse {
+        let (holds, turn) = match self.trigger.pulse {
             None => (true, None),
             Some(pulse) => {
                 let period = pulse.period().0;
@@ -94,7 +88,7 @@ mod tests {
     use super::*;
 
     fn phases(text: &str, limit: Option<Duration>, times: &[u64]) -> Vec<(bool, Option<u64>)> {
-        let condition = Condition::new(text.parse().unwrap(), 0, limit);
+        let condition = Condition::new(&text.parse().unwrap(), 0, limit).unwrap();
         let of = |ns: &u64| {
             let phase = condition.phase(*ns);
             (phase.holds, phase.next_ns)

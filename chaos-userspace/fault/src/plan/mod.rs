@@ -223,14 +223,14 @@ impl Plan {
                 return Err(PlanError::ConditionTwice(fault.to_string()));
             }
         }
-        let (conditions, rules): (Vec<_>, Vec<_>) = faults
-            .into_iter()
-            .zip(class_of)
-            .partition(|(fault, _)| fault.is_condition());
-        let conditions = conditions
-            .into_iter()
-            .map(|(fault, class)| Condition::new(fault, class, options.limit))
-            .collect();
+        let mut conditions = Vec::new();
+        let mut rules = Vec::new();
+        for (fault, class) in faults.into_iter().zip(class_of) {
+            match Condition::new(&fault, class, options.limit) {
+                Some(condition) => conditions.push(condition),
+                None => rules.push((fault, class)),
+            }
+        }
         let (faults, class_of): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
         for (fault, class) in faults.iter().zip(&class_of) {
             if fault.ops.iter().any(|op| !op.is_syscall()) && names_threads(&classes[*class]) {
@@ -533,7 +533,7 @@ fn wire(fault: &Fault, backend: Backend, options: &Options, number: u64) -> Rule
         seed,
         count: _,
         p: _,
-    } = fault.trigger;
+    } = fault.trigger.spelled();
     let (effect, value) = match &fault.effect {
         // The map OVERRIDES has it.
         _ if matches!(backend, Backend::Override | Backend::Uprobe) => (EFFECT_OWN, 0),

@@ -279,10 +279,9 @@ impl Limits {
         let looked = || -> io::Result<_> {
             let process = identity.process()?;
             let (was, _) = process.limits(Resource::NoFile)?;
-            let set = match condition.limit() {
-                Some(Limit::Nofile(Level::Number(number))) => number,
-                Some(Limit::Nofile(Level::Used)) => lowest_free(&process.folder()?.list("fd")?),
-                None => was,
+            let set = match condition.limit {
+                Limit::Nofile(Level::Number(number)) => number,
+                Limit::Nofile(Level::Used) => lowest_free(&process.folder()?.list("fd")?),
             };
             Ok((process, was, set))
         };

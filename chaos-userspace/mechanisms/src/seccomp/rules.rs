@@ -12,7 +12,7 @@ use super::hosts::Hosts;
 use super::page::Counter;
 use super::victim::Victim;
 use murphy_fault::plan::{Backend, Names, Plan, file_types, operation};
-use murphy_fault::{CallEffect, Count, Effect, Fault, Filter, Op};
+use murphy_fault::{CallEffect, Effect, Fault, Filter, Op};
 
 /// What was decided about one match.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +75,7 @@ impl Rules {
                 effect,
                 wire: planned.wire,
                 filter: planned.fault.filter.clone(),
-                by_thread: planned.fault.trigger.count == Some(Count::Thread),
+                by_thread: planned.fault.counts_by_thread(),
                 state: RuleState::default(),
                 threads: HashMap::new(),
             });

@@ -14,7 +14,7 @@ mod trigger;
 use std::fmt;
 
 use crate::limit::Limit;
-use crate::model::{Effect, Fault, Filter, Op, Trigger};
+use crate::model::{Effect, Fault, Filter, Op, Trigger, Triggers};
 
 pub use effect::EffectKey;
 pub use filter::FilterKey;
@@ -198,12 +198,19 @@ impl Trigger {
     }
 }
 
+impl Triggers {
+    /// The keys that say something.
+    pub fn keys(&self) -> Vec<TriggerKey> {
+        self.spelled().keys().collect()
+    }
+}
+
 impl Fault {
     /// Every key that spells this fault, in the order in which they are printed.
     pub fn keys(&self) -> Vec<Key> {
         let effects = self.effect.keys().into_iter().map(Key::Effect);
         let filters = self.filter.keys().map(Key::Filter);
-        let triggers = self.trigger.keys().map(Key::Trigger);
+        let triggers = self.trigger.keys().into_iter().map(Key::Trigger);
         let targets = self.target.spelling().into_keys().map(Key::Target);
         let all = effects.chain(filters).chain(triggers).chain(targets);
         all.collect()

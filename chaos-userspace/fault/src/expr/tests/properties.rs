@@ -18,7 +18,8 @@ use crate::who::{Aim, Selector};
 use crate::{
     CallEffect, Count, Effect, EffectKey, Errno, FAULTS, Fault, FdKind, Filter, FilterKey, Glob,
     HostName, InterfaceGlob, Key, Level, Limit, NameGlob, Nanos, Net, Op, Ppm, Proto, Pulse,
-    RateLimit, RateUnit, Rcode, Remote, Signal, Status, Trigger, Unreachable, When, Wire, syscalls,
+    RateLimit, RateUnit, Rcode, Remote, Signal, Status, Trigger, Triggers, Unreachable, When, Wire,
+    syscalls,
 };
 
 fn ppm() -> impl Strategy<Value = Ppm> {
@@ -438,24 +439,23 @@ fn fault() -> impl Strategy<Value = Fault> {
             ops,
             effect,
             filter,
-            trigger,
+            trigger: trigger.into(),
             target,
         })
         .prop_map(|mut fault| {
             if fault.effect == Effect::Wire(Wire::ResetAll) {
                 fault.filter.interface.clear();
-                fault.trigger.after = None;
+                if let Triggers::Rule(trigger) = &mut fault.trigger {
+                    trigger.after = None;
+                }
             }
-            if fault.is_condition() {
-                fault.trigger = Trigger {
-                    after: fault.trigger.after,
-                    r#for: fault.trigger.r#for,
-                    pulse: fault.trigger.pulse,
-                    ..Trigger::default()
-                };
-            }
-            if fault.ops.iter().all(|op| op.is_syscall()) && fault.trigger.seed.is_some() {
-                fault.trigger.count = Some(Count::Thread);
+            fault.trigger = Triggers::of(&fault.ops, fault.trigger.spelled());
+            let is_of_calls = fault.ops.iter().all(|op| op.is_syscall());
+            if let Triggers::Rule(trigger) = &mut fault.trigger
+                && is_of_calls
+                && trigger.seed.is_some()
+            {
+                trigger.count = Some(Count::Thread);
             }
             fault
         })

@@ -12,7 +12,7 @@ fn fault(ops: &[Op], effect: Effect, filter: Filter, trigger: Trigger) -> Fault 
         ops: ops.to_vec(),
         effect,
         filter,
-        trigger,
+        trigger: trigger.into(),
         target: crate::Aim::default(),
     }
 }
@@ -429,7 +429,8 @@ fn table() -> Vec<(&'static str, Fault)> {
                 trigger: Trigger {
                     over: RateLimit::new(10, RateUnit::Second),
                     ..always()
-                },
+                }
+                .into(),
                 ..connect(any())
             },
         ),

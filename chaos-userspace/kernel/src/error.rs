@@ -241,37 +241,38 @@ impl KernelError {
                  `murphy run` delays calls of a command without, by seccomp"
             }
             Self::Load { hook, .. } => return Some(refused(*hook)),
-            _ => return None,
+            Self::Btf(_)
+            | Self::Object { .. }
+            | Self::Attach { .. }
+            | Self::Map(_)
+            | Self::Io { .. }
+            | Self::NoProgram(_) => return None,
         };
         Some(remedy.to_owned())
     }
 
     /// The verifier's whole log, if it is that which refused.
     pub fn verifier_log(&self) -> Option<String> {
-        match self {
-            Self::Load { source, .. } => match source.as_ref() {
-                ProgramError::LoadError { verifier_log, .. } => {
-                    let log = verifier_log.to_string();
-                    (!log.trim().is_empty()).then_some(log)
-                }
-                _ => None,
-            },
-            _ => None,
-        }
+        let Self::Load { source, .. } = self else {
+            return None;
+        };
+        let ProgramError::LoadError { verifier_log, .. } = source.as_ref() else {
+            return None;
+        };
+        let log = verifier_log.to_string();
+        (!log.trim().is_empty()).then_some(log)
     }
 
     /// Whether a program could not be attached because the kernel has no tcx links
     /// (before 6.6 `BPF_LINK_CREATE` says EINVAL to this type of program).
     pub fn is_no_tcx(&self) -> bool {
-        match self {
-            Self::Attach { source, .. } => match source.as_ref() {
-                ProgramError::SyscallError(SyscallError { io_error, .. }) => {
-                    io_error.raw_os_error() == Some(libc::EINVAL)
-                }
-                _ => false,
-            },
-            _ => false,
-        }
+        let Self::Attach { source, .. } = self else {
+            return false;
+        };
+        let ProgramError::SyscallError(SyscallError { io_error, .. }) = source.as_ref() else {
+            return false;
+        };
+        io_error.raw_os_error() == Some(libc::EINVAL)
     }
 
     /// Whether this machine cannot do it, as against something that went wrong.
@@ -308,6 +309,10 @@ fn is_statistics(line: &str) -> bool {
 
 /// The operating system's words; of a verifier's log the last line that says something.
 fn summary(error: &ProgramError) -> String {
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "the errors are aya's, and the others have words of their own"
+    )]
     match error {
         ProgramError::LoadError {
             io_error,

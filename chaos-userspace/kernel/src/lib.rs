@@ -4,6 +4,8 @@
 //! however it ends, they are gone. The exception, a tc filter on kernels without
 //! tcx, is journalled with the guardian by the engine.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod attributes;
 mod banks;
 mod bpffs;
@@ -277,7 +279,7 @@ impl Kernel {
                     Place::Code { file, offset, .. } => {
                         format!("{where_} of {} at {offset:#x}", file.display())
                     }
-                    _ => where_.to_owned(),
+                    Place::Everywhere | Place::Cgroup(_) => where_.to_owned(),
                 },
                 source: Box::new(source),
             })?;
@@ -302,13 +304,11 @@ impl Kernel {
         hook: Hook,
         name: &'static str,
     ) -> Result<BorrowedFd<'_>, KernelError> {
-        match self.program(hook, name)? {
-            aya::programs::Program::SchedClassifier(program) => Ok(program
-                .fd()
-                .map_err(|_| KernelError::NoProgram(name))?
-                .as_fd()),
-            _ => Err(KernelError::NoProgram(name)),
-        }
+        let aya::programs::Program::SchedClassifier(program) = self.program(hook, name)? else {
+            return Err(KernelError::NoProgram(name));
+        };
+        let descriptor = program.fd().map_err(|_| KernelError::NoProgram(name))?;
+        Ok(descriptor.as_fd())
     }
 
     /// The map in which programs say until when threads wait; it can be mapped into memory.
@@ -487,12 +487,10 @@ impl Kernel {
 
 /// The kernel function that a hook is on, if the hook does not say it.
 pub fn symbol(hook: Hook) -> Option<String> {
-    match hook {
-        Hook::Override(call) | Hook::Spin(call) => {
-            Some(format!("{SYSCALL_PREFIX}sys_{}", function(call)?))
-        }
-        _ => None,
+    if let Hook::Override(call) | Hook::Spin(call) = hook {
+        return Some(format!("{SYSCALL_PREFIX}sys_{}", function(call)?));
     }
+    None
 }
 
 /// Whether a plan chooses among running tasks.
@@ -665,9 +663,9 @@ fn load_object(
             loader.override_global(name, offset, true);
         }
     }
-    let object = match family {
-        Family::Lsm if plan.waits() => sleep::linked(objects::object(family)),
-        _ => Cow::Borrowed(objects::object(family)),
+    let object = match family == Family::Lsm && plan.waits() {
+        true => sleep::linked(objects::object(family)),
+        false => Cow::Borrowed(objects::object(family)),
     };
     loader.load(&object).map_err(|source| KernelError::Object {
         family: family.name(),

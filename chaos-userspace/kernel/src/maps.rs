@@ -213,7 +213,9 @@ impl Maps {
             exes: hash(open("EXES"))?,
             events: match listen {
                 Listen::Nothing => None,
-                _ => Some(Events::new(MapData::from_pin(pin("EVENTS"))?)?),
+                Listen::Injections | Listen::Matches => {
+                    Some(Events::new(MapData::from_pin(pin("EVENTS"))?)?)
+                }
             },
         };
         maps.set(control::LISTEN, listen.wire())?;

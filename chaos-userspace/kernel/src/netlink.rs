@@ -89,7 +89,7 @@ where
                 NetlinkPayload::Overrun(_) => {
                     return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
                 }
-                _ => {}
+                NetlinkPayload::Noop | _ => {}
             }
             // Each message is padded to four bytes (NLMSG_ALIGN).
             let length = usize::try_from(message.header.length).map_err(io::Error::other)?;

@@ -1,7 +1,5 @@
 //! What [`murphy doctor`](murphy_engine::probe) asks the kernel directly: single features, each by trying it.
 
-#![deny(clippy::wildcard_enum_match_arm)]
-
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::path::Path;
 

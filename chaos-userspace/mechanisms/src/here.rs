@@ -1,8 +1,6 @@
 //! This machine and this user, as far as mechanisms look at them before anything is made. Asked of the
 //! kernel, never of its version.
 
-#![deny(clippy::wildcard_enum_match_arm)]
-
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 

@@ -4,6 +4,8 @@
 //! does nothing if no fault of the plan is its own. Mechanisms share the loaded programs and what else
 //! [`Context`] holds; they never know each other.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod bench;
 pub mod code;
 mod connections;

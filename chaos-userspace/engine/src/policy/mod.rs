@@ -5,6 +5,8 @@
 //! Architecture invariant: a policy decides about values ([`Asked`]). Of the machine it looks at its own file, the labels, and
 //! where the paths lead that a policy and a fault name; it changes nothing.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod check;
 mod error;
 mod file;

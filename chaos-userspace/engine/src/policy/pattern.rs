@@ -3,8 +3,6 @@
 //! A pattern is a key of the fault expression and a value, which may have wildcards. It is compared with processes that are
 //! hit now, and with selectors, which also stand for processes that come later. Whatever has no meaning is an error.
 
-#![deny(clippy::wildcard_enum_match_arm)]
-
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -176,36 +174,42 @@ impl Pattern {
     /// Whether everything that a selector names, now and later, is meant.
     pub(super) fn covers(&self, selector: &Selector) -> bool {
         let is = |value: &str| self.glob.matches(value);
-        match (self.key, selector) {
-            (TargetKey::Comm, Selector::Comm(name)) => is(cut(name)),
-            (TargetKey::Exe, Selector::Exe(path)) => self.has_exe(&place::resolve(path).path, None),
-            (TargetKey::Uid, Selector::Uid(id)) => is(&id.to_string()),
-            (TargetKey::Unit, Selector::Unit(name)) => is(&engine::unit_name(name)),
-            (TargetKey::Container, Selector::Container(name)) => {
-                is(name) || self.is_literal() && name.starts_with(&self.value)
+        self.speaks_of(selector)
+            && match selector {
+                Selector::Comm(name) => is(cut(name)),
+                Selector::Exe(path) => self.has_exe(&place::resolve(path).path, None),
+                Selector::Uid(id) => is(&id.to_string()),
+                Selector::Unit(name) => is(&engine::unit_name(name)),
+                Selector::Container(name) => {
+                    is(name) || self.is_literal() && name.starts_with(&self.value)
+                }
+                Selector::Cgroup(path) => self.has_cgroup(&cgroup(path)),
+                Selector::All
+                | Selector::Pid(_)
+                | Selector::Tid(_)
+                | Selector::User(_)
+                | Selector::Netns(_) => false,
             }
-            (TargetKey::Cgroup, Selector::Cgroup(path)) => self.has_cgroup(&cgroup(path)),
-            _ => false,
-        }
     }
 
     /// Whether a process that a selector comes to name later may be meant. It may unless both speak of the same thing, and
     /// say different things of it.
     pub(super) fn may_meet(&self, selector: &Selector) -> bool {
-        let apart = match (self.key, selector) {
+        if let Selector::Pid(_) | Selector::Tid(_) = selector {
             // Descendants of what is looked at now; the page says so.
-            (_, Selector::Pid(_) | Selector::Tid(_)) => true,
-            (TargetKey::Comm, Selector::Comm(_))
-            | (TargetKey::Exe, Selector::Exe(_))
-            | (TargetKey::Uid, Selector::Uid(_))
-            | (TargetKey::Container, Selector::Container(_)) => !self.covers(selector),
-            (TargetKey::Unit, Selector::Unit(name)) => {
+            return false;
+        }
+        let is_apart = || match selector {
+            Selector::Comm(_) | Selector::Exe(_) | Selector::Uid(_) | Selector::Container(_) => {
+                !self.covers(selector)
+            }
+            Selector::Unit(name) => {
                 // Other units are below slices and the services of users' own managers.
                 let name = engine::unit_name(name);
                 let leaf = !name.ends_with(".slice") && !name.starts_with("user@");
                 leaf && !self.covers(selector)
             }
-            (TargetKey::Cgroup, Selector::Cgroup(path)) => {
+            Selector::Cgroup(path) => {
                 let path = format!("{}/", cgroup(path).trim_end_matches('/'));
                 let begins = format!("{}/", literal(&self.value).trim_end_matches('/'));
                 let begins = match self.is_literal() {
@@ -214,21 +218,50 @@ impl Pattern {
                 };
                 !path.starts_with(begins) && !begins.starts_with(&path)
             }
-            _ => false,
+            Selector::All
+            | Selector::Pid(_)
+            | Selector::Tid(_)
+            | Selector::User(_)
+            | Selector::Netns(_) => false,
         };
-        !apart
+        !(self.speaks_of(selector) && is_apart())
+    }
+
+    /// Whether a selector says the same kind of thing of a process.
+    fn speaks_of(&self, selector: &Selector) -> bool {
+        let key = match selector {
+            Selector::Comm(_) => TargetKey::Comm,
+            Selector::Exe(_) => TargetKey::Exe,
+            Selector::Uid(_) | Selector::User(_) => TargetKey::Uid,
+            Selector::Unit(_) => TargetKey::Unit,
+            Selector::Container(_) => TargetKey::Container,
+            Selector::Cgroup(_) => TargetKey::Cgroup,
+            Selector::Pid(_) => TargetKey::Pid,
+            Selector::Tid(_) => TargetKey::Tid,
+            Selector::Netns(_) => TargetKey::Netns,
+            Selector::All => return false,
+        };
+        self.key == key
     }
 
     /// Whether processes that are meant are spared by name. Exclusions have no wildcards.
     pub(super) fn is_spared(&self, who: &Who) -> bool {
         let is_exempt =
             who.exempt && self.key == TargetKey::Comm && EXEMPT.contains(&self.value.as_str());
-        let is_spared = |selector: &Selector| match (self.key, selector) {
-            (TargetKey::Cgroup, Selector::Cgroup(path)) => {
-                Path::new(&self.value) == Path::new(&cgroup(path))
+        let is_spared = |selector: &Selector| match selector {
+            Selector::Cgroup(path) => {
+                self.speaks_of(selector) && Path::new(&self.value) == Path::new(&cgroup(path))
             }
-            (TargetKey::Container, Selector::Container(name)) => *name == self.value,
-            _ => self.covers(selector),
+            Selector::Container(name) => self.speaks_of(selector) && *name == self.value,
+            Selector::All
+            | Selector::Pid(_)
+            | Selector::Tid(_)
+            | Selector::Uid(_)
+            | Selector::User(_)
+            | Selector::Comm(_)
+            | Selector::Exe(_)
+            | Selector::Unit(_)
+            | Selector::Netns(_) => self.covers(selector),
         };
         self.is_literal() && (is_exempt || who.spare.iter().any(is_spared))
     }

@@ -76,7 +76,7 @@ fn without_dots(path: &Path) -> PathBuf {
             Component::ParentDir => {
                 plain.pop();
             }
-            _ => {}
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
         }
     }
     plain

@@ -177,10 +177,12 @@ impl Targets {
 
     /// The named network namespaces in which somebody is hit, or will be.
     pub(super) fn networks(&self) -> impl Iterator<Item = Option<Netns>> {
-        self.hit().filter_map(|selector| match selector {
+        self.hit().filter_map(|selector| {
+            let Selector::Netns(namespace) = selector else {
+                return None;
+            };
             // One that is gone is none.
-            Selector::Netns(namespace) => Some(super::interfaces::named(namespace).ok()?.1),
-            _ => None,
+            Some(super::interfaces::named(namespace).ok()?.1)
         })
     }
 

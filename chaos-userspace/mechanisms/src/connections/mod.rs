@@ -195,10 +195,10 @@ fn ask(
     state.matches += 1;
     let (decided, next) = decide(&rule.wire, state.state, state.matches, 0);
     state.state = next;
-    let (counter, became) = match decided {
-        // It was over before, or its namespace lets nobody in.
-        Verdict::Inject if !end() => (&mut counters.failed, verdict::FAILED),
-        decided => counters.of(decided),
+    // It was over before, or its namespace lets nobody in.
+    let (counter, became) = match decided == Verdict::Inject && !end() {
+        true => (&mut counters.failed, verdict::FAILED),
+        false => counters.of(decided),
     };
     *counter += 1;
     became

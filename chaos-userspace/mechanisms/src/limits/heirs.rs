@@ -44,12 +44,13 @@ impl Limits {
         for _ in 0..all.len() {
             let stat = all.get(&at)?;
             if let Some(held) = self.held.get(&stat.identity(at)) {
-                return match &held.cleanup {
-                    Cleanup::Limit {
-                        set, was, since, ..
-                    } if child.start >= *since => Some((held.condition, (*set, *was))),
-                    _ => None,
+                let Cleanup::Limit {
+                    set, was, since, ..
+                } = &held.cleanup
+                else {
+                    return None;
                 };
+                return (child.start >= *since).then_some((held.condition, (*set, *was)));
             }
             at = stat.parent;
         }

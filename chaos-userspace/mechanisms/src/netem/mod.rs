@@ -3,8 +3,6 @@
 //! Relies on `sch_netem` beside what [`redirect`](super::redirect) does. If everything of murphy dies,
 //! ifbs and filters stay: they are journalled.
 
-#![deny(clippy::wildcard_enum_match_arm)]
-
 use chaos_common::{control, mark};
 
 use super::redirect::{LEAVES, Redirects, Wanted, random, try_filters, wanted};

@@ -321,7 +321,12 @@ fn kind(file: &OwnedFd) -> io::Result<Kind> {
         {
             Kind::Socket
         }
-        _ => return Err(ErrorKind::Unsupported.into()),
+        FileType::RegularFile
+        | FileType::CharacterDevice
+        | FileType::Socket
+        | FileType::Directory
+        | FileType::Symlink
+        | FileType::Unknown => return Err(ErrorKind::Unsupported.into()),
     };
     Ok(kind)
 }

@@ -180,7 +180,9 @@ impl Supervision {
             .into_pidfd();
         let pipe = match listen {
             Listen::Nothing => None,
-            _ => Some(tell::pipe().map_err(SeccompError::io("making a pipe for events"))?),
+            Listen::Injections | Listen::Matches => {
+                Some(tell::pipe().map_err(SeccompError::io("making a pipe for events"))?)
+            }
         };
         let (told, write) = pipe.unzip();
         let mut descriptors = vec![&murphy, &bell];

@@ -1,5 +1,10 @@
 //! What a call that reads or writes is to move: between which descriptor and which pieces of the thread's memory.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel has hundreds of calls, and those with a position are named"
+)]
+
 use std::io;
 
 use rustix::io::ReadWriteFlags;

@@ -330,7 +330,7 @@ fn normal(path: &Path) -> PathBuf {
             Component::ParentDir => {
                 normal.pop();
             }
-            _ => {}
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
         }
     }
     normal

@@ -262,16 +262,11 @@ impl Uprobe {
 
 /// The error that names the file as the target does, not by our descriptor.
 fn named(error: KernelError, name: &str) -> MechanismError {
-    MechanismError::Kernel(match error {
-        KernelError::Attach {
-            program, source, ..
-        } => KernelError::Attach {
-            program,
-            place: format!("{name}, before a system call"),
-            source,
-        },
-        other => other,
-    })
+    let mut error = error;
+    if let KernelError::Attach { place, .. } = &mut error {
+        *place = format!("{name}, before a system call");
+    }
+    MechanismError::Kernel(error)
 }
 
 /// The files that are executable in a process, each once, from the text of its `maps`.

@@ -3,6 +3,8 @@
 //! The injector journals each [`Cleanup`] in its record and with its guardian before it makes the
 //! thing itself. A cleanup is idempotent: what is already gone is [`Outcome::NothingToDo`].
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod limits;
 
 use std::fmt;
@@ -169,16 +171,12 @@ impl Cleanup {
     }
 
     /// Opens the network namespace in which to undo it, if that is not the caller's.
-    pub fn namespace(&self) -> io::Result<Option<File>> {
-        match self {
-            Self::TcFilter {
-                netns: Some(path), ..
-            }
-            | Self::Ifb {
-                netns: Some(path), ..
-            } => File::open(path).map(Some),
-            _ => Ok(None),
-        }
+    pub(crate) fn namespace(&self) -> io::Result<Option<File>> {
+        let netns = match self {
+            Self::TcFilter { netns, .. } | Self::Ifb { netns, .. } => netns.as_ref(),
+            Self::Cgroup { .. } | Self::Limit { .. } => None,
+        };
+        netns.map(File::open).transpose()
     }
 
     /// Undoes it in its network namespace, opened before.

@@ -39,6 +39,7 @@ pub(crate) fn group() -> Group {
         case("a child whose parent has ended", python(), orphan),
         case("a process whose first thread has ended", python(), headless),
         case("a second injection on the same process", python(), second),
+        case("stop says what it was applied to", python(), said_by_stop),
         case(
             "sixty targets, and a lease that is shorter than arming",
             needs![],
@@ -449,6 +450,27 @@ fn second() -> Outcome {
     ensure!(victim.soft()? == 64);
     first.end()?;
     ensure!(victim.soft()? == before);
+    Ok(())
+}
+
+fn said_by_stop() -> Outcome {
+    let victim = Victim::new()?;
+    let injection = Injection::on(&victim, "limit:nofile=64")?;
+    let done = murphy(["stop", "--all"])
+        .env("MURPHY_RUN_DIR", injection.folder.path())
+        .run()?;
+    ensure!(
+        done.code == Some(0)
+            && done.stdout.contains(": applied to 1 process in ")
+            && done.stdout.contains("; undone: limit nofile of process"),
+        "{done}"
+    );
+    // Neither operations nor programs are about conditions.
+    ensure!(
+        !done.stdout.contains("injected") && !done.stdout.contains("programs"),
+        "{done}"
+    );
+    injection.report()?;
     Ok(())
 }
 

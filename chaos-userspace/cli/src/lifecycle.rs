@@ -224,17 +224,31 @@ fn line(stopped: &Stopped) -> String {
         let ended = printable::line(&stopped.ended);
         return format!("{}: {ended}; reverted", stopped.id);
     };
-    let injected: u64 = report.faults.iter().map(|fault| fault.injected).sum();
-    let undone = match &report.undone[..] {
-        [] => "programs detached".to_owned(),
-        undone => format!(
-            "programs detached, undone: {}",
-            printable::line(&undone.join(", "))
-        ),
-    };
+    let mut done = Vec::new();
+    let mut reverted = Vec::new();
+    if !report.faults.is_empty() {
+        let injected: u64 = report.faults.iter().map(|fault| fault.injected).sum();
+        done.push(format!("injected {injected} times"));
+        reverted.push("programs detached".to_owned());
+    }
+    if !report.conditions.is_empty() {
+        let applied: u64 = report.conditions.iter().map(|one| one.applied).sum();
+        let processes = if applied == 1 { "process" } else { "processes" };
+        done.push(format!("applied to {applied} {processes}"));
+    }
+    if !report.undone.is_empty() {
+        let undone = report.undone.join(", ");
+        reverted.push(format!("undone: {}", printable::line(&undone)));
+    }
+    if reverted.is_empty() {
+        reverted.push("nothing was left to undo".to_owned());
+    }
     let mut line = format!(
-        "{}: injected {injected} times in {:.1} s; {undone}",
-        stopped.id, report.seconds
+        "{}: {} in {:.1} s; {}",
+        stopped.id,
+        done.join(", "),
+        report.seconds,
+        reverted.join(", ")
     );
     for warning in &report.warnings {
         line += "\n  ";

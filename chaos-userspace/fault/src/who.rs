@@ -173,13 +173,20 @@ pub struct Aim {
 type Spelling = BTreeMap<TargetKey, Vec<String>>;
 
 impl Aim {
-    /// One more, with `!` before it to be spared; `false` if it is no value of that key.
+    /// One more, with `!` before it to be spared; `false` if it is no value of that key. What is
+    /// there already under another spelling (`pid=1,01`) is there once.
     pub(crate) fn add(&mut self, key: TargetKey, value: &str) -> bool {
         let (list, value) = match value.strip_prefix('!') {
             Some(rest) => (&mut self.spare, rest),
             None => (&mut self.hit, value),
         };
-        Selector::of(key, value).map(|one| list.push(one)).is_some()
+        let Some(one) = Selector::of(key, value) else {
+            return false;
+        };
+        if !list.contains(&one) {
+            list.push(one);
+        }
+        true
     }
 
     /// Its keys with their values, as in an expression.
@@ -318,6 +325,15 @@ mod tests {
         for text in ["0", "a/b", "..", ""] {
             assert_eq!(Selector::of(TargetKey::Netns, text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn one_selector_in_two_spellings_is_one() {
+        let aim = |json: &str| serde_json::from_str::<Aim>(json).unwrap();
+        let twice = aim(r#"{"pid": ["1", "01", "!2", "!02"]}"#);
+        assert_eq!(twice, aim(r#"{"pid": ["1", "!2"]}"#));
+        let fault: crate::Fault = "write:error=EIO:pid=1,01".parse().unwrap();
+        assert_eq!(fault.to_string(), "write:error=EIO:pid=1");
     }
 
     #[test]

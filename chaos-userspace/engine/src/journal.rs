@@ -62,17 +62,19 @@ impl Journal {
         Ok(())
     }
 
-    /// Notes that something was undone before the end.
-    pub(super) fn forget(&mut self, cleanup: &Cleanup) {
-        let undo = Undo::Cleanup(cleanup.clone());
-        if let Some(at) = self.undo.iter().rposition(|one| *one == undo) {
-            self.undo.remove(at);
+    /// Notes what was undone before the end: in the record in one write, however many there are.
+    pub(super) fn forget(&mut self, cleanups: &[Cleanup]) {
+        for cleanup in cleanups {
+            let undo = Undo::Cleanup(cleanup.clone());
+            if let Some(at) = self.undo.iter().rposition(|one| *one == undo) {
+                self.undo.remove(at);
+            }
+            if let Some(guardian) = &mut self.guardian {
+                guardian.forget(&undo);
+            }
         }
         if let Some(entry) = &mut self.entry {
-            entry.forget(cleanup);
-        }
-        if let Some(guardian) = &mut self.guardian {
-            guardian.forget(&undo);
+            entry.forget(cleanups);
         }
     }
 
@@ -91,9 +93,13 @@ impl Journal {
     /// Undoes everything, newest first, and dismisses the guardian.
     pub(super) fn revert(&mut self) {
         let mut clean = true;
+        let mut undone = Vec::new();
         while let Some(undo) = self.undo.pop() {
             if undo.is_record() && !clean {
-                // What could not be undone is noted in it.
+                // What could not be undone stays noted in it; the rest is found undone until then.
+                if let Some(entry) = &mut self.entry {
+                    entry.forget(&undone);
+                }
                 continue;
             }
             match undo.undo() {
@@ -103,11 +109,11 @@ impl Journal {
                         Outcome::Changed => self.changed.push(changed(&undo.to_string())),
                         Outcome::Done | Outcome::NothingToDo => {}
                     }
-                    if let (Some(entry), Undo::Cleanup(cleanup)) = (&mut self.entry, &undo) {
-                        entry.forget(cleanup);
-                    }
                     if let Some(guardian) = &mut self.guardian {
                         guardian.forget(&undo);
+                    }
+                    if let Undo::Cleanup(cleanup) = undo {
+                        undone.push(cleanup);
                     }
                 }
                 // The guardian still has it in its journal and tries once more.
@@ -132,8 +138,8 @@ impl mechanisms::Journal for Journal {
         self.add(Undo::Cleanup(cleanup))
     }
 
-    fn forget(&mut self, cleanup: &Cleanup) {
-        self.forget(cleanup);
+    fn forget(&mut self, cleanups: &[Cleanup]) {
+        self.forget(cleanups);
     }
 
     fn renew(&mut self, until_ns: u64) -> mechanisms::Result<()> {

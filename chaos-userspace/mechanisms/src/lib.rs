@@ -58,8 +58,8 @@ pub trait Journal {
     /// It is not journalled everywhere, and must not be made.
     fn journal(&mut self, cleanup: Cleanup) -> Result<()>;
 
-    /// Notes that something was undone before the end.
-    fn forget(&mut self, cleanup: &Cleanup);
+    /// Notes what was undone before the end.
+    fn forget(&mut self, cleanups: &[Cleanup]);
 
     /// Tells the guardian until when, by boot time in ns, what it bounds stays in force.
     ///

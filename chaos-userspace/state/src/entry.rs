@@ -204,15 +204,19 @@ impl Entry {
         })
     }
 
-    /// Notes that something was undone. If that cannot be written, it is found undone later.
-    pub fn forget(&mut self, undo: &Cleanup) {
-        if let Some(at) = self
-            .record
-            .journal
-            .iter()
-            .rposition(|entry| entry.undo == *undo)
-        {
-            self.record.journal.remove(at);
+    /// Notes that something was undone, in one write for all. If that cannot be written, it is found
+    /// undone later.
+    pub fn forget<'c>(&mut self, undone: impl IntoIterator<Item = &'c Cleanup>) {
+        let mut journal = std::mem::take(&mut self.record.journal);
+        let before = journal.len();
+        for undone in undone {
+            if let Some(at) = journal.iter().rposition(|entry| entry.undo == *undone) {
+                journal.remove(at);
+            }
+        }
+        let is_shorter = journal.len() < before;
+        self.record.journal = journal;
+        if is_shorter {
             let _ = self.dir.write(&self.record);
         }
     }

@@ -306,7 +306,7 @@ impl Limits {
         let lowered = process.replace_soft_limit(Resource::NoFile, was, set);
         if !matches!(lowered, Ok(true)) {
             // It was changed at this moment, and the next look finds the new one; or it has ended.
-            cx.journal.forget(&cleanup);
+            cx.journal.forget(std::slice::from_ref(&cleanup));
             return Ok(match lowered {
                 Err(error) if identity.lives() => Err(error),
                 _ => Ok(()),
@@ -317,7 +317,7 @@ impl Limits {
             // murphy was stopped in between: the guardian has looked already, and found nothing to
             // do.
             let given_back = cleanup.undo().map(drop);
-            cx.journal.forget(&cleanup);
+            cx.journal.forget(std::slice::from_ref(&cleanup));
             return Ok(given_back);
         }
         self.changes.insert((set, was));
@@ -357,9 +357,10 @@ impl Limits {
 
     /// Forgets processes that have ended: they have no limits any more.
     fn drop_ended(&mut self, cx: &mut Context<'_>) {
-        let ended: Vec<_> = self.held.extract_if(.., |one, _| !one.lives()).collect();
-        for (_, held) in ended {
-            cx.journal.forget(&held.cleanup);
+        let ended = self.held.extract_if(.., |one, _| !one.lives());
+        let ended: Vec<_> = ended.map(|(_, held)| held.cleanup).collect();
+        if !ended.is_empty() {
+            cx.journal.forget(&ended);
         }
         self.rest_idle();
     }
@@ -381,20 +382,24 @@ impl Limits {
             .held
             .extract_if(.., |_, held| held.condition == number)
             .collect();
+        let mut undone = Vec::new();
         for (_, Held { cleanup, .. }) in ours {
             match cleanup.undo() {
-                Ok(Outcome::Done | Outcome::NothingToDo) => cx.journal.forget(&cleanup),
+                Ok(Outcome::Done | Outcome::NothingToDo) => undone.push(cleanup),
                 Ok(Outcome::Changed) => {
                     cx.notices.warn(format!(
                         "{cleanup}: another program has changed it since; it stays as it is"
                     ));
-                    cx.journal.forget(&cleanup);
+                    undone.push(cleanup);
                 }
                 // It stays in the journal, and is tried again at the end.
                 Err(error) => cx
                     .notices
                     .warn(format!("{cleanup} cannot be given back: {error}")),
             }
+        }
+        if !undone.is_empty() {
+            cx.journal.forget(&undone);
         }
         self.rest_idle();
     }
@@ -408,12 +413,12 @@ impl Limits {
             }
             Cleanup::Cgroup { .. } | Cleanup::TcFilter { .. } | Cleanup::Ifb { .. } => false,
         };
-        let restored: Vec<_> = self
+        let restored = self
             .held
-            .extract_if(.., |one, held| is_restored(*one, held))
-            .collect();
-        for (_, held) in restored {
-            cx.journal.forget(&held.cleanup);
+            .extract_if(.., |one, held| is_restored(*one, held));
+        let restored: Vec<_> = restored.map(|(_, held)| held.cleanup).collect();
+        if !restored.is_empty() {
+            cx.journal.forget(&restored);
         }
     }
 }

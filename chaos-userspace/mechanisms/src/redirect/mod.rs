@@ -109,7 +109,7 @@ impl Redirects {
             Err(error) => {
                 // Another mechanism may make one of its own. What cannot be removed stays journalled.
                 if cleanup.undo().is_ok() {
-                    cx.journal.forget(&cleanup);
+                    cx.journal.forget(std::slice::from_ref(&cleanup));
                 }
                 return Err(error);
             }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use murphy::mechanisms::matrix;
+use murphy_mechanisms::matrix;
 use serde_json::Value;
 use tests::{Group, Outcome, case, murphy, needs};
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use aya::programs::loaded_programs;
-use murphy::mechanisms::{Command, Declaration, Exercise, declarations};
+use murphy_kernel::inspect::loaded_programs;
+use murphy_mechanisms::{Command, Declaration, Exercise, declarations};
 use tests::{ChildGuard, Group, Outcome, case, murphy, needs, victim, wait_until};
 
 /// Instructions, per program. A million is the limit of the kernel.

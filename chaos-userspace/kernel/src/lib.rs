@@ -36,6 +36,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use aya::Ebpf;
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle};
@@ -139,14 +141,92 @@ pub struct Kernel {
     bpffs: Bpffs,
 }
 
+/// A program that is to be loaded.
+struct Load {
+    /// Which one it is of those that were asked for.
+    order: usize,
+    hook: Hook,
+    name: &'static str,
+    place: &'static str,
+}
+
+impl Load {
+    fn is(&self, family: Family, name: &str) -> bool {
+        self.hook.family() == family && self.name == name
+    }
+
+    fn carry_out(
+        &self,
+        program: &mut aya::programs::Program,
+        btf: Option<&aya::Btf>,
+    ) -> Result<(), KernelError> {
+        let (_, function) = self.place.split_once('/').unwrap_or(("", self.place));
+        let result = match (program, btf) {
+            (aya::programs::Program::Lsm(lsm), Some(btf)) => lsm.load(function, btf),
+            (aya::programs::Program::FEntry(fentry), Some(btf)) => {
+                fentry.load(&format!("{SYSCALL_PREFIX}{function}"), btf)
+            }
+            (aya::programs::Program::CgroupSockAddr(program), _) => program.load(),
+            (aya::programs::Program::CgroupSock(program), _) => program.load(),
+            (aya::programs::Program::CgroupSkb(program), _) => program.load(),
+            (aya::programs::Program::SchedClassifier(program), _) => program.load(),
+            (aya::programs::Program::RawTracePoint(program), _) => program.load(),
+            (aya::programs::Program::KProbe(program), _) => program.load(),
+            (aya::programs::Program::UProbe(program), _) => program.load(),
+            _ => return Err(KernelError::NoProgram(self.name)),
+        };
+        result.map_err(|source| KernelError::Load {
+            program: self.name,
+            place: self.place,
+            hook: self.hook,
+            source: Box::new(source),
+        })
+    }
+}
+
+/// Loads programs, one on each processor. Of several errors it returns that of the program which was
+/// asked for first.
+fn load_at_once(
+    loads: Vec<(Load, &mut aya::programs::Program)>,
+    btf: Option<&aya::Btf>,
+) -> Result<(), KernelError> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let others = processors.min(loads.len()).saturating_sub(1);
+    let rest = Mutex::new(loads.into_iter());
+    let failed = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            // A statement of its own: the lock is free while the verifier works.
+            let next = unpoisoned(&rest).next();
+            let Some((load, program)) = next else { return };
+            if let Err(error) = load.carry_out(program, btf) {
+                unpoisoned(&failed).insert(load.order, error);
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..others {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.into_values().next().map_or(Ok(()), Err)
+}
+
+/// Locks what no panic leaves half changed.
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Kernel {
     /// Loads what a plan needs and nothing else.
     pub fn load(plan: &Plan, listen: Listen) -> Result<Self, KernelError> {
         let mut kernel = Self::prepare(plan, listen)?;
-        for &hook in &plan.hooks {
-            kernel.load_programs(hook)?;
-            kernel.hooks.insert(hook);
-        }
+        let hooks: Vec<_> = plan.hooks.iter().copied().collect();
+        kernel.load_all(&hooks)?;
+        kernel.hooks.extend(hooks);
         kernel.learn(plan, kernel.maps.bank())?;
         Ok(kernel)
     }
@@ -207,52 +287,61 @@ impl Kernel {
 
     /// Loads a hook's programs into the kernel, where the verifier looks at them.
     pub fn load_programs(&mut self, hook: Hook) -> Result<(), KernelError> {
-        if hook.family() == Family::Lsm && self.btf.is_none() {
+        self.load_all(&[hook])
+    }
+
+    /// Loads the programs of several hooks, several at a time: the verifier takes most of an
+    /// injection's start, and one processor for each program.
+    fn load_all(&mut self, hooks: &[Hook]) -> Result<(), KernelError> {
+        let is_lsm = |hook: &Hook| hook.family() == Family::Lsm;
+        if self.btf.is_none() && hooks.iter().any(is_lsm) {
             self.btf = Some(aya::Btf::from_sys_fs()?);
         }
-        if matches!(hook, Hook::Sleep(_)) {
+        if hooks.iter().any(|hook| matches!(hook, Hook::Sleep(_))) {
             sleep::check()?;
         }
-        for &(name, place) in hook.programs() {
-            if self.missing.contains(&place) {
-                continue;
-            }
-            let program = self
-                .objects
-                .get_mut(&hook.family())
-                .and_then(|object| object.program_mut(name))
-                .ok_or(KernelError::NoProgram(name))?;
-            // One program is for all system calls.
-            let for_all = matches!(hook, Hook::Override(_) | Hook::Spin(_) | Hook::Uprobe(_));
-            if for_all && program.fd().is_ok() {
-                continue;
-            }
-            let result = match (program, &self.btf) {
-                (aya::programs::Program::Lsm(lsm), Some(btf)) => {
-                    let (_, function) = place.split_once('/').unwrap_or(("", place));
-                    lsm.load(function, btf)
+        let mut wanted = self.wanted(hooks)?;
+        let mut loads = Vec::new();
+        for (&family, object) in &mut self.objects {
+            for (name, program) in object.programs_mut() {
+                let at = wanted.iter().position(|load| load.is(family, name));
+                if let Some(load) = at.map(|at| wanted.swap_remove(at)) {
+                    loads.push((load, program));
                 }
-                (aya::programs::Program::FEntry(fentry), Some(btf)) => {
-                    let (_, function) = place.split_once('/').unwrap_or(("", place));
-                    fentry.load(&format!("{SYSCALL_PREFIX}{function}"), btf)
-                }
-                (aya::programs::Program::CgroupSockAddr(program), _) => program.load(),
-                (aya::programs::Program::CgroupSock(program), _) => program.load(),
-                (aya::programs::Program::CgroupSkb(program), _) => program.load(),
-                (aya::programs::Program::SchedClassifier(program), _) => program.load(),
-                (aya::programs::Program::RawTracePoint(program), _) => program.load(),
-                (aya::programs::Program::KProbe(program), _) => program.load(),
-                (aya::programs::Program::UProbe(program), _) => program.load(),
-                _ => return Err(KernelError::NoProgram(name)),
-            };
-            result.map_err(|source| KernelError::Load {
-                program: name,
-                place,
-                hook,
-                source: Box::new(source),
-            })?;
+            }
         }
-        Ok(())
+        load_at_once(loads, self.btf.as_ref())
+    }
+
+    /// The programs of some hooks that this kernel has a place for and that are not loaded.
+    fn wanted(&self, hooks: &[Hook]) -> Result<Vec<Load>, KernelError> {
+        let mut wanted: Vec<Load> = Vec::new();
+        for &hook in hooks {
+            for &(name, place) in hook.programs() {
+                if self.missing.contains(&place) {
+                    continue;
+                }
+                let family = hook.family();
+                let program = self
+                    .objects
+                    .get(&family)
+                    .and_then(|object| object.program(name))
+                    .ok_or(KernelError::NoProgram(name))?;
+                // One program is for all system calls.
+                let for_all = matches!(hook, Hook::Override(_) | Hook::Spin(_) | Hook::Uprobe(_));
+                let is_there = program.fd().is_ok() || wanted.iter().any(|l| l.is(family, name));
+                if for_all && is_there {
+                    continue;
+                }
+                wanted.push(Load {
+                    order: wanted.len(),
+                    hook,
+                    name,
+                    place,
+                });
+            }
+        }
+        Ok(wanted)
     }
 
     /// Attaches a hook's programs. They run from now on, and let everything be until armed.
@@ -372,10 +461,8 @@ impl Kernel {
         }
         let bpffs = &self.bpffs;
         self.maps.open_more(|name| bpffs.path(name))?;
-        for &hook in &hooks {
-            self.load_programs(hook)?;
-            self.hooks.insert(hook);
-        }
+        self.load_all(&hooks)?;
+        self.hooks.extend(&hooks);
         Ok(hooks)
     }
 

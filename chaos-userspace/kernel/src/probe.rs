@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::bpffs::Bpffs;
 use super::{loader, sleep};
-use murphy_fault::plan::{ATOMICS, Helper, Hook, Kind, Tried};
+pub use murphy_fault::plan::{ATOMICS, Helper, Hook, Kind, Tried};
 
 /// Something of the kernel's that a hook's programs rely on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use super::KernelError;
 use super::btf::Btf;
-use murphy_fault::plan::{FUSE, TASK_FROM_PID};
+pub use murphy_fault::plan::{FUSE, TASK_FROM_PID};
 
 /// What stands in the object for each function (`chaos-ebpf/src/lsm/delay.rs`).
 const FUNCTIONS: [(u32, &str); 2] = [

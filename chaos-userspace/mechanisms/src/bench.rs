@@ -9,21 +9,21 @@ use murphy_kernel::clsact;
 use murphy_kernel::{Kernel, KernelError, Place};
 
 /// The only interface of the network namespace.
-pub(crate) const LOOPBACK: &str = "lo";
+pub const LOOPBACK: &str = "lo";
 
 /// The priority of a filter, in a namespace where there is no other.
 pub(super) const PRIORITY: u16 = 1;
 
 /// What a hook is tried with.
-pub(crate) struct Bench<'b> {
+pub struct Bench<'b> {
     /// The programs, of which those of the hook are loaded.
-    pub(crate) kernel: &'b mut Kernel,
+    pub kernel: &'b mut Kernel,
     /// The cgroup of the child that is to meet them, or why there is none.
-    pub(crate) cgroup: Result<&'b File, String>,
+    pub cgroup: Result<&'b File, String>,
     /// Whether the thread is in a network namespace of its own, or why not.
-    pub(crate) network: Result<(), String>,
+    pub network: Result<(), String>,
     /// Ways in which the hook could be attached, where there are several.
-    pub(crate) by: Vec<&'static str>,
+    pub by: Vec<&'static str>,
 }
 
 impl Bench<'_> {

@@ -40,11 +40,11 @@ use murphy_state::results::Report;
 use murphy_sys::netns::Netns;
 use murphy_sys::process::Identity;
 
-pub(crate) use bench::{Bench, LOOPBACK};
+pub use bench::{Bench, LOOPBACK};
 pub use declaration::{Command, Declaration, Exercise, FaultRow, MatrixRow, Unavailable};
 pub use error::MechanismError;
 pub use here::Here;
-pub(crate) use offer::{Asked, Offer, Offered};
+pub use offer::{Asked, Offer, Offered};
 
 /// What came of a step.
 pub type Result<T> = std::result::Result<T, MechanismError>;
@@ -99,11 +99,11 @@ impl Notices {
 }
 
 /// A rule that a mechanism cannot carry out on this machine.
-pub(crate) struct Declined {
+pub struct Declined {
     /// Its place in the plan.
     pub(crate) rule: u32,
     /// Why not.
-    pub(crate) error: MechanismError,
+    pub error: MechanismError,
 }
 
 /// What mechanisms are given of a session.
@@ -122,10 +122,10 @@ pub struct Context<'s> {
     /// The processes that are targets of `inject` now, with the classes they are in.
     pub members: &'s dyn Fn() -> Vec<(Identity, u64)>,
     /// Where warnings go.
-    pub(crate) notices: &'s mut Notices,
+    pub notices: &'s mut Notices,
     /// Rules that a mechanism cannot carry out on this machine. One that comes after it may take them
     /// from here; what is left at the end of a step is an error.
-    pub(crate) declined: &'s mut Vec<Declined>,
+    pub declined: &'s mut Vec<Declined>,
     /// Where events go that are older than the first of the programs' own.
     pub events: &'s mut Vec<Event>,
 }
@@ -166,7 +166,7 @@ pub enum Site<'s> {
 ///
 /// Each step has a default that does nothing. The steps come in this order: `prepare`, `load`,
 /// `attach`, `arm`, then `renew`, `follow`, `attach` and `replace` as time goes on, `disarm`, `revert`.
-pub(crate) trait Mechanism {
+pub trait Mechanism {
     /// What it is, and relies on, and leaves behind.
     fn declaration(&self) -> &'static Declaration;
 
@@ -353,7 +353,7 @@ pub fn declarations() -> Vec<&'static Declaration> {
 }
 
 /// The mechanism that a hook belongs to.
-pub(crate) fn owner(hook: Hook) -> Option<Box<dyn Mechanism>> {
+pub fn owner(hook: Hook) -> Option<Box<dyn Mechanism>> {
     let mut all = all().into_iter();
     all.find(|mechanism| (mechanism.declaration().owns)(hook))
 }

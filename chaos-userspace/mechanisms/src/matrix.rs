@@ -176,7 +176,7 @@ fn version(text: &str) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    //! `MURPHY_BLESS=1 cargo test -p chaos-userspace --lib mechanisms::matrix` writes the tables anew.
+    //! `MURPHY_BLESS=1 cargo test -p murphy-mechanisms --lib matrix` writes the tables anew.
 
     use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
@@ -186,18 +186,12 @@ mod tests {
     use murphy_state::cleanup::Leftover;
 
     fn workspace() -> PathBuf {
-        // This package is the workspace's, or a folder of such.
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut folders = here.ancestors();
-        folders
-            .find(|folder| folder.join("docs/kernels.md").exists())
-            .unwrap()
-            .to_owned()
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
     }
 
     /// The document with a table between its marks.
     fn with_table(text: &str, mark: &str, table: &str) -> String {
-        let begin = format!("<!-- {mark}: made by mechanisms/matrix.rs -->\n");
+        let begin = format!("<!-- {mark}: made by mechanisms/src/matrix.rs -->\n");
         let end = format!("<!-- end of {mark} -->\n");
         let (before, rest) = text.split_once(&begin).unwrap();
         let (_, after) = rest.split_once(&end).unwrap();
@@ -279,13 +273,8 @@ mod tests {
     fn names_are_those_of_folders_pages_and_tests() {
         let root = workspace();
         for of in declarations() {
-            let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-            let folders = ["src/mechanisms", "src"].map(|folder| source.join(folder).join(of.name));
-            assert!(
-                folders.iter().any(|folder| folder.is_dir()),
-                "{}: no folder",
-                of.name
-            );
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+            assert!(source.join(of.name).is_dir(), "{}: no folder", of.name);
             let page = of.page.split('#').next().unwrap();
             assert!(
                 root.join("docs").join(page).is_file(),

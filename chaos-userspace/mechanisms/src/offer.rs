@@ -8,7 +8,7 @@ use murphy_fault::{Family, Fault, FaultKind, Op};
 
 /// What is asked about.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked<'a> {
+pub enum Asked<'a> {
     /// A fault.
     Fault(&'a Fault),
     /// A row of the registry. Its first operation stands for its like.
@@ -19,16 +19,16 @@ pub(crate) enum Asked<'a> {
 
 /// How a mechanism would serve it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Offer {
+pub struct Offer {
     /// By what.
-    pub(crate) by: Offered,
+    pub by: Offered,
     /// The commands that it would serve it for.
-    pub(crate) commands: &'static [Command],
+    pub commands: &'static [Command],
 }
 
 /// By what a fault would be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Offered {
+pub enum Offered {
     /// By programs at these hooks: of each operation its own first.
     Programs(Vec<Vec<Hook>>),
     /// By what works if [`Mechanism::probe`](super::Mechanism::probe) says so; in words.
@@ -44,7 +44,7 @@ pub(crate) const BOTH: &[Command] = &[Command::Run, Command::Inject];
 
 impl Asked<'_> {
     /// The operations.
-    pub(crate) fn ops(&self) -> &[Op] {
+    pub fn ops(&self) -> &[Op] {
         match self {
             Self::Fault(fault) => &fault.ops,
             Self::Registry(row) => row.ops,
@@ -53,7 +53,7 @@ impl Asked<'_> {
     }
 
     /// Its name, or the expression.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         match self {
             Self::Fault(fault) => fault.to_string(),
             Self::Registry(row) => row.stem.to_owned(),

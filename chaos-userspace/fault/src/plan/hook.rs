@@ -10,7 +10,7 @@ use syscalls::Sysno;
 use super::{lsm, routes};
 use crate::{Effect, Family, Fault, Op};
 
-pub(crate) use needs::{ATOMICS, FUSE, TASK_FROM_PID, interface};
+pub use needs::{ATOMICS, FUSE, TASK_FROM_PID, interface};
 pub use needs::{Helper, Interface, Kind, Tried};
 pub use spec::{Attach, HookSpec, Served};
 

@@ -31,7 +31,7 @@ use syscalls::Sysno;
 pub use crate::{EXEMPT, Namespace, Selector, Who};
 pub use backend::{Backend, Choice, Machine};
 pub use condition::Condition;
-pub(crate) use hook::{ATOMICS, FUSE, TASK_FROM_PID, interface};
+pub use hook::{ATOMICS, FUSE, TASK_FROM_PID, interface};
 pub use hook::{Attach, Helper, Hook, HookSpec, Interface, Kind, Served, Tried};
 pub use interfaces::{Link, Network};
 pub use masks::{Dense, Masks, Prefix};

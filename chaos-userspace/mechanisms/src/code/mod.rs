@@ -3,6 +3,9 @@
 //! A probe that is not on the first byte of an instruction would damage the program. So nothing is looked for in bytes: each function
 //! is decoded from its beginning, which symbols or the table of unwind information give. See `scan` for what is looked for.
 
+// Instructions are a closed set of another crate.
+#![allow(clippy::wildcard_enum_match_arm)]
+
 mod elf;
 mod lost;
 mod scan;

@@ -62,7 +62,7 @@ static DECLARATION: Declaration = Declaration {
 
 /// The mechanism.
 #[derive(Default)]
-pub struct Uprobe {
+pub(crate) struct Uprobe {
     files: BTreeMap<FileId, Calls>,
     probed: BTreeSet<(FileId, u64)>,
     looked: Option<Instant>,

@@ -171,7 +171,7 @@ impl Cleanup {
     }
 
     /// Opens the network namespace in which to undo it, if that is not the caller's.
-    pub(crate) fn namespace(&self) -> io::Result<Option<File>> {
+    pub fn namespace(&self) -> io::Result<Option<File>> {
         let netns = match self {
             Self::TcFilter { netns, .. } | Self::Ifb { netns, .. } => netns.as_ref(),
             Self::Cgroup { .. } | Self::Limit { .. } => None,

@@ -88,7 +88,7 @@ pub const TASK_FROM_PID: &str = "bpf_task_from_pid";
 pub const FUSE: &str = "/dev/fuse";
 
 /// An interface that loading and attaching tells of.
-pub(crate) const fn interface(name: &'static str, since: &'static str) -> Interface {
+pub const fn interface(name: &'static str, since: &'static str) -> Interface {
     let tried = Tried::Not;
     Interface { name, since, tried }
 }

@@ -41,6 +41,11 @@ pub(crate) fn group() -> Group {
         case("a second injection on the same process", python(), second),
         case("stop says what it was applied to", python(), said_by_stop),
         case(
+            "what cannot be given back is a failure",
+            needs![Root, Tool("setpriv"), Tool("/usr/bin/python3")],
+            not_given_back,
+        ),
+        case(
             "sixty targets, and a lease that is shorter than arming",
             needs![],
             many,
@@ -472,6 +477,84 @@ fn said_by_stop() -> Outcome {
     );
     injection.report()?;
     Ok(())
+}
+
+/// A target becomes another user's, and murphy has no privilege for those.
+fn not_given_back() -> Outcome {
+    const LIMITED: [&str; 3] = [
+        "setpriv",
+        "--bounding-set=-sys_resource",
+        "--inh-caps=-sys_resource",
+    ];
+    const SCRIPT: &str = "
+import os, sys, time
+print('ready', flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.02)
+os.setresuid(65534, 65534, 65534)
+print('changed', flush=True)
+time.sleep(600)
+";
+    for by_stop in [false, true] {
+        let folder = tempfile::tempdir()?;
+        let state = folder.path().join("run");
+        fs::create_dir(&state)?;
+        let signal = folder.path().join("now");
+        let target = program("/usr/bin/python3")
+            .args(["-c", SCRIPT])
+            .args([&signal])
+            .spawn()?;
+        let says = |word: &str| target.stdout().is_ok_and(|text| text.contains(word));
+        wait_until(PATIENCE, || says("ready"))?;
+        let before = soft(target.pid())?;
+        let injection = program(LIMITED[0])
+            .args(&LIMITED[1..])
+            .args([tests::murphy_path()])
+            .args(["inject", "-e", "limit:nofile=64", "--for", "300s", "--pid"])
+            .args([target.pid().to_string()])
+            .env("MURPHY_RUN_DIR", &state)
+            .spawn()?;
+        let held = || soft(target.pid()).is_ok_and(|soft| soft == 64);
+        wait_until(PATIENCE, held).with_context(|| format!("{:?}", injection.stderr()))?;
+        fs::write(&signal, "")?;
+        wait_until(PATIENCE, || says("changed"))?;
+        if by_stop {
+            let done = murphy(["stop", "--all"])
+                .env("MURPHY_RUN_DIR", &state)
+                .run()?;
+            let words = "could not be undone";
+            ensure!(
+                done.code == Some(1) && done.stdout.contains(words),
+                "{done}"
+            );
+        } else {
+            injection.signal(libc::SIGINT)?;
+        }
+        let done = injection.finish(PATIENCE)?;
+        ensure!(
+            done.code == Some(1) && done.stderr.contains("could not be undone"),
+            "{done}"
+        );
+        ensure!(soft(target.pid())? == 64, "it was given back");
+        let recovered = murphy(["recover"]).env("MURPHY_RUN_DIR", &state).run()?;
+        // In a container root itself may lack it.
+        let can = has_sys_resource()?;
+        ensure!(
+            recovered.code == Some(if can { 0 } else { 1 }),
+            "{recovered}"
+        );
+        ensure!(!can || soft(target.pid())? == before, "{recovered}");
+    }
+    Ok(())
+}
+
+/// Whether this process has `CAP_SYS_RESOURCE`, which is number 24.
+fn has_sys_resource() -> anyhow::Result<bool> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let mut lines = status.lines();
+    let effective = lines.find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.context("no CapEff")?.trim();
+    Ok(u64::from_str_radix(effective, 16)? >> 24 & 1 == 1)
 }
 
 fn many() -> Outcome {

@@ -16,7 +16,7 @@ use super::permit::{self, Permit};
 use super::run::faults;
 use super::signals::{self, Signals};
 use super::targets;
-use super::{runtime, seed};
+use super::{runtime, seed, status as code};
 use murphy_engine::{self as engine, EngineError, Here, Session, Settings};
 use murphy_fault::plan::{Options, Plan, Target};
 use murphy_kernel::privileges;
@@ -158,7 +158,10 @@ fn carry_out(
         };
         output::result(&args.common, file, &outcome)?;
         written?;
-        Ok(0)
+        match report.not_undone.is_empty() {
+            true => Ok(0),
+            false => Ok(code::FAILED),
+        }
     })
 }
 

@@ -191,11 +191,17 @@ pub(super) fn stop(args: &StopArgs) -> Result<u8, Failure> {
         }
         show(&ended)?;
     }
-    Ok(if ended.failed.is_empty() {
+    Ok(if ended.failed.is_empty() && is_clean(&ended) {
         0
     } else {
         code::FAILED
     })
+}
+
+/// Whether all that has ended was undone.
+fn is_clean(ended: &Ended) -> bool {
+    let mut reports = ended.stopped.iter().filter_map(|one| one.report.as_ref());
+    reports.all(|report| report.not_undone.is_empty())
 }
 
 /// The errors, for JSON.

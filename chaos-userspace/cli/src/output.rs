@@ -100,6 +100,13 @@ pub(super) fn result(
     file: Option<File>,
     outcome: &Outcome<'_>,
 ) -> Result<(), Failure> {
+    // The exit status is about it, so that it is said in any case; JSON has it itself.
+    for left in outcome.report.not_undone.iter().filter(|_| !args.json) {
+        tell(&format!(
+            "murphy: could not be undone: {}; `murphy recover` tries again",
+            printable::line(left)
+        ));
+    }
     let text = if args.json {
         let text = serde_json::to_string(outcome).map_err(|error| Failure::Io {
             doing: "writing JSON",

@@ -14,7 +14,7 @@ use super::output::{self, Outcome};
 use super::permit::{self, Permit};
 use super::signals::{self, Arrived, Signals, pidfd};
 use super::targets;
-use super::{runtime, seed};
+use super::{runtime, seed, status as code};
 use murphy_engine::policy::Command;
 use murphy_engine::{self as engine, Here, Session, Settings};
 use murphy_fault::Fault;
@@ -175,7 +175,11 @@ fn carry_out(
         };
         output::result(&args.common, file, &outcome)?;
         written?;
-        Ok(status)
+        // What is left on the machine is murphy's failure, whatever the command says.
+        match report.not_undone.is_empty() {
+            true => Ok(status),
+            false => Ok(code::RUN),
+        }
     })
 }
 

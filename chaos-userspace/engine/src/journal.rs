@@ -20,6 +20,8 @@ pub(super) struct Journal {
     pub(super) undone: Vec<String>,
     /// What another program had changed, so that it stays, in words.
     pub(super) changed: Vec<String>,
+    /// What could not be undone, in words.
+    pub(super) not_undone: Vec<String>,
 }
 
 impl Journal {
@@ -37,6 +39,7 @@ impl Journal {
             undo: Vec::new(),
             undone: Vec::new(),
             changed: Vec::new(),
+            not_undone: Vec::new(),
         };
         if let Some(claim) = claim {
             journal.add(Undo::Record(claim.removal()))?;
@@ -119,6 +122,7 @@ impl Journal {
                 // The guardian still has it in its journal and tries once more.
                 Err(error) => {
                     clean = false;
+                    self.not_undone.push(format!("{undo}: {error}"));
                     self.changed.push(format!(
                         "{undo} could not be undone: {error}; `murphy recover` tries again"
                     ));

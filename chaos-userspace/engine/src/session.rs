@@ -464,6 +464,7 @@ impl Session {
             armed_at_ns: 0,
             armed: false,
             undone: self.journal.undone.clone(),
+            not_undone: self.journal.not_undone.clone(),
             warnings: [self.notices.all(), &self.journal.changed].concat(),
             seconds: 0.0,
             conditions: Vec::new(),

@@ -154,6 +154,9 @@ pub struct Report {
     /// What no descriptor owned and was undone at the end, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undone: Vec<String>,
+    /// What could not be undone at the end, in words; `murphy recover` tries again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_undone: Vec<String>,
     /// What went wrong while it lasted and was no reason to end it, in words: a name that could not be looked up again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

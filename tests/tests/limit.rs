@@ -50,6 +50,11 @@ pub(crate) fn group() -> Group {
             needs![],
             many,
         ),
+        case(
+            "no cgroup2 hierarchy is mounted",
+            needs![Root, Tool("unshare"), Tool("/usr/bin/python3")],
+            without_cgroup2,
+        ),
         case("run, and what it starts", python(), run),
         case("an orphan of run", needs![], orphan_of_run),
         case(
@@ -555,6 +560,39 @@ fn has_sys_resource() -> anyhow::Result<bool> {
     let effective = lines.find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.context("no CapEff")?.trim();
     Ok(u64::from_str_radix(effective, 16)? >> 24 & 1 == 1)
+}
+
+/// Limits need no cgroup: only targets that are named by one do.
+fn without_cgroup2() -> Outcome {
+    const INSIDE: &str = "
+for mount in $(awk '$3 == \"cgroup2\" { print $2 }' /proc/mounts); do umount -l $mount || exit 9; done
+exec \"$@\"";
+    let victim = Victim::new()?;
+    let before = victim.soft()?;
+    let folder = tempfile::tempdir()?;
+    let inject = |more: &[&str]| {
+        program("unshare")
+            .args(["-m", "sh", "-c", INSIDE, "sh"])
+            .args([tests::murphy_path()])
+            .args(["inject", "-e", "limit:nofile=64", "--for", "300s"])
+            .args(more)
+            .env("MURPHY_RUN_DIR", folder.path().join("run"))
+    };
+    let pid = victim.pid();
+    let dry = inject(&["--dry-run", "--pid", &pid]).run()?;
+    ensure!(dry.code == Some(0) && victim.soft()? == before, "{dry}");
+    let injection = inject(&["--pid", &pid]).spawn()?;
+    wait_until(PATIENCE, || victim.soft().is_ok_and(|soft| soft == 64))
+        .with_context(|| format!("{:?}", injection.stderr()))?;
+    injection.signal(libc::SIGINT)?;
+    let done = injection.finish(PATIENCE)?;
+    ensure!(done.code == Some(0) && victim.soft()? == before, "{done}");
+    let refused = inject(&["--cgroup", "/"]).run()?;
+    ensure!(
+        refused.code != Some(0) && refused.stderr.contains("no cgroup2 hierarchy is mounted"),
+        "{refused}"
+    );
+    Ok(())
 }
 
 fn many() -> Outcome {

@@ -153,9 +153,15 @@ impl Session {
         if plan.uses_programs() {
             privileges::check(&plan)?;
         }
-        let cgroup2 = cgroup2()?;
-        let root =
-            File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))?;
+        // Programs are attached to the root cgroup. Conditions need none.
+        let (root, cgroup2) = if plan.uses_programs() {
+            let cgroup2 = cgroup2()?;
+            let root = File::open(&cgroup2.mount);
+            let root = root.map_err(EngineError::io("opening the cgroup root"))?;
+            (Some(root), Some(cgroup2))
+        } else {
+            (None, find_cgroup2()?)
+        };
         let targets = Targets::resolve(classes, cgroup2)?;
         // Programs are attached in network namespaces; nothing else looks into them.
         let netns = match plan.uses_programs() {
@@ -164,9 +170,9 @@ impl Session {
         };
         let plan = locate(plan, netns.iter().map(Option::as_ref))?;
         let mut session = Self::load(plan, settings, claim)?;
-        let attached = match session.plan.uses_programs() {
-            true => session.attach(&root, None, &netns),
-            false => Ok(()),
+        let attached = match &root {
+            Some(root) => session.attach(root, None, &netns),
+            None => Ok(()),
         };
         session.netns = netns;
         attached?;
@@ -567,7 +573,10 @@ fn not_loaded() -> EngineError {
 }
 
 fn cgroup2() -> Result<Cgroup2, EngineError> {
-    Cgroup2::find()
-        .map_err(EngineError::io("looking for the cgroup2 hierarchy"))?
-        .ok_or(EngineError::Kernel(KernelError::NoCgroup2))
+    find_cgroup2()?.ok_or(EngineError::Kernel(KernelError::NoCgroup2))
+}
+
+/// The cgroup2 hierarchy, where one is mounted.
+pub(super) fn find_cgroup2() -> Result<Option<Cgroup2>, EngineError> {
+    Cgroup2::find().map_err(EngineError::io("looking for the cgroup2 hierarchy"))
 }

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::session::Session;
+use super::session::{Session, find_cgroup2};
 use super::targets::{Class, Targets, cgroup_of, container_of};
 use super::{EngineError, interfaces, processes};
 use murphy_fault::plan::Plan;
-use murphy_sys::cgroup2::Cgroup2;
+use murphy_kernel::KernelError;
 use murphy_sys::process::Identity;
 
 /// The processes that a target means at the moment, among all.
@@ -70,10 +70,7 @@ impl Survey {
             interfaces::locate(plan.clone(), [None])?;
             Vec::new()
         } else {
-            let cgroup2 = Cgroup2::find()
-                .map_err(EngineError::io("looking for the cgroup2 hierarchy"))?
-                .ok_or(EngineError::Kernel(murphy_kernel::KernelError::NoCgroup2))?;
-            let targets = Targets::resolve(classes, cgroup2)?;
+            let targets = targets(classes, plan)?;
             if plan.names_interfaces() {
                 let netns = Session::namespaces(&targets, &[])?;
                 interfaces::locate(plan.clone(), netns.iter().map(Option::as_ref))?;
@@ -102,6 +99,14 @@ impl Survey {
             all => 100.0 * self.hit.len() as f64 / all as f64,
         }
     }
+}
+
+fn targets(classes: Vec<Class>, plan: &Plan) -> Result<Targets, EngineError> {
+    let cgroup2 = find_cgroup2()?;
+    if plan.uses_programs() && cgroup2.is_none() {
+        return Err(EngineError::Kernel(KernelError::NoCgroup2));
+    }
+    Targets::resolve(classes, cgroup2)
 }
 
 fn process(member: Identity, all: &BTreeMap<u32, processes::Stat>) -> Process {

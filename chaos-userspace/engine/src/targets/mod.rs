@@ -106,9 +106,9 @@ pub(super) fn name(
         .iter()
         .map(|class| class.only(|selector| matches!(selector, Selector::Exe(_))))
         .collect();
-    Resolved::of(&files, cgroup2, ALL)?;
+    Resolved::of(&files, Some(cgroup2), ALL)?;
     // Users and names need not be there.
-    let resolved = Resolved::of(classes, cgroup2, NONE)?;
+    let resolved = Resolved::of(classes, Some(cgroup2), NONE)?;
     kernel.name(&resolved.names)?;
     Ok(())
 }
@@ -117,7 +117,8 @@ pub(super) fn name(
 #[derive(Debug)]
 pub(super) struct Targets {
     classes: Vec<Class>,
-    cgroup2: Cgroup2,
+    /// `None` where none is mounted: then no target is named by a cgroup.
+    cgroup2: Option<Cgroup2>,
     resolved: Resolved,
     /// Processes that are named by id or executable, for the kernel's table.
     named: BTreeMap<Identity, Process>,
@@ -138,10 +139,13 @@ impl Targets {
     /// # Errors
     ///
     /// One of them means nothing, or what is never hit.
-    pub(super) fn resolve(classes: Vec<Class>, cgroup2: Cgroup2) -> Result<Self, EngineError> {
+    pub(super) fn resolve(
+        classes: Vec<Class>,
+        cgroup2: Option<Cgroup2>,
+    ) -> Result<Self, EngineError> {
         // Exemptions are by id too.
         processes::initial_namespace()?;
-        let resolved = Resolved::of(&classes, &cgroup2, ALL)?;
+        let resolved = Resolved::of(&classes, cgroup2.as_ref(), ALL)?;
         let mut held = Vec::new();
         let mut targets = Self {
             classes: hold(classes, &mut held)?,
@@ -167,7 +171,7 @@ impl Targets {
         let mut classes: Vec<_> = self.classes.iter().map(without_pids).collect();
         classes.extend(more.iter().cloned());
         let new = more.iter().fold(NONE, |mask, class| mask | class.mask);
-        let mut resolved = Resolved::of(&classes, &self.cgroup2, new)?;
+        let mut resolved = Resolved::of(&classes, self.cgroup2.as_ref(), new)?;
         let held = hold(more, &mut self.held)?;
         resolved.keep_roots(&self.resolved);
         self.resolved = resolved;
@@ -243,7 +247,7 @@ impl Targets {
         if is_still || self.looked.elapsed() < EVERY {
             return Ok(false);
         }
-        let resolved = Resolved::of(&classes, &self.cgroup2, NONE)?;
+        let resolved = Resolved::of(&classes, self.cgroup2.as_ref(), NONE)?;
         if resolved.missing < classes.iter().map(|class| class.who.hit.len()).sum() {
             self.seen = Instant::now();
         }
@@ -300,7 +304,8 @@ impl Targets {
                 by_id: inherited.get(&pid).copied().unwrap_or_default(),
                 by_exe: self.resolved.of_exe(&folder),
             };
-            let others = self.resolved.of_others(&folder, stat, &self.cgroup2);
+            let cgroup2 = self.cgroup2.as_ref();
+            let others = self.resolved.of_others(&folder, stat, cgroup2);
             let classes = process.by_id.or(process.by_exe).or(others).classes();
             if classes != 0 {
                 self.members.insert(identity, classes);

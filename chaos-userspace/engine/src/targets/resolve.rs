@@ -12,7 +12,7 @@ use super::super::processes::{self, Stat};
 use super::{Class, cgroups, containers, file};
 use crate::EngineError;
 use murphy_fault::plan::{EXEMPT, Selector, Who};
-use murphy_kernel::Names;
+use murphy_kernel::{KernelError, Names};
 use murphy_sys::cgroup2::Cgroup2;
 use murphy_sys::process::{Identity, ProcFolder};
 
@@ -45,7 +45,7 @@ impl Resolved {
     /// those of `strict`, else it is noted.
     pub(super) fn of(
         classes: &[Class],
-        cgroup2: &Cgroup2,
+        cgroup2: Option<&Cgroup2>,
         strict: u64,
     ) -> Result<Self, EngineError> {
         let mut resolved = Self::default();
@@ -88,7 +88,7 @@ impl Resolved {
         selector: &Selector,
         named: Named,
         who: &Who,
-        cgroup2: &Cgroup2,
+        cgroup2: Option<&Cgroup2>,
         present: &mut Option<Present>,
     ) -> Result<(), EngineError> {
         let missing = |remedy| EngineError::NoTarget {
@@ -120,6 +120,7 @@ impl Resolved {
                 add(&mut self.files, (metadata.dev(), metadata.ino()), named);
             }
             Selector::Cgroup(path) => {
+                let cgroup2 = cgroup2.ok_or(KernelError::NoCgroup2)?;
                 let directory = cgroups::find(cgroup2, path).map_err(|_| missing(NO_CGROUP))?;
                 self.cgroup(directory, named, cgroup2)
                     .map_err(|()| missing(NO_CGROUP))?;
@@ -173,12 +174,14 @@ impl Resolved {
         &mut self,
         present: &Present,
         named: Named,
-        cgroup2: &Cgroup2,
+        cgroup2: Option<&Cgroup2>,
         is: impl Fn(&Path) -> bool,
     ) -> Result<(), ()> {
         let mut found = false;
-        for directory in present.directories.iter().filter(|path| is(path)) {
-            found |= self.cgroup(directory.clone(), named, cgroup2).is_ok();
+        if let Some(cgroup2) = cgroup2 {
+            for directory in present.directories.iter().filter(|path| is(path)) {
+                found |= self.cgroup(directory.clone(), named, cgroup2).is_ok();
+            }
         }
         // An empty one of the second version may stand beside the one that counts.
         for (pid, paths) in &present.processes {
@@ -200,7 +203,12 @@ impl Resolved {
     }
 
     /// What a process is named apart from its id and its executable.
-    pub(super) fn of_others(&self, folder: &ProcFolder, stat: &Stat, cgroup2: &Cgroup2) -> Named {
+    pub(super) fn of_others(
+        &self,
+        folder: &ProcFolder,
+        stat: &Stat,
+        cgroup2: Option<&Cgroup2>,
+    ) -> Named {
         let mut named = Named {
             hit: self.names.all,
             spare: 0,
@@ -217,6 +225,7 @@ impl Resolved {
             named = named.or(get(&self.names.networks, &number));
         }
         if !self.directories.is_empty()
+            && let Some(cgroup2) = cgroup2
             && let Ok(text) = folder.read_text("cgroup")
             && let (Some(path), _) = cgroups::parse(&text)
         {
@@ -242,7 +251,7 @@ impl Resolved {
 }
 
 impl Present {
-    fn of(cgroup2: &Cgroup2) -> Self {
+    fn of(cgroup2: Option<&Cgroup2>) -> Self {
         let processes = processes::all()
             .into_iter()
             .filter_map(|(pid, stat)| {
@@ -253,7 +262,7 @@ impl Present {
             })
             .collect();
         Self {
-            directories: cgroups::all(cgroup2),
+            directories: cgroup2.map(cgroups::all).unwrap_or_default(),
             processes,
         }
     }
@@ -370,13 +379,13 @@ mod tests {
             root: "/".into(),
         };
         let class = |who| [Class { mask: 1, who }];
-        let refused = Resolved::of(&class(who.clone()), &cgroup2, 1);
+        let refused = Resolved::of(&class(who.clone()), Some(&cgroup2), 1);
         assert!(matches!(refused, Err(EngineError::ExemptName(_))));
         let all = Who {
             exempt: false,
             ..who
         };
-        let resolved = Resolved::of(&class(all), &cgroup2, 0).unwrap();
+        let resolved = Resolved::of(&class(all), Some(&cgroup2), 0).unwrap();
         let sshd = Stat {
             parent: 1,
             flags: 0,
@@ -384,6 +393,9 @@ mod tests {
             start: 0,
         };
         let folder = ProcFolder::open(1).unwrap();
-        assert_eq!(resolved.of_others(&folder, &sshd, &cgroup2).classes(), 1);
+        assert_eq!(
+            resolved.of_others(&folder, &sshd, Some(&cgroup2)).classes(),
+            1
+        );
     }
 }

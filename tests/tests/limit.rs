@@ -719,6 +719,14 @@ fn rootless() -> Outcome {
         refused.code != Some(0) && refused.stderr.contains("CAP_SYS_RESOURCE"),
         "{refused}"
     );
+    // A dry run looks at the same, and says the same.
+    let dry = inject(&foreign.pid(), "1s").args(["--dry-run"]).run()?;
+    ensure!(
+        dry.code == refused.code && dry.stderr == refused.stderr,
+        "{dry}\n{refused}"
+    );
+    let dry = inject(&own.pid(), "1s").args(["--dry-run"]).run()?;
+    ensure!(dry.code == Some(0) && own.soft()? == before, "{dry}");
     ensure!(foreign.soft()? == before && foreign.round()? == FREE);
     Ok(())
 }

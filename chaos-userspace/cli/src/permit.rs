@@ -9,9 +9,9 @@ use super::control::{print, print_json};
 use super::failure::Failure;
 use super::output::{listed, tell};
 use super::spans::Spans;
-use murphy_engine::Survey;
 use murphy_engine::audit::{self, Audit, Operation};
 use murphy_engine::policy::{Asked, Command, Policies, Refusal};
+use murphy_engine::{self as engine, Survey};
 use murphy_fault::plan::{Plan, Target};
 use murphy_kernel::symbol;
 use murphy_state::Record;
@@ -55,6 +55,9 @@ pub(super) fn ask(
         reason: args.reason.as_deref(),
     });
     if args.dry_run {
+        if refusals.is_empty() {
+            engine::rehearse(plan)?;
+        }
         show(args, plan, command, &survey, &refusals)?;
     }
     if !refusals.is_empty() {

@@ -32,7 +32,7 @@ pub use murphy_sys::clock::boot_ns;
 pub use record::{End, FORMAT, Header, HeaderFault, Line, Match, Verdict};
 pub use session::{Session, Settings};
 pub use supervised::Entry;
-pub use survey::{Process, Survey};
+pub use survey::{Process, Survey, rehearse};
 pub use tables::TableError;
 pub(crate) use targets::{container_names, unit_name};
 

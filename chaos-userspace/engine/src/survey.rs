@@ -11,6 +11,7 @@ use super::targets::{Class, Targets, cgroup_of, container_of};
 use super::{EngineError, interfaces, processes};
 use murphy_fault::plan::Plan;
 use murphy_kernel::KernelError;
+use murphy_mechanisms as mechanisms;
 use murphy_sys::process::Identity;
 
 /// The processes that a target means at the moment, among all.
@@ -99,6 +100,20 @@ impl Survey {
             all => 100.0 * self.hit.len() as f64 / all as f64,
         }
     }
+}
+
+/// Looks whether a plan could be carried out against the processes that it means now. Nothing is changed.
+///
+/// # Errors
+///
+/// It could not: those that arming would have, as far as looking tells.
+pub fn rehearse(plan: &Plan) -> Result<(), EngineError> {
+    let classes = Class::of(plan.running());
+    let members = match classes.is_empty() {
+        true => Vec::new(),
+        false => targets(classes, plan)?.classes_of_members().collect(),
+    };
+    Ok(mechanisms::rehearse(plan, &members)?)
 }
 
 fn targets(classes: Vec<Class>, plan: &Plan) -> Result<Targets, EngineError> {

@@ -195,6 +195,16 @@ pub trait Mechanism {
         Err("no program of this hook is attached by itself".to_owned())
     }
 
+    /// Looks whether it could carry a plan out against these processes, with the classes they are in.
+    /// Nothing is changed: it is for a dry run.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::arm`], as far as looking tells.
+    fn rehearse(&self, _: &Plan, _: &[(Identity, u64)]) -> Result<()> {
+        Ok(())
+    }
+
     /// Starts helper processes. This is the only step in which the process has one thread and nothing
     /// is loaded.
     ///
@@ -350,6 +360,16 @@ pub fn all() -> Vec<Box<dyn Mechanism>> {
 pub fn declarations() -> Vec<&'static Declaration> {
     let all = all().into_iter();
     all.map(|mechanism| mechanism.declaration()).collect()
+}
+
+/// Whether all mechanisms could carry a plan out against these processes, as far as looking tells.
+///
+/// # Errors
+///
+/// The first that could not.
+pub(crate) fn rehearse(plan: &Plan, members: &[(Identity, u64)]) -> Result<()> {
+    let mut all = all().into_iter();
+    all.try_for_each(|mechanism| mechanism.rehearse(plan, members))
 }
 
 /// The mechanism that a hook belongs to.

@@ -13,7 +13,7 @@ use super::{
     Asked, Context, Declaration, Here, MatrixRow, Mechanism, MechanismError, Offer, Offered,
     Result, Unavailable,
 };
-use murphy_fault::plan::{Condition, Hook, Interface, interface};
+use murphy_fault::plan::{Condition, Hook, Interface, Plan, interface};
 use murphy_fault::{Effect, Level, Limit, Property};
 use murphy_state::StateDir;
 use murphy_state::cleanup::{Cleanup, Leftover, Outcome};
@@ -111,6 +111,28 @@ impl Mechanism for Limits {
             Asked::Own(_) => false,
         };
         is_own.then(|| Offer::for_both(Offered::Itself("prlimit")))?
+    }
+
+    /// The kernel shows limits to those alone that may change them.
+    fn rehearse(&self, plan: &Plan, members: &[(Identity, u64)]) -> Result<()> {
+        let others = match plan.conditions.is_empty() {
+            true => BTreeSet::new(),
+            false => held_by_others(),
+        };
+        for condition in &plan.conditions {
+            let members = members.iter();
+            for (process, _) in members.filter(|(_, classes)| classes >> condition.class & 1 != 0) {
+                let looked = match others.contains(process) {
+                    true => Err(held_elsewhere()),
+                    false => setting(condition, *process).map(drop),
+                };
+                match looked {
+                    Err(source) if process.lives() => return Err(not_lowered(source)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     fn arm(&mut self, cx: &mut Context<'_>) -> Result<()> {
@@ -231,20 +253,14 @@ impl Limits {
                 }
                 let others = elsewhere.get_or_insert_with(held_by_others);
                 let lowered = match others.contains(&process) {
-                    true => Err(io::Error::other(
-                        "another injection holds it; `murphy stop` ends that one",
-                    )),
+                    true => Err(held_elsewhere()),
                     false => self.lower(cx, number, condition, process)?,
                 };
                 if let Err(source) = lowered {
                     if let Some(counts) = self.counts.get_mut(number) {
                         counts.failed.insert(process);
                     }
-                    let error = MechanismError::Io {
-                        doing: "lowering a resource limit (of processes of other users it takes \
-                                CAP_SYS_RESOURCE and CAP_SYS_PTRACE)",
-                        source,
-                    };
+                    let error = not_lowered(source);
                     let warning = format!(
                         "`{}` does not hold for process {}: {error}",
                         condition.fault, process.id
@@ -276,16 +292,7 @@ impl Limits {
         condition: &Condition,
         identity: Identity,
     ) -> Result<io::Result<()>> {
-        let looked = || -> io::Result<_> {
-            let process = identity.process()?;
-            let (was, _) = process.limits(Resource::NoFile)?;
-            let set = match condition.limit {
-                Limit::Nofile(Level::Number(number)) => number,
-                Limit::Nofile(Level::Used) => lowest_free(&process.folder()?.list("fd")?),
-            };
-            Ok((process, was, set))
-        };
-        let (process, was, set) = match looked() {
+        let (process, was, set) = match setting(condition, identity) {
             Ok(found) => found,
             // It ended meanwhile.
             Err(_) if !identity.lives() => return Ok(Ok(())),
@@ -420,6 +427,29 @@ impl Limits {
         if !restored.is_empty() {
             cx.journal.forget(&restored);
         }
+    }
+}
+
+/// What a condition sets the limit of a process to, and what it is before.
+fn setting(condition: &Condition, identity: Identity) -> io::Result<(Process, u64, u64)> {
+    let process = identity.process()?;
+    let (was, _) = process.limits(Resource::NoFile)?;
+    let set = match condition.limit {
+        Limit::Nofile(Level::Number(number)) => number,
+        Limit::Nofile(Level::Used) => lowest_free(&process.folder()?.list("fd")?),
+    };
+    Ok((process, was, set))
+}
+
+fn held_elsewhere() -> io::Error {
+    io::Error::other("another injection holds it; `murphy stop` ends that one")
+}
+
+fn not_lowered(source: io::Error) -> MechanismError {
+    MechanismError::Io {
+        doing: "lowering a resource limit (of processes of other users it takes CAP_SYS_RESOURCE \
+                and CAP_SYS_PTRACE)",
+        source,
     }
 }
 

@@ -31,6 +31,7 @@ mod observe;
 mod open;
 mod r#override;
 mod own_targets;
+mod ownership;
 mod paths;
 mod policy;
 mod privileges;
@@ -87,6 +88,7 @@ fn main() -> std::process::ExitCode {
         open,
         r#override,
         own_targets,
+        ownership,
         paths,
         policy,
         privileges,

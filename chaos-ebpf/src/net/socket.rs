@@ -4,16 +4,26 @@
 //! a target creates the socket or connects it, inherited by accepted sockets,
 //! and filled by user space for sockets that existed before.
 //!
-//! Kernel interface: `cgroup/sock_create` (4.10; socket storage in it 5.11); `bpf_get_netns_cookie` (5.7).
+//! A packet of MPTCP carries the socket of a subflow, which the kernel makes itself. The process has
+//! the connection's socket, so that one's storage counts. It is copied to the subflow's: from the
+//! subflow that listens it is inherited by connections that fall back to TCP.
+//!
+//! Kernel interface: `cgroup/sock_create` (4.10; socket storage in it 5.11); `bpf_get_netns_cookie` (5.7);
+//! `bpf_get_listener_sock` (5.1) for a SYN,ACK, which carries a request socket;
+//! `bpf_skc_to_mptcp_sock` (5.19).
 
 use core::ffi::c_void;
 use core::ptr;
 
+use aya_ebpf::Global;
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock,
 };
-use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_fullsock, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::{
+    bpf_get_listener_sock, bpf_get_netns_cookie, bpf_sk_fullsock, bpf_sk_storage_get,
+    bpf_skc_to_mptcp_sock,
+};
 use aya_ebpf::macros::{btf_map, cgroup_sock};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use chaos_common::control;
@@ -22,6 +32,10 @@ use chaos_ebpf::maps::control as slot;
 use chaos_ebpf::target;
 
 const PROCEED: i32 = 1;
+
+/// 1: the kernel has MPTCP and the helper for it. With 0 the verifier removes the calls.
+#[unsafe(no_mangle)]
+static MPTCP: Global<u32> = Global::new(0);
 
 /// Socket → what is known of it.
 #[btf_map]
@@ -89,8 +103,29 @@ pub(crate) fn own_by_task(ctx: &SockAddrContext) {
     // SAFETY: the context is valid for the program's whole run.
     let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
     if !socket.is_null() {
-        own(socket, ctx.sock_addr.cast(), classes);
+        own(connection(socket), ctx.sock_addr.cast(), classes);
     }
+}
+
+/// The socket that the process has: of a subflow of MPTCP that of the connection, else the same.
+#[inline(always)]
+pub(crate) fn connection(socket: *mut bpf_sock) -> *mut bpf_sock {
+    let connection = mptcp(socket);
+    if connection.is_null() {
+        socket
+    } else {
+        connection
+    }
+}
+
+/// The connection of a subflow of MPTCP, or null.
+#[inline(always)]
+fn mptcp(socket: *mut bpf_sock) -> *mut bpf_sock {
+    if MPTCP.load() == 0 {
+        return ptr::null_mut();
+    }
+    // SAFETY: callers have tested it for null; the verifier checks that it is a socket.
+    unsafe { bpf_skc_to_mptcp_sock(socket.cast()).cast() }
 }
 
 /// `context` is the program's, of whatever kind.
@@ -127,7 +162,8 @@ pub(crate) fn network_of(skb: *mut __sk_buff) -> u64 {
     network(socket)
 }
 
-/// The full socket that a packet comes with, or null.
+/// The full socket that a packet comes with, or null. That of a half-open connection is the one that
+/// listens.
 #[inline(always)]
 fn of(skb: *mut __sk_buff) -> *mut bpf_sock {
     // SAFETY: the context is valid for the program's whole run.
@@ -136,27 +172,52 @@ fn of(skb: *mut __sk_buff) -> *mut bpf_sock {
         return socket;
     }
     // SAFETY: tested for null.
-    unsafe { bpf_sk_fullsock(socket) }
+    unsafe {
+        let full = bpf_sk_fullsock(socket);
+        if full.is_null() {
+            bpf_get_listener_sock(socket)
+        } else {
+            full
+        }
+    }
 }
 
 /// Classes of the owner of a socket, which is a full one.
 #[inline(always)]
 pub(crate) fn classes(socket: *mut bpf_sock) -> u64 {
-    SOCKETS
-        .get(socket, 0)
-        // SAFETY: live storage of this socket.
-        .map_or(0, |value| unsafe {
-            (&raw const (*value).classes).read_volatile()
-        })
+    // SAFETY: live storage of this socket.
+    known(socket).map_or(0, |value| unsafe {
+        (&raw const (*value).classes).read_volatile()
+    })
 }
 
 /// The cookie of the network namespace of a full socket that has an owner.
 #[inline(always)]
 pub(crate) fn network(socket: *mut bpf_sock) -> u64 {
-    SOCKETS
-        .get(socket, 0)
-        // SAFETY: as above.
-        .map_or(0, |value| unsafe {
-            (&raw const (*value).network).read_volatile()
-        })
+    // SAFETY: as above.
+    known(socket).map_or(0, |value| unsafe {
+        (&raw const (*value).network).read_volatile()
+    })
+}
+
+/// The storage that says who owns a full socket.
+#[inline(always)]
+fn known(socket: *mut bpf_sock) -> Option<*mut Socket> {
+    let connection = mptcp(socket);
+    if !connection.is_null()
+        && let Some(value) = SOCKETS.get(connection, 0)
+    {
+        if let Some(copy) = SOCKETS.get(socket, BPF_SK_STORAGE_GET_F_CREATE) {
+            // SAFETY: live storage of both sockets, in the order of `own`.
+            unsafe {
+                let (from, to) = (value.cast_const(), copy);
+                (&raw mut (*to).network)
+                    .write_volatile((&raw const (*from).network).read_volatile());
+                (&raw mut (*to).classes)
+                    .write_volatile((&raw const (*from).classes).read_volatile());
+            }
+        }
+        return Some(value);
+    }
+    SOCKETS.get(socket, 0)
 }

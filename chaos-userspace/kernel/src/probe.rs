@@ -83,6 +83,30 @@ const fn function(helper: Helper) -> BpfHelper {
     }
 }
 
+/// Whether the kernel has MPTCP, and the helper that finds the connection of a subflow (5.19).
+pub(super) fn has_mptcp() -> bool {
+    // SAFETY: the call takes integers only.
+    let socket = unsafe {
+        libc::socket(
+            libc::AF_INET,
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+            libc::IPPROTO_MPTCP,
+        )
+    };
+    if socket >= 0 {
+        // SAFETY: the call has just made it, and nothing else knows of it.
+        drop(unsafe { OwnedFd::from_raw_fd(socket) });
+    } else {
+        // Switched off in this network namespace only: ENOPROTOOPT.
+        let error = std::io::Error::last_os_error().raw_os_error();
+        if matches!(error, Some(libc::EPROTONOSUPPORT | libc::EINVAL)) {
+            return false;
+        }
+    }
+    let helper = BpfHelper::BPF_FUNC_skc_to_mptcp_sock;
+    is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
+}
+
 /// Learns from the kernel's reason for refusing a program what is not here.
 pub fn learn(needs: &mut [Need], reason: &str) {
     if reason.contains(NO_ATOMICS) {

@@ -31,9 +31,15 @@ pub(crate) fn murphy_connect6(ctx: SockAddrContext) -> i32 {
     try_connect(
         &ctx,
         |ctx, dimensions| {
+            let words = address6(ctx);
             // SAFETY: 16 bytes into 16 bytes.
-            let address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address6(ctx)) };
-            accept_remote6(dimensions, &address)
+            let address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) };
+            let mut mask = accept_remote6(dimensions, &address);
+            // ::ffff:0:0/96 is IPv4 by an IPv6 socket: rules may name either.
+            if words[0] | words[1] == 0 && words[2] == u32::to_be(0xffff) {
+                mask |= accept_remote4(dimensions, words[3].to_ne_bytes());
+            }
+            mask
         },
         |ctx| Detail::remote6(address6(ctx), port(ctx)),
     )

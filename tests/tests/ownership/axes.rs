@@ -244,11 +244,6 @@ pub(super) const BEHAVIOURS: &[(&str, Test, Behaviour)] = &[
         Behaviour::Exempt,
     ),
     (
-        "MISSED: `dst=` of IPv4 does not match an IPv6 socket",
-        |c| c.family == Family::Mapped && c.fault == Fault::Connect,
-        Behaviour::Exempt,
-    ),
-    (
         "MISSED: sockets that others made",
         |c| {
             use Origin::{Accepted, AcceptedPlain, Activated, Inherited, Passed};

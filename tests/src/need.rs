@@ -23,6 +23,8 @@ pub enum Need {
     Tcx,
     /// The tracing file system, mounted or mountable.
     Tracefs,
+    /// MPTCP, and the helper by which a program finds the connection of a subflow (5.19).
+    Mptcp,
     /// `sch_netem`, `ifb` and `act_mirred`.
     Netem,
     /// VLAN devices (`8021q`).
@@ -93,6 +95,18 @@ impl Need {
                               tc qdisc add dev lo clsact && tc filter add dev lo egress matchall \
                               action mirred egress redirect dev murphyprobe";
                 in_own_network(script).map_err(|said| format!("no netem, ifb or mirred: {said}"))
+            }
+            Self::Mptcp => {
+                let script =
+                    "import socket; socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)";
+                let made = Command::new("python3").args(["-c", script]).output();
+                let made = made.is_ok_and(|made| made.status.success());
+                has(made, "the kernel has no MPTCP")?;
+                has(
+                    fs::read_to_string("/proc/kallsyms")
+                        .is_ok_and(|names| names.contains(" bpf_skc_to_mptcp_sock\n")),
+                    "the kernel has no bpf_skc_to_mptcp_sock",
+                )
             }
             Self::Vlan => {
                 let script = "ip link add murphyone type veth peer name murphytwo && \

@@ -53,6 +53,19 @@ pub(crate) fn group() -> Group {
             connlimit_shared,
         ),
         case(
+            "MPTCP that joins subflows connects once",
+            needs![
+                Root,
+                Cgroup2,
+                Atomics,
+                Mptcp,
+                Tool("python3"),
+                Tool("unshare"),
+                Tool("ip")
+            ],
+            joined,
+        ),
+        case(
             "rate_limit= spaces injections, and spares times=",
             needs![Root, Cgroup2, Atomics],
             rate_limit,
@@ -116,10 +129,12 @@ fn neighbour() -> Outcome {
 const POOL: &str = "
 import errno, socket, sys
 kept, seen = [], []
-family, kind = (socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET), getattr(socket, sys.argv[3])
+family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+mptcp = sys.argv[3] == 'MPTCP'
+kind, protocol = (socket.SOCK_STREAM, 262) if mptcp else (getattr(socket, sys.argv[3]), 0)
 for step in sys.argv[4]:
     if step == '+':
-        one = socket.socket(family, kind)
+        one = socket.socket(family, kind, protocol)
         try:
             one.connect((sys.argv[1], int(sys.argv[2])))
             kept.append(one)
@@ -162,16 +177,19 @@ fn connlimit() -> Outcome {
             Ok((done.stdout.trim().to_owned(), report))
         };
         let fault = format!("connect:error=EAGAIN:port={port}:{filter}:connlimit=3");
-        let (seen, report) = pool(&fault, "SOCK_STREAM", "+++++-++0++++")?;
-        ensure!(
-            seen == "ok ok ok EAGAIN EAGAIN ok EAGAIN ok ok ok EAGAIN",
-            "{seen}: {report}"
-        );
-        // What is within the limit is no match.
-        ensure!(
-            count(&report, 0, "matched") == 4 && count(&report, 0, "injected") == 4,
-            "{report}"
-        );
+        // The subflow that MPTCP connects is not the socket that is closed.
+        for kind in ["SOCK_STREAM", "MPTCP"] {
+            let (seen, report) = pool(&fault, kind, "+++++-++0++++")?;
+            ensure!(
+                seen == "ok ok ok EAGAIN EAGAIN ok EAGAIN ok ok ok EAGAIN",
+                "{kind}: {seen}: {report}"
+            );
+            // What is within the limit is no match.
+            ensure!(
+                count(&report, 0, "matched") == 4 && count(&report, 0, "injected") == 4,
+                "{kind}: {report}"
+            );
+        }
         let (seen, _) = pool(&fault, "SOCK_DGRAM", "+++++")?;
         ensure!(seen == "ok ok ok ok ok", "datagrams: {seen}");
         let other = "connect:error=EAGAIN:port=1:connlimit=1";
@@ -239,6 +257,61 @@ for child in children: os.waitpid(child, 0)
     );
     let neighbour = neighbour.finish(std::time::Duration::from_secs(60))?;
     ensure!(seen(&neighbour.stdout, "ok") == 60, "{neighbour}");
+    Ok(())
+}
+
+/// The kernel connects further subflows itself, in a thread of its own.
+fn joined() -> Outcome {
+    const TALK: &str = "
+import re, socket, threading, time
+def joins():
+    names, values = [line.split() for line in open('/proc/net/netstat') if line.startswith('MPTcpExt')]
+    return int(dict(zip(names, values))['MPJoinSynAckRx'])
+server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+server.bind(('0.0.0.0', 0))
+server.listen()
+for turn in range(3):
+    client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+    client.connect(('10.9.0.1', server.getsockname()[1]))
+    other, _ = server.accept()
+    for step in range(500):
+        client.sendall(b'x')
+        other.recv(1)
+        other.sendall(b'y')
+        client.recv(1)
+        if joins() > turn: break
+        time.sleep(0.02)
+    client.close()
+    other.close()
+print('joined', joins())
+";
+    let folder = tempfile::tempdir()?;
+    let report = folder.path().join("report.json");
+    let script = "ip link set lo up
+        ip addr add 10.9.0.1/32 dev lo
+        ip addr add 10.9.0.2/32 dev lo
+        ip mptcp limits set subflows 4 add_addr_accepted 4
+        ip mptcp endpoint add 10.9.0.2 dev lo signal
+        exec \"$@\"";
+    let run = |fault: &str| -> Result<(String, Value)> {
+        let done = tests::program("unshare")
+            .args(["-n", "sh", "-ec", script, "sh"])
+            .args([tests::murphy_path()])
+            .args(["run", "--json", "-o"])
+            .args([&report])
+            .args(["-e", fault, "--", "python3", "-c", TALK])
+            .run()?;
+        ensure!(done.code == Some(0), "{done}");
+        let report = serde_json::from_str(&std::fs::read_to_string(&report)?)?;
+        Ok((done.stdout.trim().to_owned(), report))
+    };
+    let (said, report) = run("connect:error=EAGAIN:when=100")?;
+    ensure!(said == "joined 3", "{said}");
+    ensure!(count(&report, 0, "matched") == 3, "{report}");
+    // A place each, and none for a subflow.
+    let (said, report) = run("connect:error=EAGAIN:connlimit=1")?;
+    ensure!(said == "joined 3", "{said}");
+    ensure!(count(&report, 0, "matched") == 0, "{report}");
     Ok(())
 }
 

@@ -7,8 +7,8 @@
 use aya_ebpf::helpers::generated::bpf_set_retval;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use chaos_common::{dims, ops};
-use chaos_ebpf::maps::{accept_remote4, accept_remote6};
+use chaos_common::{control, dims, ops};
+use chaos_ebpf::maps::{accept_remote4, accept_remote6, control as slot};
 use chaos_ebpf::tell::{By, Detail};
 use chaos_ebpf::{gate, observe, target};
 
@@ -77,7 +77,10 @@ fn try_connect(
     accept_address: impl FnOnce(&SockAddrContext, u64) -> u64,
     detail: impl FnOnce(&SockAddrContext) -> Detail,
 ) -> i32 {
-    socket::own_by_task(ctx);
+    // Not `of_task_in_cgroup`: MPTCP connects further subflows in a thread of the kernel's, by sockets
+    // in the command's cgroup.
+    let classes = target::of_task(slot(control::DIMS));
+    socket::own_by_task(ctx, classes);
     let accept = |dimensions| {
         let mut mask = gate::accept_remote_port(dimensions, port(ctx));
         if dimensions & dims::REMOTE != 0 {
@@ -85,7 +88,7 @@ fn try_connect(
         }
         mask
     };
-    let who = target::of_task_in_cgroup;
+    let who = |_| classes;
     let within = |dimensions, rules| connlimit::count(ctx, dimensions, rules);
     let injection =
         gate::pass_narrowing(ops::CONNECT, who, accept, By::Task, || detail(ctx), within);

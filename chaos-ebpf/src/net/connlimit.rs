@@ -15,6 +15,8 @@ use chaos_common::{MAX_RULES, bank, control, dims};
 use chaos_ebpf::maps::{OPEN, RULES, banked, control as slot};
 use chaos_ebpf::{atomic, gate};
 
+use crate::socket;
+
 const PROCEED: i32 = 1;
 
 /// `SOCK_STREAM` (linux/net.h): what has no connection is not counted.
@@ -49,6 +51,8 @@ pub(crate) fn count(ctx: &SockAddrContext, dimensions: u64, candidates: u64) -> 
     if kind != STREAM || socket.is_null() {
         return others;
     }
+    // What is closed is the connection of MPTCP, not its subflow.
+    let socket = socket::connection(socket);
     // It was connected before, in vain.
     uncount(socket);
     let at_ns = gate::now().saturating_sub(slot(control::ARMED_AT));
@@ -73,7 +77,7 @@ pub(crate) fn refused(ctx: &SockAddrContext) {
     // SAFETY: the context is valid for the program's whole run.
     let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
     if !socket.is_null() {
-        uncount(socket);
+        uncount(socket::connection(socket));
     }
 }
 

@@ -93,10 +93,9 @@ pub(crate) fn murphy_socket(ctx: SockContext) -> i32 {
     PROCEED
 }
 
-/// The task that connects a socket owns it, whoever created it.
+/// The task that connects a socket owns it, whoever created it. It is of these classes.
 #[inline(always)]
-pub(crate) fn own_by_task(ctx: &SockAddrContext) {
-    let classes = target::of_task_in_cgroup(slot(control::DIMS));
+pub(crate) fn own_by_task(ctx: &SockAddrContext, classes: u64) {
     if classes == 0 {
         return;
     }

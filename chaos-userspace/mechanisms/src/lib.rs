@@ -367,7 +367,7 @@ pub fn declarations() -> Vec<&'static Declaration> {
 /// # Errors
 ///
 /// The first that could not.
-pub(crate) fn rehearse(plan: &Plan, members: &[(Identity, u64)]) -> Result<()> {
+pub fn rehearse(plan: &Plan, members: &[(Identity, u64)]) -> Result<()> {
     let mut all = all().into_iter();
     all.try_for_each(|mechanism| mechanism.rehearse(plan, members))
 }

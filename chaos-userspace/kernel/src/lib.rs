@@ -754,9 +754,9 @@ fn load_object(
     if family == Family::Net {
         loader.override_global("MPTCP", &mptcp, true);
     }
-    let object = match family {
-        Family::Lsm if plan.waits() => sleep::linked(objects::object(family)),
-        _ => Cow::Borrowed(objects::object(family)),
+    let object = match family == Family::Lsm && plan.waits() {
+        true => sleep::linked(objects::object(family)),
+        false => Cow::Borrowed(objects::object(family)),
     };
     loader.load(&object).map_err(|source| KernelError::Object {
         family: family.name(),

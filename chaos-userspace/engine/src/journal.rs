@@ -1,10 +1,12 @@
 //! What a session has to undo: with the guardian, in the record, and by itself.
 
+use std::io;
+
 use super::EngineError;
 use super::guardian::Guardian;
 use super::undo::Undo;
 use murphy_mechanisms::{self as mechanisms, MechanismError};
-use murphy_state::cleanup::{Cleanup, Outcome};
+use murphy_state::cleanup::{self, Cleanup, Outcome};
 use murphy_state::recover::changed;
 use murphy_state::{Claim, Entry};
 
@@ -95,45 +97,65 @@ impl Journal {
 
     /// Undoes everything, newest first, and dismisses the guardian.
     pub(super) fn revert(&mut self) {
-        let mut clean = true;
-        let mut undone = Vec::new();
-        while let Some(undo) = self.undo.pop() {
-            if undo.is_record() && !clean {
-                // What could not be undone stays noted in it; the rest is found undone until then.
-                if let Some(entry) = &mut self.entry {
-                    entry.forget(&undone);
-                }
-                continue;
-            }
-            match undo.undo() {
-                Ok(outcome) => {
-                    match outcome {
-                        Outcome::Done if !undo.is_record() => self.undone.push(undo.to_string()),
-                        Outcome::Changed => self.changed.push(changed(&undo.to_string())),
-                        Outcome::Done | Outcome::NothingToDo => {}
-                    }
-                    if let Some(guardian) = &mut self.guardian {
-                        guardian.forget(&undo);
-                    }
-                    if let Undo::Cleanup(cleanup) = undo {
-                        undone.push(cleanup);
-                    }
-                }
-                // The guardian still has it in its journal and tries once more.
-                Err(error) => {
-                    clean = false;
-                    self.not_undone.push(format!("{undo}: {error}"));
-                    self.changed.push(format!(
-                        "{undo} could not be undone: {error}; `murphy recover` tries again"
-                    ));
-                }
+        // The record is the first entry, and so the last that is undone.
+        let mut cleanups = Vec::new();
+        let mut records = Vec::new();
+        for undo in std::mem::take(&mut self.undo).into_iter().rev() {
+            match undo {
+                Undo::Cleanup(cleanup) => cleanups.push(cleanup),
+                Undo::Record(record) => records.push(record),
             }
         }
+        let outcomes = cleanup::undo_all(&cleanups);
+        let mut undone = Vec::new();
+        for (cleanup, outcome) in cleanups.into_iter().zip(outcomes) {
+            let words = cleanup.to_string();
+            let undo = Undo::Cleanup(cleanup);
+            if self.note(&undo, &words, outcome)
+                && let Undo::Cleanup(cleanup) = undo
+            {
+                undone.push(cleanup);
+            }
+        }
+        let clean = self.not_undone.is_empty();
+        if let (Some(entry), false) = (&mut self.entry, clean) {
+            // What could not be undone stays noted in it; the rest is found undone until then.
+            entry.forget(&undone);
+        }
+        for record in records.into_iter().filter(|_| clean) {
+            let undo = Undo::Record(record);
+            let outcome = undo.undo();
+            self.note(&undo, &undo.to_string(), outcome);
+        }
+        let clean = self.not_undone.is_empty();
         if let Some(guardian) = self.guardian.take()
             && clean
         {
             guardian.finish();
         }
+    }
+}
+
+impl Journal {
+    /// Notes how undoing something ended. Returns whether it is undone.
+    fn note(&mut self, undo: &Undo, words: &str, outcome: io::Result<Outcome>) -> bool {
+        match outcome {
+            Ok(Outcome::Done) if !undo.is_record() => self.undone.push(words.to_owned()),
+            Ok(Outcome::Changed) => self.changed.push(changed(words)),
+            Ok(Outcome::Done | Outcome::NothingToDo) => {}
+            // The guardian still has it in its journal and tries once more.
+            Err(error) => {
+                self.not_undone.push(format!("{words}: {error}"));
+                self.changed.push(format!(
+                    "{words} could not be undone: {error}; `murphy recover` tries again"
+                ));
+                return false;
+            }
+        }
+        if let Some(guardian) = &mut self.guardian {
+            guardian.forget(undo);
+        }
+        true
     }
 }
 

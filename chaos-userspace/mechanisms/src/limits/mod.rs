@@ -16,7 +16,7 @@ use super::{
 use murphy_fault::plan::{Condition, Hook, Interface, Plan, interface};
 use murphy_fault::{Effect, Level, Limit, Property};
 use murphy_state::StateDir;
-use murphy_state::cleanup::{Cleanup, Leftover, Outcome};
+use murphy_state::cleanup::{self, Cleanup, Leftover, Outcome};
 use murphy_state::results::{ConditionReport, Report};
 use murphy_sys::clock::boot_ns;
 use murphy_sys::owner::Owner;
@@ -385,13 +385,12 @@ impl Limits {
 
     /// Gives all processes of a condition their limits back.
     fn give_back(&mut self, cx: &mut Context<'_>, number: usize) {
-        let ours: Vec<_> = self
-            .held
-            .extract_if(.., |_, held| held.condition == number)
-            .collect();
+        let ours = self.held.extract_if(.., |_, held| held.condition == number);
+        let ours: Vec<_> = ours.map(|(_, held)| held.cleanup).collect();
+        let outcomes = cleanup::undo_all(&ours);
         let mut undone = Vec::new();
-        for (_, Held { cleanup, .. }) in ours {
-            match cleanup.undo() {
+        for (cleanup, outcome) in ours.into_iter().zip(outcomes) {
+            match outcome {
                 Ok(Outcome::Done | Outcome::NothingToDo) => undone.push(cleanup),
                 Ok(Outcome::Changed) => {
                     cx.notices.warn(format!(

@@ -1,47 +1,72 @@
 //! Gives processes the limits back that they had.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::Outcome;
 use murphy_sys::owner::Owner;
 use murphy_sys::process::{Identity, Resource};
-use murphy_sys::stat;
+use murphy_sys::stat::{self, Stat};
 
-/// Sets a limit to what it was, if it is what it was set to: of a process, and of its descendants,
-/// which inherited it.
-///
-/// # Errors
-///
-/// The limit of the process itself, or of one of its descendants, could not be set.
-pub(super) fn restore(
-    process: &Owner,
-    resource: Resource,
-    (set, was): (u64, u64),
-    since: u64,
-) -> io::Result<Outcome> {
-    if process.runs().is_none() {
-        return Err(io::Error::other("the process is in another pid namespace"));
-    }
-    let identity = Identity {
-        id: process.pid,
-        start: process.start,
+/// A limit that was lowered.
+#[derive(Clone, Copy)]
+pub(super) struct Lowered<'c> {
+    pub(super) process: &'c Owner,
+    pub(super) resource: Resource,
+    pub(super) set: u64,
+    pub(super) was: u64,
+    pub(super) since: u64,
+}
+
+/// Sets limits to what they were, if they are what they were set to: of processes, and of their
+/// descendants, which inherited them. Of each the error is that of the process itself, or of one of
+/// its descendants.
+pub(super) fn restore(limits: &[Lowered<'_>]) -> Vec<io::Result<Outcome>> {
+    let mut outcomes: Vec<_> = limits.iter().map(restore_own).collect();
+    // Those that were forked before this moment are there; those that come later inherit a limit that
+    // is restored. So one look is enough for all.
+    let is_living = outcomes.iter().any(Option::is_some);
+    let all = if is_living {
+        stat::all()
+    } else {
+        BTreeMap::new()
     };
-    if !process.is_of_this_boot() || !identity.lives() {
-        // Its limits ended with it. Descendants that were found are journalled by themselves.
-        return Ok(Outcome::NothingToDo);
-    }
-    let mut outcome = restore_one(identity, resource, set, was);
-    // Those that were forked before this moment are there; those that come later inherit the limit
-    // that is restored.
-    let later = |one: &Identity| one.start >= since;
-    for descendant in descendants(identity).into_iter().filter(later) {
-        // One that cannot be restored keeps no other from it.
-        if let (Err(error), true) = (restore_one(descendant, resource, set, was), outcome.is_ok()) {
-            outcome = Err(error);
+    for (limit, outcome) in limits.iter().zip(&mut outcomes) {
+        let Some(outcome) = outcome else { continue };
+        let later = |one: &Identity| one.start >= limit.since;
+        let descendants = descendants(limit.identity(), &all).into_iter();
+        for descendant in descendants.filter(later) {
+            let restored = restore_one(descendant, limit);
+            // One that cannot be restored keeps no other from it.
+            if let (Err(error), true) = (restored, outcome.is_ok()) {
+                *outcome = Err(error);
+            }
         }
     }
-    outcome
+    let outcomes = outcomes.into_iter();
+    outcomes
+        .map(|outcome| outcome.unwrap_or(Ok(Outcome::NothingToDo)))
+        .collect()
+}
+
+/// The limit of the process itself; `None` if that has ended. Its limits ended with it, and descendants
+/// that were found are journalled by themselves.
+fn restore_own(limit: &Lowered<'_>) -> Option<io::Result<Outcome>> {
+    if limit.process.runs().is_none() {
+        let reason = "the process is in another pid namespace";
+        return Some(Err(io::Error::other(reason)));
+    }
+    let is_living = limit.process.is_of_this_boot() && limit.identity().lives();
+    is_living.then(|| restore_one(limit.identity(), limit))
+}
+
+impl Lowered<'_> {
+    fn identity(&self) -> Identity {
+        Identity {
+            id: self.process.pid,
+            start: self.process.start,
+        }
+    }
 }
 
 /// Whether a process has this soft limit now.
@@ -54,7 +79,10 @@ pub(super) fn is_set(process: &Owner, resource: Resource, set: u64) -> bool {
     process.is_of_this_boot() && limits.is_ok_and(|(soft, _)| soft == set)
 }
 
-fn restore_one(identity: Identity, resource: Resource, set: u64, was: u64) -> io::Result<Outcome> {
+fn restore_one(identity: Identity, limit: &Lowered<'_>) -> io::Result<Outcome> {
+    let &Lowered {
+        resource, set, was, ..
+    } = limit;
     let restored = || {
         let process = identity.process()?;
         if process.replace_soft_limit(resource, set, was)? {
@@ -74,12 +102,11 @@ fn restore_one(identity: Identity, resource: Resource, set: u64, was: u64) -> io
 }
 
 /// The processes that descend from one, as far as their parents live.
-pub(crate) fn descendants(of: Identity) -> Vec<Identity> {
-    let all = stat::all();
+fn descendants(of: Identity, all: &BTreeMap<u32, Stat>) -> Vec<Identity> {
     let mut found = BTreeSet::new();
     let mut parents = vec![of.id];
     while let Some(parent) = parents.pop() {
-        for (&pid, stat) in &all {
+        for (&pid, stat) in all {
             let identity = stat.identity(pid);
             // A process is no older than its parent: a number that was used again has no children
             // from before.

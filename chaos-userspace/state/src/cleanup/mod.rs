@@ -198,16 +198,54 @@ impl Cleanup {
                 drain(name, Duration::from_millis(*wait_ms))?;
                 Ok(Outcome::done_if(netem::remove(name)?))
             }),
-            Self::Limit {
-                process,
-                resource,
-                set,
-                was,
-                since,
-                ..
-            } => limits::restore(process, *resource, (*set, *was), *since),
+            Self::Limit { .. } => {
+                let mut outcomes = limits::restore(&self.lowered().into_iter().collect::<Vec<_>>());
+                outcomes.pop().unwrap_or(Ok(Outcome::NothingToDo))
+            }
         }
     }
+
+    /// The limit that it restores, if it is of that kind.
+    fn lowered(&self) -> Option<limits::Lowered<'_>> {
+        let Self::Limit {
+            process,
+            resource,
+            set,
+            was,
+            since,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        Some(limits::Lowered {
+            process,
+            resource: *resource,
+            set: *set,
+            was: *was,
+            since: *since,
+        })
+    }
+}
+
+/// Undoes several, one after the other, but limits next to each other together: processes are looked
+/// at once for all of these.
+///
+/// # Errors
+///
+/// Of each, as [`Cleanup::undo`].
+pub(crate) fn undo_all(cleanups: &[Cleanup]) -> Vec<io::Result<Outcome>> {
+    let is_limit = |one: &Cleanup| one.leftover() == Leftover::Limit;
+    let groups = cleanups.chunk_by(|one, next| is_limit(one) && is_limit(next));
+    let mut outcomes = Vec::new();
+    for group in groups {
+        let lowered: Vec<_> = group.iter().filter_map(Cleanup::lowered).collect();
+        match lowered.is_empty() {
+            true => outcomes.extend(group.iter().map(Cleanup::undo)),
+            false => outcomes.extend(limits::restore(&lowered)),
+        }
+    }
+    outcomes
 }
 
 impl Outcome {

@@ -234,7 +234,7 @@ impl Cleanup {
 /// # Errors
 ///
 /// Of each, as [`Cleanup::undo`].
-pub(crate) fn undo_all(cleanups: &[Cleanup]) -> Vec<io::Result<Outcome>> {
+pub fn undo_all(cleanups: &[Cleanup]) -> Vec<io::Result<Outcome>> {
     let is_limit = |one: &Cleanup| one.leftover() == Leftover::Limit;
     let groups = cleanups.chunk_by(|one, next| is_limit(one) && is_limit(next));
     let mut outcomes = Vec::new();

@@ -50,18 +50,6 @@ pub fn of_task(dimensions: u64) -> u64 {
     }
 }
 
-/// Classes of the current task, for a program that is attached to the
-/// run cgroup itself where there is one: its membership is settled.
-#[inline(always)]
-pub fn of_task_in_cgroup(dimensions: u64) -> u64 {
-    let run = if dimensions & dims::RUN_CGROUP != 0 {
-        slot(control::RUN_MASK)
-    } else {
-        0
-    };
-    of_running(dimensions) | run
-}
-
 #[inline(always)]
 fn of_running(dimensions: u64) -> u64 {
     if dimensions & dims::TARGETS == 0 {

@@ -77,8 +77,7 @@ fn try_connect(
     accept_address: impl FnOnce(&SockAddrContext, u64) -> u64,
     detail: impl FnOnce(&SockAddrContext) -> Detail,
 ) -> i32 {
-    // Not `of_task_in_cgroup`: MPTCP connects further subflows in a thread of the kernel's, by sockets
-    // in the command's cgroup.
+    // None where MPTCP connects further subflows: that is a thread of the kernel's.
     let classes = target::of_task(slot(control::DIMS));
     socket::own_by_task(ctx, classes);
     let accept = |dimensions| {

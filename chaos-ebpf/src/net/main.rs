@@ -3,6 +3,7 @@
 #![no_std]
 #![no_main]
 
+mod accept;
 mod connect;
 mod connlimit;
 mod craft;

@@ -1,8 +1,8 @@
 //! Who owns a socket, so that a packet can be tied to a process.
 //!
 //! A socket's storage holds the classes of its owner, and which network namespace it is in. It is written when
-//! a target creates the socket or connects it, inherited by accepted sockets,
-//! and filled by user space for sockets that existed before.
+//! a target creates the socket, connects or accepts it, inherited by accepted sockets,
+//! and filled by user space for sockets that existed before or came from another process.
 //!
 //! A packet of MPTCP carries the socket of a subflow, which the kernel makes itself. The process has
 //! the connection's socket, so that one's storage counts. It is copied to the subflow's: from the
@@ -86,14 +86,14 @@ impl SocketStorage {
 
 #[cgroup_sock(sock_create)]
 pub(crate) fn murphy_socket(ctx: SockContext) -> i32 {
-    let classes = target::of_task_in_cgroup(slot(control::DIMS));
+    let classes = target::of_task(slot(control::DIMS));
     if classes != 0 {
         own(ctx.sock, ctx.sock.cast(), classes);
     }
     PROCEED
 }
 
-/// The task that connects a socket owns it, whoever created it. It is of these classes.
+/// The task that connects or accepts a socket owns it, whoever created it. It is of these classes.
 #[inline(always)]
 pub(crate) fn own_by_task(ctx: &SockAddrContext, classes: u64) {
     if classes == 0 {

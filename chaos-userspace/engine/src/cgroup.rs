@@ -48,6 +48,15 @@ impl RunCgroup {
         Ok(metadata.ino())
     }
 
+    /// How deep below the root it lies; `None` inside a cgroup namespace, where that cannot be told.
+    pub(super) fn level(&self, cgroup2: &Cgroup2) -> Option<u64> {
+        /// The inode of the whole hierarchy's root (`kernfs`).
+        const ROOT: u64 = 1;
+        let root = fs::metadata(&cgroup2.mount).ok()?;
+        let below = self.path.strip_prefix(&cgroup2.mount).ok()?;
+        (root.ino() == ROOT).then(|| below.components().count() as u64)
+    }
+
     /// Its directory, to attach programs to.
     pub(super) fn open(&self) -> Result<File, EngineError> {
         File::open(&self.path).map_err(EngineError::io("opening the run cgroup"))

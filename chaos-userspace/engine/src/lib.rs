@@ -19,6 +19,7 @@ mod processes;
 mod record;
 pub mod replay;
 mod session;
+mod sockets;
 mod supervised;
 mod survey;
 mod tables;

@@ -7,7 +7,7 @@ mod replace;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chaos_common::control;
 use chaos_common::counters::Counters;
@@ -16,11 +16,12 @@ use chaos_common::event::Event;
 use super::cgroup::RunCgroup;
 use super::interfaces::locate;
 use super::journal::Journal;
+use super::sockets::Sockets;
 use super::targets::{self, Class, Targets};
 use super::{EngineError, boot_ns, descendants, processes, resolve};
 use murphy_fault::plan::{Hook, Plan, Planned};
 use murphy_kernel::listen::Listen;
-use murphy_kernel::{Events, Kernel, KernelError, entry_point, privileges};
+use murphy_kernel::{Events, Kernel, KernelError, entry_point, privileges, sockets_are_inherited};
 use murphy_mechanisms::{self as mechanisms, Context, Mechanism, Notices, Site};
 use murphy_state::results::{FaultReport, Report};
 use murphy_state::{Claim, Entry, Live};
@@ -30,6 +31,9 @@ use murphy_sys::process::{Identity, ProcFolder};
 
 /// The class of the command of `run`: the plan's first.
 const COMMAND: u64 = 1;
+
+/// How often sockets of the command are looked for that were sent to it.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// What holds for a session as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,12 @@ pub struct Session {
     /// Names of hosts, and when they are looked up again.
     hosts: names::Hosts,
     notices: Notices,
+    /// The command of `run` inherits sockets.
+    inherits: bool,
+    /// The sockets that are known to be the command's.
+    sockets: Sockets,
+    /// When these were last looked for.
+    looked: Option<Instant>,
 }
 
 impl Session {
@@ -88,7 +98,8 @@ impl Session {
         settings: Settings,
         claim: Option<Claim>,
     ) -> Result<Self, EngineError> {
-        let plan = resolve(plan)?;
+        let mut plan = resolve(plan)?;
+        plan.tell_own_sockets();
         if !plan.uses_programs() {
             // Without a cgroup, this is how the command's orphans are found.
             descendants::adopt().map_err(EngineError::io("adopting orphans"))?;
@@ -111,10 +122,14 @@ impl Session {
         let cgroup = RunCgroup::below(&cgroup2);
         session.journal.add(cgroup.cleanup().into())?;
         cgroup.make()?;
-        let directory = cgroup.open()?;
+        session.inherits = sockets_are_inherited();
+        let directory = session.scope(&cgroup, &cgroup2)?;
         let kernel = session.kernel()?;
         kernel.set_control(control::RUN_CGROUP, cgroup.id()?)?;
         kernel.set_control(control::RUN_MASK, COMMAND)?;
+        if let Some(level) = cgroup.level(&cgroup2) {
+            kernel.set_control(control::RUN_CGROUP_LEVEL, level)?;
+        }
         let by = if entry.is_some() {
             control::ARM_BY_ENTRY
         } else {
@@ -128,7 +143,63 @@ impl Session {
         let own = vec![None];
         session.attach(&directory, entry.map(|offset| (program, offset)), &own)?;
         session.netns = own;
+        session.own_inherited()?;
         Ok(session)
+    }
+
+    /// The cgroup that the programs for `run` are attached to: the command's, so that nothing else pays
+    /// for them. A socket stays in the cgroup that it was made in, so they are attached to all cgroups
+    /// where the command inherits one.
+    pub(super) fn scope(&self, cgroup: &RunCgroup, cgroup2: &Cgroup2) -> Result<File, EngineError> {
+        if self.inherits {
+            File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))
+        } else {
+            cgroup.open()
+        }
+    }
+
+    /// Makes the sockets that the command inherits its own.
+    fn own_inherited(&mut self) -> Result<(), EngineError> {
+        if !self.inherits || !self.plan.hooks.contains(&Hook::Socket) {
+            return Ok(());
+        }
+        Ok(self.kernel()?.own_inherited_sockets(COMMAND)?)
+    }
+
+    /// Makes sockets that were sent to the command its own.
+    fn follow_sockets(&mut self) -> Result<(), EngineError> {
+        let (Some(cgroup), Some(kernel)) = (&self.cgroup, &mut self.kernel) else {
+            return Ok(());
+        };
+        let is_time = self.looked.is_none_or(|looked| looked.elapsed() >= EVERY);
+        if !self.plan.hooks.contains(&Hook::Socket) || !is_time {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        let members = cgroup.members().into_iter();
+        let members: Vec<_> = members
+            .filter_map(|pid| Some((Identity::of(pid).ok()?, COMMAND)))
+            .collect();
+        let marked = self.sockets.mark(kernel, members.into_iter())?;
+        let is_missed = |hook| {
+            let mut rules = self.plan.rules.iter();
+            rules.any(|rule| {
+                let fault = &rule.fault;
+                let needed = |&op| Hook::needed(op, &fault.effect).first() == Some(&hook);
+                fault.ops.iter().any(needed)
+            })
+        };
+        if marked.foreign != 0
+            && !self.inherits
+            && (is_missed(Hook::Connect) || is_missed(Hook::Ingress))
+        {
+            self.notices.warn(
+                "the command was sent a socket that another process made: faults on `connect` and \
+                 `ingress` do not see it. Use `murphy inject`, or let the command inherit the socket"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 
     /// Puts a plan against running processes in force, and arms it.
@@ -198,7 +269,10 @@ impl Session {
                 found.push(of);
             }
         }
-        if targets.are_standing() && !known.contains(&None) && !found.contains(&None) {
+        // A group without any process may get one anywhere.
+        let is_empty = known.is_empty() && found.is_empty();
+        let anywhere = targets.are_standing() || is_empty;
+        if anywhere && !known.contains(&None) && !found.contains(&None) {
             found.insert(0, None);
         }
         Ok(found)
@@ -229,6 +303,7 @@ impl Session {
         if let Some(targets) = &mut self.targets {
             targets.follow(self.kernel.as_mut(), sockets)?;
         }
+        self.follow_sockets()?;
         self.each(|mechanism, cx| mechanism.follow(cx))?;
         let covers = self.plan.hooks.iter().any(|hook| hook.is_of_interfaces());
         if self.netns.is_empty() || !covers && !self.plan.names_interfaces() {
@@ -286,6 +361,9 @@ impl Session {
             first_events: Vec::new(),
             hosts: names::Hosts::default(),
             notices: Notices::default(),
+            inherits: false,
+            sockets: Sockets::default(),
+            looked: None,
         };
         // Before anything is loaded and while there is one thread.
         session.each(|mechanism, cx| mechanism.prepare(cx))?;

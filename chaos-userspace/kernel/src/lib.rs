@@ -63,6 +63,7 @@ pub use error::{KernelError, Missing};
 pub use events::Events;
 pub use maps::Names;
 pub use missed::Missed;
+pub(crate) use sockets::are_inherited as sockets_are_inherited;
 
 /// `struct pt_regs`: where the number of the system call is. The kernel's BTF
 /// knows the structure too, but the member's name differs by architecture.
@@ -559,14 +560,23 @@ impl Kernel {
         self.maps.threads()
     }
 
-    /// Makes the sockets that a process already has its own, see [`sockets`].
-    pub fn own_sockets(
+    /// Makes the sockets that what this process executes inherits a target's of these classes.
+    pub(crate) fn own_inherited_sockets(&mut self, classes: u64) -> Result<(), KernelError> {
+        match self.objects.get_mut(&Family::Net) {
+            Some(object) => sockets::own_inherited(object, classes),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes sockets of a process its own, see [`sockets::own`].
+    pub(crate) fn own_sockets(
         &mut self,
         process: &murphy_sys::process::Process,
-        rules: u64,
+        classes: u64,
+        known: &mut BTreeSet<u64>,
     ) -> Result<usize, KernelError> {
         match self.objects.get_mut(&Family::Net) {
-            Some(object) => sockets::own(object, process, rules),
+            Some(object) => sockets::own(object, process, classes, known),
             None => Ok(0),
         }
     }

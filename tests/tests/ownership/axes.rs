@@ -1,15 +1,15 @@
 //! What a cell is, which cells exist, and what is expected of each: data, without any behaviour.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use anyhow::{Context as _, Result};
 
 macro_rules! axes {
-    ($($(#[$doc:meta])* $axis:ident: $title:literal { $($(#[$of:meta])* $value:ident = $name:literal,)+ })+) => {
+    ($($axis:ident: $title:literal { $($value:ident = $name:literal: $meaning:literal,)+ })+) => {
         $(
-            $(#[$doc])*
             #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-            pub(super) enum $axis { $($(#[$of])* $value,)+ }
+            pub(super) enum $axis { $($value,)+ }
 
             impl $axis {
                 pub(super) const ALL: &'static [Self] = &[$(Self::$value,)+];
@@ -26,61 +26,51 @@ macro_rules! axes {
             }
         )+
 
-        /// The titles of the axes, and the names of their values.
-        pub(super) const AXES: &[(&str, &[&str])] = &[$(($title, &[$($name,)+]),)+];
+        /// The titles of the axes, the names of their values, and what these mean.
+        pub(super) const AXES: &[(&str, &[(&str, &str)])] =
+            &[$(($title, &[$(($name, $meaning),)+]),)+];
     };
 }
 
 axes! {
-    /// What kind of socket the target has.
     Socket: "socket" {
-        Tcp = "tcp",
-        Mptcp = "mptcp",
-        /// MPTCP whose other end speaks TCP only.
-        Fallback = "mptcp-fallback",
-        /// Connected, where it is the client's.
-        Udp = "udp",
-        Unconnected = "udp-unconnected",
-        Raw = "raw",
-        Unix = "unix",
+        Tcp = "tcp": "TCP",
+        Mptcp = "mptcp": "MPTCP, with an end that speaks it too",
+        Fallback = "mptcp-fallback": "MPTCP, with an end that speaks TCP only",
+        Udp = "udp": "UDP, connected",
+        Unconnected = "udp-unconnected": "UDP, not connected",
+        Raw = "raw": "raw, for ICMP",
+        Unix = "unix": "a Unix socket",
     }
-    /// How the target came by it.
     Origin: "origin" {
-        /// It made it before the fault was armed, and its connections too.
-        Before = "before",
-        After = "after",
-        /// The connection waited in the queue of its listener when the fault was armed; `accept` asks
-        /// for the other end's address.
-        Accepted = "accepted-address",
-        /// The same, and `accept` asks for nothing.
-        AcceptedPlain = "accepted-plain",
-        /// Made by the process that executed it.
-        Inherited = "inherited",
-        /// Sent to it by another process (`SCM_RIGHTS`) when the fault was armed.
-        Passed = "passed",
-        /// A listener made by another process. The target joins its cgroup when connections wait.
-        Activated = "activated",
+        Before = "before": "made before the fault was armed, its connections too",
+        After = "after": "made after the fault was armed",
+        Accepted = "accepted-address": "accepted after arming, with the peer's address, from the queue of a listener of before",
+        AcceptedPlain = "accepted-plain": "the same, without the peer's address",
+        Inherited = "inherited": "made by the process that executed the target",
+        Passed = "passed": "sent to the target by another process (`SCM_RIGHTS`) after arming",
+        Activated = "activated": "a listener that another process made; the target joins its cgroup, or begins, when connections wait, and accepts them with the peer's address",
+        Changed = "uid-changed": "a listener of the target's own; its user id changes when connections wait, and it accepts them with the peer's address",
     }
     Family: "family" {
-        V4 = "ipv4",
-        V6 = "ipv6",
-        /// An IPv6 socket that speaks IPv4.
-        Mapped = "mapped",
+        V4 = "ipv4": "IPv4",
+        V6 = "ipv6": "IPv6",
+        Mapped = "mapped": "an IPv6 socket that speaks IPv4",
     }
     Side: "side" {
-        Client = "client",
-        Server = "server",
+        Client = "client": "the target asks",
+        Server = "server": "the target answers",
     }
     Way: "way" {
-        Run = "run",
-        Inject = "inject",
+        Run = "run": "`murphy run`",
+        Inject = "inject": "`murphy inject`, by `--pid`, `--cgroup` or `--uid`",
     }
     Fault: "fault" {
-        Connect = "connect",
-        Egress = "egress",
-        Ingress = "ingress",
-        Dns = "dns",
-        Http = "http",
+        Connect = "connect": "`connect:error=` with `port=` and `dst=` of IPv4 or IPv6",
+        Egress = "egress": "`egress:blackhole`",
+        Ingress = "ingress": "`ingress:blackhole`",
+        Dns = "dns": "`dns:rcode=`",
+        Http = "http": "`http:status=`",
     }
 }
 
@@ -113,6 +103,18 @@ pub(super) enum Behaviour {
     Warned(&'static str),
     /// No operation is hit: the fault is not about such sockets.
     Exempt,
+}
+
+impl Behaviour {
+    /// In a table.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Later => "in 6 s",
+            Self::Warned(_) => "warned",
+            Self::Exempt => "exempt",
+        }
+    }
 }
 
 impl Cell {
@@ -171,6 +173,33 @@ impl Cell {
         all
     }
 
+    /// Cells in which every pair of values occurs that occurs in any cell.
+    pub(super) fn cover() -> Vec<Self> {
+        let pairs = |cell: &Self| {
+            let names = cell.names();
+            let of = |first: usize| (first + 1..6).map(move |second| (first, second));
+            let pairs = (0..6).flat_map(of);
+            pairs
+                .map(move |(one, other)| (names[one], names[other]))
+                .collect::<BTreeSet<_>>()
+        };
+        let all = Self::all();
+        let mut open: BTreeSet<_> = all.iter().flat_map(pairs).collect();
+        let mut cover = Vec::new();
+        while !open.is_empty() {
+            let gain = |cell: &&Self| pairs(cell).intersection(&open).count();
+            // Of several the first: the cover is the same each time.
+            let best = all.iter().rev().max_by_key(gain);
+            let Some(best) = best else { break };
+            for pair in pairs(best) {
+                open.remove(&pair);
+            }
+            cover.push(*best);
+        }
+        cover.sort();
+        cover
+    }
+
     pub(super) fn behaviour(self) -> Behaviour {
         let mut rows = BEHAVIOURS.iter();
         rows.find(|(_, is_so, _)| is_so(self))
@@ -184,8 +213,8 @@ impl Cell {
 
     /// Whether a connection waits in a listener's queue for the target.
     pub(super) fn is_queued(self) -> bool {
-        use Origin::{Accepted, AcceptedPlain, Activated};
-        matches!(self.origin, Accepted | AcceptedPlain | Activated)
+        use Origin::{Accepted, AcceptedPlain, Activated, Changed};
+        matches!(self.origin, Accepted | AcceptedPlain | Activated | Changed)
     }
 }
 
@@ -205,6 +234,9 @@ pub(super) const ABSENT: &[(&str, Test)] = &[
     }),
     ("no socket of the command is older than `run`", |c| {
         c.way == Way::Run && c.origin == Origin::Before
+    }),
+    ("the command of `run` is hit whatever its user", |c| {
+        c.way == Way::Run && c.origin == Origin::Changed
     }),
     ("a server's socket for datagrams is not connected", |c| {
         c.side == Side::Server && c.socket == Socket::Udp
@@ -244,16 +276,35 @@ pub(super) const BEHAVIOURS: &[(&str, Test, Behaviour)] = &[
         Behaviour::Exempt,
     ),
     (
-        "MISSED: sockets that others made",
+        "a program for a cgroup does not see a socket that was made in another one",
         |c| {
-            use Origin::{Accepted, AcceptedPlain, Activated, Inherited, Passed};
-            match (c.way, c.origin) {
-                (Way::Run, Inherited | Passed | Activated) => true,
-                (Way::Inject, Passed) => c.fault != Fault::Connect,
-                (Way::Inject, Accepted | AcceptedPlain | Activated) => true,
-                _ => false,
-            }
+            let by_cgroup = matches!(c.fault, Fault::Connect | Fault::Ingress);
+            c.way == Way::Run && c.origin == Origin::Passed && by_cgroup
         },
-        Behaviour::Exempt,
+        Behaviour::Warned("was sent a socket that another process made"),
+    ),
+    (
+        "no program sees who a descriptor is sent to: murphy looks each second",
+        |c| {
+            let connects = c.fault == Fault::Connect;
+            // What it accepts is its own; what was sent before that has arrived.
+            let accepts = c.side == Side::Server && c.is_stream() && c.way == Way::Inject;
+            let accepts = accepts && c.fault != Fault::Ingress;
+            c.origin == Origin::Passed && !connects && !accepts
+        },
+        Behaviour::Later,
+    ),
+    (
+        "no program sees who accepts without asking for the address: murphy looks each second",
+        |c| c.way == Way::Inject && c.origin == Origin::AcceptedPlain,
+        Behaviour::Later,
+    ),
+    (
+        "no program sees who joins a cgroup or changes its user id: murphy looks each second",
+        |c| {
+            let becomes = matches!(c.origin, Origin::Activated | Origin::Changed);
+            c.way == Way::Inject && becomes && !c.is_stream()
+        },
+        Behaviour::Later,
     ),
 ];

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU16, Ordering},
@@ -23,6 +23,9 @@ use super::sockets::{self, NAME, Server, TIMES, Tally, To};
 
 /// How long answers may take that are awaited.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A user id that nothing else on the machine has.
+const USER: u32 = 64_987;
 
 /// A process that does what it is told.
 struct Owner {
@@ -73,14 +76,9 @@ struct Stage {
     _peer: Option<UnixStream>,
 }
 
-/// What came of a batch.
-pub(super) struct Outcomes {
-    /// Of each cell what is wrong, if anything.
-    pub(super) wrong: Vec<(Cell, String)>,
-}
-
-/// Puts these cells, of one fault and one way, under one injection.
-pub(super) fn run(way: Way, cells: &[Cell]) -> Result<Outcomes> {
+/// Puts these cells, of one fault and one way, under one injection. Returns what is wrong with any.
+pub(super) fn run(cells: &[Cell]) -> Result<Vec<(Cell, String)>> {
+    let way = cells.first().context("no cells")?.way;
     let folder = tempfile::tempdir()?;
     let control = folder.path().join("control");
     let listener = UnixListener::bind(&control)?;
@@ -141,9 +139,16 @@ pub(super) fn run(way: Way, cells: &[Cell]) -> Result<Outcomes> {
         });
         joined.collect()
     });
+    for stage in &stages {
+        if let Behaviour::Warned(words) = stage.cell.behaviour() {
+            // That it is missing is told with the cell.
+            let warned = || murphy.stderr().is_ok_and(|said| said.contains(words));
+            let _ = wait_until(LATER, warned);
+        }
+    }
+    let said = murphy.stderr()?;
     // Targets of `run` end when they are no longer told anything.
     owners.retain(|_, (_, pid)| *pid != 0);
-    let said = murphy.stderr()?;
     if way == Way::Inject {
         murphy.signal(libc::SIGINT)?;
     }
@@ -161,7 +166,7 @@ pub(super) fn run(way: Way, cells: &[Cell]) -> Result<Outcomes> {
             wrong.push((stage.cell, format!("{error:#}")));
         }
     }
-    Ok(Outcomes { wrong })
+    Ok(wrong)
 }
 
 /// The next owner that calls.
@@ -390,7 +395,7 @@ impl Actor {
     fn fds(&self) -> Vec<i32> {
         match self.cell.origin {
             Origin::Passed => Vec::new(),
-            _ => self.made.iter().map(|socket| socket.as_raw_fd()).collect(),
+            _ => self.made.iter().map(AsRawFd::as_raw_fd).collect(),
         }
     }
 
@@ -454,15 +459,13 @@ impl Actor {
         }
         let cell = self.cell;
         if cell.is_queued() && cell.way == Way::Inject && cell.is_stream() {
-            if cell.origin == Origin::Activated {
+            if matches!(cell.origin, Origin::Activated | Origin::Changed) {
                 self.connect()?;
-                if self.is_target {
-                    owner.do_it(&format!("join {}", group.procs().display()), "joined")?;
-                }
             }
+            self.become_target(owner, group)?;
             owner.do_it("accept", "accepted")?;
-        } else if cell.origin == Origin::Activated && self.is_target && cell.way == Way::Inject {
-            owner.do_it(&format!("join {}", group.procs().display()), "joined")?;
+        } else {
+            self.become_target(owner, group)?;
         }
         owner.tell("serve", &passed)?;
         let heard = owner.hear()?;
@@ -478,6 +481,20 @@ impl Actor {
                 .collect::<std::io::Result<_>>()?;
         }
         owner::ask(cell, &self.ends, &to, window, word)
+    }
+}
+
+impl Actor {
+    /// Now it is one, if it was none yet.
+    fn become_target(&self, owner: &Owner, group: &Group) -> Outcome {
+        match self.cell.origin {
+            _ if !self.is_target || self.cell.way == Way::Run => Ok(()),
+            Origin::Activated => {
+                owner.do_it(&format!("join {}", group.procs().display()), "joined")
+            }
+            Origin::Changed => owner.do_it(&format!("become {USER}"), "become"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -571,9 +588,11 @@ fn start(
     for stage in stages {
         let target = &stage.actors[0];
         let (_, pid) = owners.get(&target.id).context("no target")?;
-        if stage.cell.origin != Origin::Activated {
-            words.extend(["--pid".to_owned(), pid.to_string()]);
-        }
+        words.extend(match stage.cell.origin {
+            Origin::Activated => continue,
+            Origin::Changed => ["--uid".to_owned(), USER.to_string()],
+            _ => ["--pid".to_owned(), pid.to_string()],
+        });
     }
     if let Some(path) = &group.0 {
         words.extend(["--cgroup".to_owned(), path.display().to_string()]);

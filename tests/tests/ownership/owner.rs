@@ -149,7 +149,7 @@ fn server(
         match words[..] {
             ["prepare"] => {
                 server = match cell.origin {
-                    Origin::Before | Origin::Accepted | Origin::AcceptedPlain => {
+                    Origin::Before | Origin::Accepted | Origin::AcceptedPlain | Origin::Changed => {
                         Some(new(listen()?))
                     }
                     Origin::Inherited | Origin::Activated => inherited.next().map(new),
@@ -164,6 +164,12 @@ fn server(
                     server.accept()?;
                 }
                 sockets::write_line(control, "accepted", &[])?;
+            }
+            ["become", user] => {
+                let user = user.parse()?;
+                // SAFETY: the call takes integers only.
+                ensure!(unsafe { libc::setresuid(user, user, user) } == 0);
+                sockets::write_line(control, "become", &[])?;
             }
             ["join", group] => {
                 std::fs::write(group, std::process::id().to_string())?;

@@ -45,6 +45,9 @@ const HOST: &str = "host";
 /// Tells tests that repeat something how often.
 const ROUNDS: &str = "MURPHY_SAFETY_ROUNDS";
 
+/// Tells tests of many cases to have them all, not a part that stands for them.
+const FULL: &str = "MURPHY_TEST_FULL";
+
 /// Tells tests that one that failed is tried once more (see the harness, `tests/src/case.rs`).
 const SECOND_TRY: &str = "MURPHY_TEST_SECOND_TRY";
 
@@ -158,6 +161,7 @@ impl Suite {
                 .args(["--group", group])
                 .args(&self.filter)
                 .envs(self.rounds())
+                .envs(self.all_cells())
                 .envs(self.whole())
                 .envs(self.second_try())
                 .env("MURPHY_TEST_EVENTS", &events)
@@ -223,6 +227,7 @@ impl Suite {
         let fewer = (ROUNDS.to_owned(), ROUNDS_IN_KERNEL.to_owned());
         environment.push(self.rounds().unwrap_or(fewer));
         environment.extend(self.whole());
+        environment.extend(self.all_cells());
         environment.extend(self.second_try());
         let job = Job {
             command: self.script(program, &groups),
@@ -276,6 +281,11 @@ impl Suite {
     /// What tells tests that repeat something how often.
     fn rounds(&self) -> Option<(String, String)> {
         self.full.then(|| (ROUNDS.to_owned(), "200".to_owned()))
+    }
+
+    /// What tells tests of many cases to have them all.
+    fn all_cells(&self) -> Option<(String, String)> {
+        self.full.then(|| (FULL.to_owned(), "1".to_owned()))
     }
 
     /// Who looks at one test wants to see it fail; a whole run on a busy machine does not hang on one moment of it.

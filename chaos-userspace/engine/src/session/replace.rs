@@ -63,11 +63,14 @@ impl Session {
         } else {
             plan.hooks.remove(&Hook::Observe);
         }
+        if self.cgroup.is_some() {
+            plan.tell_own_sockets();
+        }
         let listen = self.settings.listen;
         let hooks = self.kernel()?.extend(&plan, listen)?;
         let hooks: BTreeSet<_> = hooks.into_iter().collect();
         if let Some(cgroup) = &self.cgroup {
-            let directory = cgroup.open()?;
+            let directory = self.scope(cgroup, &cgroup2()?)?;
             self.attach_hooks(&hooks, &directory, None, &[None])?;
             targets::name(&Class::of(&plan.classes), &cgroup2()?, self.kernel()?)?;
         } else {

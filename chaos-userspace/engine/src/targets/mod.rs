@@ -17,6 +17,7 @@ use chaos_common::target::{Named, Process};
 
 use super::interfaces::Netns;
 use super::processes::still_runs;
+use super::sockets::Sockets;
 use super::{EngineError, processes};
 use murphy_fault::plan::{Namespace, Selector, Target, Who};
 use murphy_kernel::Kernel;
@@ -124,8 +125,8 @@ pub(super) struct Targets {
     named: BTreeMap<Identity, Process>,
     /// Processes that are hit, and the classes they are in.
     members: BTreeMap<Identity, u64>,
-    /// Those whose sockets are known to be theirs, as being in these classes.
-    owners: BTreeMap<Identity, u64>,
+    /// The sockets that are known to be theirs.
+    sockets: Sockets,
     /// Network namespaces that were named by a process: by its id, another may come to be meant.
     held: Vec<File>,
     looked: Instant,
@@ -153,7 +154,7 @@ impl Targets {
             resolved,
             named: BTreeMap::new(),
             members: BTreeMap::new(),
-            owners: BTreeMap::new(),
+            sockets: Sockets::default(),
             held,
             looked: Instant::now(),
             seen: Instant::now(),
@@ -244,18 +245,23 @@ impl Targets {
         let selectors = |class: &Class| class.who.hit.len() + class.who.spare.len();
         // Without kernel programs children of processes that are named by id are looked for, too.
         let is_still = kernel.is_some() && classes.iter().all(|class| selectors(class) == 0);
-        if is_still || self.looked.elapsed() < EVERY {
+        if self.looked.elapsed() < EVERY {
             return Ok(false);
         }
-        let resolved = Resolved::of(&classes, self.cgroup2.as_ref(), NONE)?;
+        if is_still {
+            if let (Some(kernel), true) = (kernel, sockets) {
+                self.mark_known(kernel)?;
+            }
+            self.looked = Instant::now();
+            return Ok(true);
+        }
+        let resolved = Resolved::of(&classes, &self.cgroup2, NONE)?;
         if resolved.missing < classes.iter().map(|class| class.who.hit.len()).sum() {
             self.seen = Instant::now();
         }
         let mut resolved = resolved;
-        if kernel.is_none() {
-            // Processes and threads are resolved once, at the beginning.
-            resolved.keep_roots(&self.resolved);
-        }
+        // Processes and threads are resolved once, at the beginning.
+        resolved.keep_roots(&self.resolved);
         let renamed = resolved.names != self.resolved.names;
         self.resolved = resolved;
         self.scan();
@@ -326,6 +332,21 @@ impl Targets {
         }
     }
 
+    /// Marks the sockets of the processes that the kernel's table has: those that were named by id,
+    /// and their children.
+    fn mark_known(&mut self, kernel: &mut Kernel) -> Result<(), EngineError> {
+        let mut members = self.members.clone();
+        for (pid, process) in kernel.targets() {
+            let classes = process.by_id.or(process.by_exe).classes();
+            if classes != 0
+                && let Ok(identity) = Identity::of(pid)
+            {
+                members.insert(identity, classes);
+            }
+        }
+        self.sockets.mark(kernel, members.into_iter()).map(drop)
+    }
+
     /// Tells the kernel of processes and sockets. Gives whether there was anything new.
     fn tell(&mut self, kernel: &mut Kernel, sockets: bool) -> Result<bool, EngineError> {
         let known = kernel.targets();
@@ -374,23 +395,9 @@ impl Targets {
         if !sockets {
             return Ok(new);
         }
-        for (&identity, &classes) in &self.members {
-            if self.owners.insert(identity, classes) == Some(classes) {
-                continue;
-            }
-            new = true;
-            // One that ended meanwhile has no sockets either.
-            let Ok(process) = identity.process() else {
-                continue;
-            };
-            match kernel.own_sockets(&process, classes) {
-                Ok(_) => {}
-                Err(_) if !still_runs(identity) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.owners.retain(|one, _| self.members.contains_key(one));
-        Ok(new)
+        let members = self.members.iter().map(|(&one, &classes)| (one, classes));
+        let marked = self.sockets.mark(kernel, members)?;
+        Ok(new || marked.owners != 0)
     }
 }
 

@@ -87,6 +87,11 @@ hooks! {
     Socket = HookSpec::new(NET, Attach::Cgroup, &[
         ("murphy_socket", "cgroup/sock_create"),
     ], needs::SOCKET);
+    /// `cgroup/getpeername4` and `getpeername6`: who accepts a connection.
+    Accept = HookSpec::new(NET, Attach::Cgroup, &[
+        ("murphy_accept4", "cgroup/getpeername4"),
+        ("murphy_accept6", "cgroup/getpeername6"),
+    ], needs::ACCEPT);
     /// `cgroup/sock_release`: a connection that is counted is over.
     Release = HookSpec::new(NET, Attach::Cgroup, &[
         ("murphy_release", "cgroup/sock_release"),

@@ -397,6 +397,13 @@ impl Plan {
         self.hooks.iter().any(|hook| matches!(hook, Hook::Sleep(_)))
     }
 
+    /// Has a program see the sockets that the command makes, so that those of others are told from them.
+    pub(crate) fn tell_own_sockets(&mut self) {
+        if self.hooks.contains(&Hook::Connect) {
+            self.hooks.insert(Hook::Socket);
+        }
+    }
+
     /// Whether kernel programs carry out some fault.
     pub fn uses_programs(&self) -> bool {
         self.rules

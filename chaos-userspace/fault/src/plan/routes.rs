@@ -47,7 +47,7 @@ pub(super) struct Route {
     /// The index in the `OPS` map, by which the program finds its rules.
     pub(super) index: u32,
     /// The hooks that are needed, its own first. A packet is tied to its process by its socket,
-    /// which is seen when made and when connected.
+    /// which is seen when made, when connected and when accepted.
     pub(super) hooks: &'static [Hook],
 }
 
@@ -58,7 +58,7 @@ macro_rules! routes {
             op: Op::$op,
             way: Way::$way,
             index: ops::$index,
-            hooks: &[Hook::$hook, Hook::Socket, Hook::Connect],
+            hooks: &[Hook::$hook, Hook::Socket, Hook::Connect, Hook::Accept],
         }),+];
     };
 }

@@ -127,6 +127,10 @@ pub(super) const SOCKET: &[Interface] = &[
     interface("cgroup/sock_create", "4.10"),
     helper("bpf_sk_storage_get", "5.9", CgroupSock, SocketStorage),
 ];
+pub(super) const ACCEPT: &[Interface] = &[
+    interface("cgroup/getpeername4, getpeername6", "5.8"),
+    helper("bpf_sk_storage_get", "5.9", CgroupSockAddr, SocketStorage),
+];
 pub(super) const RELEASE: &[Interface] = &[
     interface("cgroup/sock_release", "5.9"),
     ATOMICS,

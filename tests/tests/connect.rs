@@ -263,18 +263,19 @@ for child in children: os.waitpid(child, 0)
 /// The kernel connects further subflows itself, in a thread of its own.
 fn joined() -> Outcome {
     const TALK: &str = "
-import re, socket, threading, time
+import socket, sys, time
+turns, steps = int(sys.argv[1]), int(sys.argv[2])
 def joins():
     names, values = [line.split() for line in open('/proc/net/netstat') if line.startswith('MPTcpExt')]
     return int(dict(zip(names, values))['MPJoinSynAckRx'])
 server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
 server.bind(('0.0.0.0', 0))
 server.listen()
-for turn in range(3):
+for turn in range(turns):
     client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
     client.connect(('10.9.0.1', server.getsockname()[1]))
     other, _ = server.accept()
-    for step in range(500):
+    for step in range(steps):
         client.sendall(b'x')
         other.recv(1)
         other.sendall(b'y')
@@ -293,25 +294,29 @@ print('joined', joins())
         ip mptcp limits set subflows 4 add_addr_accepted 4
         ip mptcp endpoint add 10.9.0.2 dev lo signal
         exec \"$@\"";
-    let run = |fault: &str| -> Result<(String, Value)> {
+    let run = |fault: &str, turns: &str, steps: &str| -> Result<(String, Value)> {
         let done = tests::program("unshare")
             .args(["-n", "sh", "-ec", script, "sh"])
             .args([tests::murphy_path()])
             .args(["run", "--json", "-o"])
             .args([&report])
-            .args(["-e", fault, "--", "python3", "-c", TALK])
+            .args(["-e", fault, "--", "python3", "-c", TALK, turns, steps])
             .run()?;
         ensure!(done.code == Some(0), "{done}");
         let report = serde_json::from_str(&std::fs::read_to_string(&report)?)?;
         Ok((done.stdout.trim().to_owned(), report))
     };
-    let (said, report) = run("connect:error=EAGAIN:when=100")?;
+    let (said, report) = run("connect:error=EAGAIN:when=100", "3", "500")?;
     ensure!(said == "joined 3", "{said}");
     ensure!(count(&report, 0, "matched") == 3, "{report}");
     // A place each, and none for a subflow.
-    let (said, report) = run("connect:error=EAGAIN:connlimit=1")?;
+    let (said, report) = run("connect:error=EAGAIN:connlimit=1", "3", "500")?;
     ensure!(said == "joined 3", "{said}");
     ensure!(count(&report, 0, "matched") == 0, "{report}");
+    // The packets of a subflow are the connection's all the same.
+    let (said, report) = run("egress:blackhole:dst=10.9.0.2", "1", "25")?;
+    ensure!(said == "joined 0", "{said}");
+    ensure!(count(&report, 0, "injected") > 0, "{report}");
     Ok(())
 }
 

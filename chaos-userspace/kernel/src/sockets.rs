@@ -25,7 +25,7 @@ pub(super) fn own(
     let Some(map) = object.map_mut("SOCKETS") else {
         return Ok(0);
     };
-    let mut storage: SkStorage<_, Socket> = map.try_into()?;
+    let mut storage: SkStorage<_, Raw<Socket>> = map.try_into()?;
     let mut foreign = 0;
     let mut there = BTreeSet::new();
     for (number, inode) in sockets(process) {
@@ -43,7 +43,7 @@ pub(super) fn own(
             continue;
         };
         foreign += usize::from(storage.get(&socket, 0).is_err());
-        match storage.insert(&socket, Socket { classes, network }, 0) {
+        match storage.insert(&socket, Raw(Socket { classes, network }), 0) {
             Ok(()) | Err(MapError::SyscallError(_)) => {}
             Err(error) => return Err(error.into()),
         }

@@ -255,7 +255,7 @@ impl Targets {
             self.looked = Instant::now();
             return Ok(true);
         }
-        let resolved = Resolved::of(&classes, &self.cgroup2, NONE)?;
+        let resolved = Resolved::of(&classes, self.cgroup2.as_ref(), NONE)?;
         if resolved.missing < classes.iter().map(|class| class.who.hit.len()).sum() {
             self.seen = Instant::now();
         }

@@ -1,5 +1,8 @@
 //! The few words of FUSE's protocol that a file system with one file needs, as bytes (`include/uapi/linux/fuse.h`, 7.31).
 
+use std::io::IoSlice;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
 use chaos_common::delay::PAGES;
 
 /// The kernel's name for the root.
@@ -40,7 +43,7 @@ const INVALIDATE: i32 = 2;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     /// To write this reply.
-    Reply(Vec<u8>),
+    Reply(Reply),
     /// For these bytes of the file, in its own time.
     Read(Read),
     /// A thread got a signal while it waits for the answer to the request of this number.
@@ -69,25 +72,19 @@ pub(super) fn understand(request: &[u8], page: u64) -> Asked {
     else {
         return Asked::Nothing;
     };
-    let ok = |body: &[u8]| Asked::Reply(reply(unique, 0, body));
-    let words = |words: &[u64]| words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let ok = |body| Asked::Reply(Reply::new(unique, 0, body));
+    let failed = |errno: i32| Asked::Reply(Reply::new(unique, -errno, Bytes::new()));
     match opcode {
-        opcode::INIT => ok(&init()),
+        opcode::INIT => ok(init()),
         opcode::LOOKUP if node == ROOT => {
-            let mut body: Vec<u8> = words(&[FILE, 0, FOREVER, FOREVER, 0]);
-            body.extend(attributes(FILE, page));
-            ok(&body)
+            ok(attributes(&[FILE, 0, FOREVER, FOREVER, 0], FILE, page))
         }
-        opcode::GETATTR => {
-            let mut body: Vec<u8> = words(&[FOREVER, 0]);
-            body.extend(attributes(node, page));
-            ok(&body)
-        }
-        opcode::OPEN => ok(&[0; 16]),
+        opcode::GETATTR => ok(attributes(&[FOREVER, 0], node, page)),
+        opcode::OPEN => ok(Bytes::from_static(&[0; 16])),
         opcode::READ => {
             let offset = u64_at(request, HEADER + 8);
             let (Some(offset), Some(size)) = (offset, u32_at(request, HEADER + 16)) else {
-                return Asked::Reply(reply(unique, -libc::EINVAL, &[]));
+                return failed(libc::EINVAL);
             };
             Asked::Read(Read {
                 unique,
@@ -99,61 +96,78 @@ pub(super) fn understand(request: &[u8], page: u64) -> Asked {
         opcode::INTERRUPT => u64_at(request, HEADER).map_or(Asked::Nothing, Asked::Interrupted),
         // They want no reply.
         opcode::FORGET | opcode::BATCH_FORGET => Asked::Nothing,
-        opcode::RELEASE | opcode::FLUSH | opcode::DESTROY => ok(&[]),
-        opcode::LOOKUP => Asked::Reply(reply(unique, -libc::ENOENT, &[])),
-        _ => Asked::Reply(reply(unique, -libc::ENOSYS, &[])),
+        opcode::RELEASE | opcode::FLUSH | opcode::DESTROY => ok(Bytes::new()),
+        opcode::LOOKUP => failed(libc::ENOENT),
+        _ => failed(libc::ENOSYS),
     }
 }
 
-/// `struct fuse_out_header`, and what follows.
-pub(super) fn reply(unique: u64, error: i32, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(16 + body.len()).unwrap_or(u32::MAX);
-    let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(error.to_ne_bytes());
-    bytes.extend(unique.to_ne_bytes());
-    bytes.extend(body);
-    bytes
+/// `struct fuse_out_header`, and what follows, which other replies may share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    head: [u8; Self::HEAD],
+    body: Bytes,
+}
+
+impl Reply {
+    const HEAD: usize = 16;
+
+    pub(super) fn new(unique: u64, error: i32, body: Bytes) -> Self {
+        let mut head = [0; Self::HEAD];
+        let length = u32::try_from(Self::HEAD + body.len()).unwrap_or(u32::MAX);
+        let mut rest = head.as_mut_slice();
+        rest.put_u32_ne(length);
+        rest.put_i32_ne(error);
+        rest.put_u64_ne(unique);
+        Self { head, body }
+    }
+
+    /// What to write, all at once.
+    pub(super) fn parts(&self) -> [IoSlice<'_>; 2] {
+        [IoSlice::new(&self.head), IoSlice::new(&self.body)]
+    }
 }
 
 /// Has the kernel forget a page of the file (`struct fuse_notify_inval_inode_out`).
-pub(super) fn forget(page: u64, size: u64) -> Vec<u8> {
-    let words = [FILE, page * size, size];
-    let body: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    reply(0, INVALIDATE, &body)
+pub(super) fn forget(page: u64, size: u64) -> Reply {
+    let mut body = BytesMut::with_capacity(24);
+    for word in [FILE, page * size, size] {
+        body.put_u64_ne(word);
+    }
+    Reply::new(0, INVALIDATE, body.freeze())
 }
 
 /// `struct fuse_init_out`: no readahead, no feature.
-fn init() -> Vec<u8> {
-    let mut body = Vec::with_capacity(64);
-    for word in [7_u32, 31, 0, 0] {
-        body.extend(word.to_ne_bytes());
+fn init() -> Bytes {
+    let mut body = BytesMut::with_capacity(64);
+    for word in [7, 31, 0, 0] {
+        body.put_u32_ne(word);
     }
-    body.extend(BACKGROUND.to_ne_bytes());
-    body.extend(BACKGROUND.to_ne_bytes());
+    body.put_u16_ne(BACKGROUND);
+    body.put_u16_ne(BACKGROUND);
     // The largest write, and the granularity of times.
-    for word in [4096_u32, 1] {
-        body.extend(word.to_ne_bytes());
-    }
+    body.put_u32_ne(4096);
+    body.put_u32_ne(1);
     body.resize(64, 0);
-    body
+    body.freeze()
 }
 
-/// `struct fuse_attr`.
-fn attributes(node: u64, page: u64) -> Vec<u8> {
+/// Some words, and `struct fuse_attr`.
+fn attributes(before: &[u64], node: u64, page: u64) -> Bytes {
     let size = if node == FILE { PAGES * page } else { 0 };
     let mode = match node {
         FILE => libc::S_IFREG | 0o400,
         _ => libc::S_IFDIR | 0o500,
     };
-    let mut bytes: Vec<u8> = [node, size, 0, 0, 0, 0]
-        .iter()
-        .flat_map(|word| word.to_ne_bytes())
-        .collect();
-    // Times' nanoseconds, mode, links, owner, group, device, size of a block, flags.
-    for word in [0, 0, 0, mode, 1, 0, 0, 0, 4096, 0_u32] {
-        bytes.extend(word.to_ne_bytes());
+    let mut body = BytesMut::with_capacity(128);
+    for word in before.iter().copied().chain([node, size, 0, 0, 0, 0]) {
+        body.put_u64_ne(word);
     }
-    bytes
+    // Times' nanoseconds, mode, links, owner, group, device, size of a block, flags.
+    for word in [0, 0, 0, mode, 1, 0, 0, 0, 4096, 0] {
+        body.put_u32_ne(word);
+    }
+    body.freeze()
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -180,6 +194,10 @@ mod tests {
         bytes
     }
 
+    fn written(reply: &Reply) -> Vec<u8> {
+        reply.parts().map(|part| part.to_vec()).concat()
+    }
+
     #[test]
     fn replies_have_the_length_that_the_kernel_wants() {
         for (opcode, node, length) in [
@@ -194,11 +212,12 @@ mod tests {
             let Asked::Reply(reply) = understand(&request(opcode, node, &[]), 4096) else {
                 panic!("{opcode}");
             };
-            assert_eq!(reply.len(), length, "{opcode}");
-            assert_eq!(u32_at(&reply, 0), u32::try_from(length).ok(), "{opcode}");
-            assert_eq!(u64_at(&reply, 8), Some(77), "{opcode}");
+            let written = written(&reply);
+            assert_eq!(written.len(), length, "{opcode}");
+            assert_eq!(u32_at(&written, 0), u32::try_from(length).ok(), "{opcode}");
+            assert_eq!(u64_at(&written, 8), Some(77), "{opcode}");
         }
-        assert_eq!(forget(3, 4096).len(), 16 + 24);
+        assert_eq!(written(&forget(3, 4096)).len(), 16 + 24);
     }
 
     #[test]

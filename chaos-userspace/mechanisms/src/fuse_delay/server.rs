@@ -9,11 +9,12 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chaos_common::delay::{Held, SLOTS};
 use nix::unistd::{ForkResult, fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, read, writev};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
     fsopen,
@@ -21,7 +22,7 @@ use rustix::mount::{
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 
-use super::fuse::{self, Asked, Read};
+use super::fuse::{self, Asked, Read, Reply};
 use super::page::{END, Page};
 use super::{holder, step};
 use murphy_sys::clock::boot_ns;
@@ -61,6 +62,7 @@ pub(super) fn serve(page: &Page, murphy: OwnedFd, socket: OwnedFd, lease: Durati
         page,
         device,
         size: super::page::size() as u64,
+        zeros: Bytes::from(vec![0; super::page::size()]),
         held: None,
         queue: BinaryHeap::new(),
         waiting: HashMap::new(),
@@ -120,6 +122,8 @@ struct Server<'a> {
     device: OwnedFd,
     /// Of a page.
     size: u64,
+    /// What a page holds, for all answers.
+    zeros: Bytes,
     held: Option<Table>,
     /// When to answer, and what.
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -225,9 +229,9 @@ impl Server<'_> {
         }
     }
 
-    /// What is not taken is for somebody who is gone.
-    fn say(&self, bytes: &[u8]) {
-        let _ = write(&self.device, bytes);
+    /// Writes a reply. One that is not taken is for a thread that is gone.
+    fn say(&self, reply: &Reply) {
+        let _ = writev(&self.device, &reply.parts());
     }
 
     /// Notes a thread that waits. A page that nobody holds back is answered for in the next turn.
@@ -276,8 +280,15 @@ impl Server<'_> {
     }
 
     fn answer(&mut self, waiting: &Waiting) {
-        let bytes = vec![0; waiting.read.size as usize];
-        self.say(&fuse::reply(waiting.read.unique, 0, &bytes));
+        let size = waiting.read.size as usize;
+        if size > self.zeros.len() {
+            self.zeros = Bytes::from(vec![0; size]);
+        }
+        self.say(&Reply::new(
+            waiting.read.unique,
+            0,
+            self.zeros.slice(..size),
+        ));
         let page = waiting.read.offset / self.size;
         self.answered.push_back((boot_ns(), page));
     }

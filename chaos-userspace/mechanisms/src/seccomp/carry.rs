@@ -200,7 +200,7 @@ impl Job {
             return self.done(result);
         }
         self.transfer.check_writable(&self.memory)?;
-        let mut bytes = vec![0; self.transfer.length()];
+        let mut bytes = self.transfer.room();
         if !still() {
             return Err(gone());
         }
@@ -214,10 +214,9 @@ impl Job {
                 *byte ^= mask;
             }
         }
+        bytes.truncate(read);
         let delivered = match still() {
-            true => self
-                .transfer
-                .deliver(&self.memory, bytes.get(..read).unwrap_or_default()),
+            true => self.transfer.deliver(&self.memory, bytes.freeze()),
             false => Err(gone()),
         };
         let done = self.done(Ok(read))?;

@@ -7,6 +7,7 @@
 
 use std::io;
 
+use bytes::{Buf as _, Bytes, BytesMut};
 use rustix::io::ReadWriteFlags;
 use syscalls::Sysno;
 
@@ -115,26 +116,30 @@ impl Transfer {
     }
 
     /// Copies all of the thread's bytes.
-    pub(super) fn fetch(&self, memory: &Memory) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; self.length()];
-        let mut rest = bytes.as_mut_slice();
+    pub(super) fn fetch(&self, memory: &Memory) -> io::Result<Bytes> {
+        let mut bytes = self.room();
+        let mut rest = &mut bytes[..];
         for piece in &self.pieces {
             let (here, after) = rest.split_at_mut(piece.len);
             memory.read_exact(piece.base as u64, here)?;
             rest = after;
         }
-        Ok(bytes)
+        Ok(bytes.freeze())
+    }
+
+    /// Room for all of the thread's bytes.
+    pub(super) fn room(&self) -> BytesMut {
+        BytesMut::zeroed(self.length())
     }
 
     /// Copies these bytes, no more than there is room for, to the beginning of the thread's.
-    pub(super) fn deliver(&self, memory: &Memory, bytes: &[u8]) -> io::Result<()> {
-        let mut filled = self.clone();
-        filled.shorten(bytes.len());
-        let mut rest = bytes;
-        for piece in &filled.pieces {
-            let (here, after) = rest.split_at(piece.len);
-            memory.write_all(piece.base as u64, here)?;
-            rest = after;
+    pub(super) fn deliver(&self, memory: &Memory, mut bytes: Bytes) -> io::Result<()> {
+        for piece in &self.pieces {
+            let here = bytes.split_to(piece.len.min(bytes.len()));
+            if here.is_empty() {
+                break;
+            }
+            memory.write_all(piece.base as u64, &here)?;
         }
         Ok(())
     }
@@ -183,15 +188,12 @@ fn pieces(victim: &Victim, place: u64, count: u64) -> io::Result<Vec<Piece>> {
     if count > PIECES {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut bytes = vec![0; count * size_of::<libc::iovec>()];
+    let mut bytes = BytesMut::zeroed(count * size_of::<libc::iovec>());
     if count > 0 {
         victim.memory()?.read_exact(place, &mut bytes)?;
     }
-    let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
-    let each = bytes.chunks_exact(size_of::<libc::iovec>());
-    Ok(each
-        .map(|one| piece(number(&one[..8]), number(&one[8..])))
-        .collect())
+    let each = (0..count).map(|_| piece(bytes.get_u64_ne(), bytes.get_u64_ne()));
+    Ok(each.collect())
 }
 
 /// The flags of `recvfrom` or `sendto`, if there is no address with them and none changes what is moved.
@@ -233,10 +235,11 @@ mod tests {
         transfer.shorten(6);
         assert_eq!(transfer.length(), 6);
         transfer.check_writable(memory).unwrap();
-        transfer.deliver(memory, b"abcde").unwrap();
+        let some = Bytes::from_static(b"abcde");
+        transfer.deliver(memory, some).unwrap();
         assert_eq!(pieces.concat(), b"abcde.......");
         let whole = Transfer::of(&me(Sysno::writev, arguments)).unwrap();
-        assert_eq!(whole.fetch(memory).unwrap(), b"abcde.......");
+        assert_eq!(whole.fetch(memory).unwrap(), b"abcde.......".as_slice());
     }
 
     #[test]
@@ -253,7 +256,7 @@ mod tests {
         // Readable, but not to be written.
         let victim = me(Sysno::read, [0, text.as_ptr() as u64, 8, 0, 0, 0]);
         let transfer = Transfer::of(&victim).unwrap();
-        assert_eq!(transfer.fetch(memory).unwrap(), b"constant");
+        assert_eq!(transfer.fetch(memory).unwrap(), b"constant".as_slice());
         assert!(transfer.check_writable(memory).is_err());
         assert!(Transfer::of(&me(Sysno::readv, [0, 8, 1, 0, 0, 0])).is_err());
         assert!(Transfer::of(&me(Sysno::readv, [0, 8, 1025, 0, 0, 0])).is_err());

@@ -35,8 +35,8 @@ pub const ALL_MASK: u32 = 12;
 pub const CGROUP_LEVELS: u32 = 13;
 /// Another thread group that is never hit: the injector's guardian.
 pub const EXEMPT_HELPER: u32 = 14;
-/// Which decisions somebody listens to: one of `LISTEN_…`.
-pub const LISTEN: u32 = 15;
+/// Pages that were taken for threads to wait for. Changed atomically.
+pub const PAGES_TAKEN: u32 = 15;
 /// Events that found the buffer full. Changed atomically.
 pub const EVENTS_LOST: u32 = 16;
 /// By what packets of this injector are told that a hook has seen already: see [`crate::mark`].
@@ -61,10 +61,8 @@ pub const DELAY_BASE: u32 = 25;
 pub const DELAY_PAGE: u32 = 26;
 /// Threads that wait. Changed atomically.
 pub const WAITING: u32 = 27;
-/// Pages that were taken. Changed atomically.
-pub const PAGES_TAKEN: u32 = 28;
 /// Number of slots of a bank.
-pub const SLOTS: u32 = 29;
+pub const SLOTS: u32 = 28;
 
 /// The slot of a bank.
 #[inline(always)]
@@ -74,11 +72,11 @@ pub const fn of_bank(slot: u32, bank: u32) -> u32 {
 }
 
 /// Nobody listens: no event is written.
-pub const LISTEN_NOTHING: u64 = 0;
+pub const LISTEN_NOTHING: u32 = 0;
 /// Injections alone are written.
-pub const LISTEN_INJECTIONS: u64 = 1;
+pub const LISTEN_INJECTIONS: u32 = 1;
 /// Every match is written, whatever became of it.
-pub const LISTEN_MATCHES: u64 = 2;
+pub const LISTEN_MATCHES: u32 = 2;
 
 /// The first successful execve inside the run cgroup arms.
 pub const ARM_BY_EXEC: u64 = 1;

@@ -17,7 +17,7 @@ use crate::maps::{
     CLASSES, COUNTERS, FD_KINDS, FDS, LPORTS, OPS, PROTOS, RPORTS, RULES, STATES, banked,
     control as slot,
 };
-use crate::tell::{By, Detail, tell};
+use crate::tell::{By, Detail, is_reported, tell};
 
 /// How often a contended state is tried again before the match counts as failed.
 const EXCHANGES: u32 = 8;
@@ -139,10 +139,10 @@ pub fn pass_narrowing(
     let in_lease = now <= slot(control::LEASE_UNTIL);
     let elapsed = now.saturating_sub(armed_at);
     // Looking at the operation once more is for listeners only.
-    let detail = if slot(control::LISTEN) == control::LISTEN_NOTHING {
-        Detail::NONE
-    } else {
+    let detail = if is_reported() {
         detail()
+    } else {
+        Detail::NONE
     };
     // The loop has as few branches as can be: the verifier follows each through all its
     // turns. So whether somebody listens is asked inside `tell`.

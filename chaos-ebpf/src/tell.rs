@@ -5,6 +5,7 @@
 //! registers. A program links only those it calls: packet programs may not
 //! ask for the current task, which would be a stranger to the packet anyway.
 
+use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use chaos_common::control;
 use chaos_common::event::{Event, kind, verdict};
@@ -12,6 +13,17 @@ use chaos_common::event::{Event, kind, verdict};
 use crate::atomic;
 use crate::gate::{VERDICT, VERDICT_BITS};
 use crate::maps::{CONTROL, EVENTS, RULES, control as slot};
+
+/// Which decisions are reported: one of `control::LISTEN_…`. The loader sets it, so that the verifier
+/// removes what a 0 forbids.
+#[unsafe(no_mangle)]
+static LISTEN: Global<u32> = Global::new(0);
+
+/// Whether any decision is reported.
+#[inline(always)]
+pub(crate) fn is_reported() -> bool {
+    LISTEN.load() != control::LISTEN_NOTHING
+}
 
 /// Who does the operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,7 +113,7 @@ pub fn tell(by: By, operation: u32, rule: u32, answer: u64, now: u64, detail: &D
 /// Whether somebody listens to a decision.
 #[inline(always)]
 fn is_told(answer: u64) -> bool {
-    let listen = slot(control::LISTEN);
+    let listen = LISTEN.load();
     let injected = answer & VERDICT == u64::from(verdict::INJECTED);
     listen == control::LISTEN_MATCHES || (injected && listen == control::LISTEN_INJECTIONS)
 }

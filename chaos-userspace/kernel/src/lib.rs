@@ -748,6 +748,7 @@ fn load_object(
     offsets: &Offsets,
 ) -> Result<Ebpf, KernelError> {
     let sizes = maps::sizes(plan, listen);
+    let listen = listen.wire();
     let mut loader = loader::new();
     for name in maps::SHARED {
         loader.map_pin_path(name, bpffs.path(name));
@@ -755,6 +756,7 @@ fn load_object(
     for (name, size) in sizes {
         loader.map_max_entries(name, size);
     }
+    loader.override_global("LISTEN", &listen, true);
     for (of, name, offset) in &offsets.members {
         if *of == family {
             loader.override_global(name, offset, true);

@@ -15,7 +15,7 @@ pub enum Listen {
 }
 
 impl Listen {
-    pub(crate) const fn wire(self) -> u64 {
+    pub(crate) const fn wire(self) -> u32 {
         match self {
             Self::Nothing => control::LISTEN_NOTHING,
             Self::Injections => control::LISTEN_INJECTIONS,

@@ -218,7 +218,6 @@ impl Maps {
                 }
             },
         };
-        maps.set(control::LISTEN, listen.wire())?;
         maps.set(control::EXEMPT_TGID, u64::from(std::process::id()))?;
         maps.flip(plan, 0, &[])?;
         Ok(maps)

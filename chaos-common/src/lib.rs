@@ -17,6 +17,7 @@ pub mod delay;
 pub mod dims;
 pub mod event;
 pub mod interface;
+pub mod log;
 pub mod lsm;
 pub mod mark;
 pub mod name;

@@ -31,6 +31,20 @@ pub(crate) const VERDICT_BITS: u32 = 8;
 /// These bits.
 pub(crate) const VERDICT: u64 = (1 << VERDICT_BITS) - 1;
 
+/// What became of an operation, for [`pass_logging`].
+pub mod outcome {
+    /// No rule targets the task or socket.
+    pub const NOT_A_TARGET: u32 = 0;
+    /// The rules are not armed.
+    pub const NOT_ARMED: u32 = 1;
+    /// No filter accepts it.
+    pub const FILTER: u32 = 2;
+    /// No limit of connections is reached.
+    pub const CONNLIMIT: u32 = 3;
+    /// A rule decided: to this one of [`chaos_common::event::verdict`] is added.
+    pub const DECIDED: u32 = 4;
+}
+
 /// What the gate lets happen.
 #[derive(Clone, Copy)]
 pub struct Injection {
@@ -109,6 +123,23 @@ pub fn pass_narrowing(
     detail: impl FnOnce() -> Detail,
     narrow: impl FnOnce(u64, u64) -> u64,
 ) -> Option<Injection> {
+    pass_logging(operation, who, accept, by, detail, narrow, |_, _| ())
+}
+
+/// [`pass_narrowing`], which also reports to `log`: one of [`outcome`], and a number. An outcome
+/// before `DECIDED` is reported at each check, and applies if the number is 0. The calls stand
+/// before the branches, so that no instruction is left of a `log` that does nothing. Operations
+/// that no rule names are not reported.
+#[inline(always)]
+pub fn pass_logging(
+    operation: u32,
+    who: impl FnOnce(u64) -> u64,
+    accept: impl FnOnce(u64) -> u64,
+    by: By,
+    detail: impl FnOnce() -> Detail,
+    narrow: impl FnOnce(u64, u64) -> u64,
+    log: impl Fn(u32, u64),
+) -> Option<Injection> {
     // Read once: whatever happens meanwhile, this operation is judged by one bank.
     let dimensions = slot(control::DIMS);
     let mut candidates = named_by(dimensions, operation);
@@ -116,22 +147,27 @@ pub fn pass_narrowing(
         return None;
     }
     let armed_at = slot(control::ARMED_AT);
+    log(outcome::NOT_ARMED, armed_at);
     if armed_at == 0 {
         return None;
     }
     let classes = who(dimensions);
+    log(outcome::NOT_A_TARGET, classes);
     if classes == 0 {
         return None;
     }
     candidates &= murphy_rules(dimensions, classes);
+    log(outcome::NOT_A_TARGET, candidates);
     if candidates == 0 {
         return None;
     }
     candidates &= accept(dimensions);
+    log(outcome::FILTER, candidates);
     if candidates == 0 {
         return None;
     }
     candidates = narrow(dimensions, candidates);
+    log(outcome::CONNLIMIT, candidates);
     if candidates == 0 {
         return None;
     }
@@ -148,6 +184,7 @@ pub fn pass_narrowing(
     // turns. So whether somebody listens is asked inside `tell`.
     let first = bank::index(dimensions, MAX_RULES, 0);
     let mut injecting = bank::BANKS * MAX_RULES;
+    let mut answer = 0;
     let mut n = 0;
     for _ in 0..MAX_RULES {
         if candidates == 0 {
@@ -155,7 +192,7 @@ pub fn pass_narrowing(
         }
         let rule = first + candidates.trailing_zeros();
         candidates &= candidates - 1;
-        let answer = murphy_ask(rule, u64::from(in_lease), elapsed);
+        answer = murphy_ask(rule, u64::from(in_lease), elapsed);
         tell(by, operation, rule, answer, now, &detail);
         if answer & VERDICT == u64::from(verdict::INJECTED) {
             injecting = rule;
@@ -163,6 +200,7 @@ pub fn pass_narrowing(
             break;
         }
     }
+    log(outcome::DECIDED + (answer & VERDICT) as u32, answer);
     let rule = RULES.get(injecting)?;
     Some(Injection {
         effect: rule.effect,

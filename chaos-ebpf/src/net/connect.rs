@@ -12,7 +12,7 @@ use chaos_ebpf::maps::{accept_remote4, accept_remote6, control as slot};
 use chaos_ebpf::tell::{By, Detail};
 use chaos_ebpf::{gate, observe, target};
 
-use crate::{connlimit, socket};
+use crate::{connlimit, log, socket};
 
 const PROCEED: i32 = 1;
 const REFUSE: i32 = 0;
@@ -23,6 +23,7 @@ pub(crate) fn murphy_connect4(ctx: SockAddrContext) -> i32 {
         &ctx,
         |ctx, dimensions| accept_remote4(dimensions, address4(ctx).to_ne_bytes()),
         |ctx| Detail::remote4(address4(ctx), port(ctx)),
+        log::connect4,
     )
 }
 
@@ -42,17 +43,18 @@ pub(crate) fn murphy_connect6(ctx: SockAddrContext) -> i32 {
             mask
         },
         |ctx| Detail::remote6(address6(ctx), port(ctx)),
+        log::connect6,
     )
 }
 
 #[inline(always)]
-fn address4(ctx: &SockAddrContext) -> u32 {
+pub(crate) fn address4(ctx: &SockAddrContext) -> u32 {
     // SAFETY: the context is valid for the program's whole run.
     unsafe { (*ctx.sock_addr).user_ip4 }
 }
 
 #[inline(always)]
-fn address6(ctx: &SockAddrContext) -> [u32; 4] {
+pub(crate) fn address6(ctx: &SockAddrContext) -> [u32; 4] {
     // SAFETY: as above. The verifier wants 4-byte reads.
     unsafe {
         let words = &raw const (*ctx.sock_addr).user_ip6;
@@ -66,7 +68,7 @@ fn address6(ctx: &SockAddrContext) -> [u32; 4] {
 }
 
 #[inline(always)]
-fn port(ctx: &SockAddrContext) -> u16 {
+pub(crate) fn port(ctx: &SockAddrContext) -> u16 {
     // SAFETY: as above.
     u16::from_be(unsafe { (*ctx.sock_addr).user_port } as u16)
 }
@@ -76,6 +78,7 @@ fn try_connect(
     ctx: &SockAddrContext,
     accept_address: impl FnOnce(&SockAddrContext, u64) -> u64,
     detail: impl FnOnce(&SockAddrContext) -> Detail,
+    log: impl Fn(&SockAddrContext, u32, u64),
 ) -> i32 {
     // None where MPTCP connects further subflows: that is a thread of the kernel's.
     let classes = target::of_task(slot(control::DIMS));
@@ -89,8 +92,15 @@ fn try_connect(
     };
     let who = |_| classes;
     let within = |dimensions, rules| connlimit::count(ctx, dimensions, rules);
-    let injection =
-        gate::pass_narrowing(ops::CONNECT, who, accept, By::Task, || detail(ctx), within);
+    let injection = gate::pass_logging(
+        ops::CONNECT,
+        who,
+        accept,
+        By::Task,
+        || detail(ctx),
+        within,
+        |outcome, number| log(ctx, outcome, number),
+    );
     let Some(injection) = injection else {
         return PROCEED;
     };

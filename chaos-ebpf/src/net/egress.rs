@@ -7,11 +7,12 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use chaos_common::{control, dims, mark as marks, ops};
-use chaos_ebpf::gate;
+use chaos_ebpf::gate::{self, outcome};
 use chaos_ebpf::maps::control as slot;
 use chaos_ebpf::tell::By;
 
 use crate::craft::{self, TC_ACT_UNSPEC};
+use crate::log::{self, Hook};
 use crate::packet::{self, Direction};
 use crate::{interface, mark, socket};
 
@@ -26,10 +27,11 @@ pub(crate) fn murphy_egress(ctx: TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     let classes = socket::classes_of(skb);
+    log::packet(skb, Hook::Egress, outcome::NOT_A_TARGET, classes);
     if classes == 0 {
         return TC_ACT_UNSPEC;
     }
-    let injection = gate::pass(
+    let injection = gate::pass_logging(
         ops::EGRESS,
         |_| classes,
         |dimensions| {
@@ -48,6 +50,8 @@ pub(crate) fn murphy_egress(ctx: TcContext) -> i32 {
         },
         By::Unknown,
         || packet::detail(skb),
+        |_, rules| rules,
+        |outcome, number| log::packet(skb, Hook::Egress, outcome, number),
     );
     match injection {
         Some(_) => craft::lose(),

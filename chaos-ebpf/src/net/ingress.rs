@@ -11,6 +11,7 @@ use chaos_common::{mark as marks, ops};
 use chaos_ebpf::gate;
 use chaos_ebpf::tell::By;
 
+use crate::log::{self, Hook};
 use crate::packet::{self, Direction};
 use crate::{interface, mark, socket};
 
@@ -22,7 +23,7 @@ pub(crate) fn murphy_ingress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     // Over the loopback interface: rules for both directions were asked when it left.
     let asked = mark::of(skb) & marks::LOSS != 0;
-    let injection = gate::pass(
+    let injection = gate::pass_logging(
         ops::INGRESS,
         |_| socket::classes_of(skb),
         |dimensions| {
@@ -36,6 +37,8 @@ pub(crate) fn murphy_ingress(ctx: SkBuffContext) -> i32 {
         },
         By::Unknown,
         || packet::detail(skb),
+        |_, rules| rules,
+        |outcome, number| log::packet(skb, Hook::Ingress, outcome, number),
     );
     match injection {
         Some(_) => DROP,

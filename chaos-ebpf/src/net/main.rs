@@ -1,6 +1,7 @@
 //! Packets and sockets.
 
 #![no_std]
+#![feature(asm_experimental_arch)]
 #![no_main]
 
 mod accept;
@@ -13,6 +14,7 @@ mod egress;
 mod http;
 mod ingress;
 mod interface;
+mod log;
 mod mark;
 mod message;
 mod netem;

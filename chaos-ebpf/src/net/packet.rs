@@ -141,6 +141,24 @@ impl Transport {
     }
 }
 
+/// The source port and the destination port of a packet, which are the lower 16 bits; 0 of one that
+/// has none.
+#[inline(never)]
+pub(crate) fn ports(skb: *mut __sk_buff) -> u32 {
+    try_ports(skb).map_or(0, u32::from_be_bytes)
+}
+
+#[inline(always)]
+fn try_ports(skb: *mut __sk_buff) -> Option<[u8; 4]> {
+    // SAFETY: the context is valid for the program's whole run.
+    match u16::from_be(unsafe { (*skb).protocol } as u16) {
+        ETH_P_IP => Transport::behind4(&load::<[u8; 20]>(skb, 0)?).ports(skb),
+        // Behind extension headers they are not looked for.
+        ETH_P_IPV6 if has_ports(load::<[u8; 7]>(skb, 0)?[6]) => load(skb, 40),
+        _ => None,
+    }
+}
+
 #[inline(always)]
 fn is_extension(protocol: u8) -> bool {
     matches!(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use murphy_fault::plan::{Backend, Choice};
 
@@ -151,12 +151,17 @@ pub struct FaultArgs {
     /// Say nothing but errors
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say what is being done
-    #[arg(short, long)]
-    pub verbose: bool,
+    /// Say what is being done; -vvv also what becomes of each connect and packet, and why
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
 }
 
 impl FaultArgs {
+    /// Whether lines of the kernel programs are wanted.
+    pub const fn wants_lines(&self) -> bool {
+        self.verbose >= 3
+    }
+
     /// The reason with the client that asked, for records and audit logs. A policy that requires a reason does not look at this.
     pub fn noted_reason(&self) -> Option<String> {
         match (&self.reason, &self.asked_by) {

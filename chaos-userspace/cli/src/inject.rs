@@ -115,6 +115,7 @@ fn carry_out(
     let settings = Settings {
         lease: args.common.lease,
         listen: sinks.listen(),
+        lines: args.common.wants_lines(),
     };
     output::plan(&args.common, &plan);
     // From here on Ctrl-C ends with the result, however early it comes.
@@ -135,8 +136,9 @@ fn carry_out(
     privileges::drop_for(session.plan());
     runtime()?.block_on(async {
         let mut control = Control::start(&mut session, Some(args.limit), args.keepalive)?;
-        let mut listener = Listener::new(session.take_events(), None, sinks)
-            .map_err(Failure::io("listening to events"))?;
+        let (events, log) = (session.take_events(), session.take_log());
+        let mut listener =
+            Listener::new(events, None, log, sinks).map_err(Failure::io("listening to events"))?;
         if let Some(armed) = armed {
             listener.notice(&armed);
         }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use chaos_common::event::Event;
+use chaos_common::log::LINES;
 use tokio::io::unix::AsyncFd;
 
 use super::args::FaultArgs;
@@ -13,8 +14,8 @@ use super::signals::register;
 use super::writer::Writer;
 use murphy_engine::{End, Header, Line, Match, Report, Verdict};
 use murphy_fault::plan::Plan;
-use murphy_kernel::Events;
 use murphy_kernel::listen::Listen;
+use murphy_kernel::{Events, Log};
 use murphy_mechanisms::seccomp::Told;
 
 /// How many events are read at a time, so that neither lease nor signals wait: on an emulated
@@ -34,6 +35,8 @@ pub(super) struct Sinks {
     plan: Plan,
     /// Matches that were left alone are traced too.
     all: bool,
+    /// Lines about connects and packets are wanted.
+    lines: bool,
 }
 
 struct Sink {
@@ -103,7 +106,8 @@ impl Sinks {
             events,
             notices: Writer::new(Box::new(io::stderr())),
             plan: plan.clone(),
-            all: args.verbose,
+            all: args.verbose > 0,
+            lines: args.wants_lines(),
         })
     }
 
@@ -158,6 +162,7 @@ impl Sinks {
 pub(super) struct Listener {
     events: Option<AsyncFd<Events>>,
     told: Option<AsyncFd<Told>>,
+    log: Option<AsyncFd<Log>>,
     sinks: Sinks,
 }
 
@@ -166,9 +171,14 @@ impl Listener {
     pub(super) fn new(
         events: Option<Events>,
         told: Option<Told>,
-        sinks: Sinks,
+        log: Option<Log>,
+        mut sinks: Sinks,
     ) -> io::Result<Self> {
+        if sinks.lines && log.is_none() {
+            sinks.notice("murphy: -vvv adds nothing: no kernel program is on connects or packets");
+        }
         Ok(Self {
+            log: log.map(register).transpose()?,
             events: events.map(register).transpose()?,
             told: told.map(register).transpose()?,
             sinks,
@@ -194,6 +204,12 @@ impl Listener {
         let batch = tokio::select! {
             batch = some(&mut self.events, Events::take) => batch?,
             batch = some(&mut self.told, Told::take) => batch?,
+            lines = some(&mut self.log, Log::take) => {
+                for line in lines? {
+                    self.sinks.notice(&line);
+                }
+                Vec::new()
+            }
         };
         for event in &batch {
             self.sinks.write(Match::new(event));
@@ -220,6 +236,18 @@ impl Listener {
         if let Some(told) = &mut self.told {
             while let Some(event) = told.get_mut().take() {
                 self.sinks.write(Match::new(&event));
+            }
+        }
+        if let Some(log) = &mut self.log {
+            let log = log.get_mut();
+            while let Some(line) = log.take() {
+                self.sinks.notice(&line);
+            }
+            let more = log.left_out();
+            if more > 0 {
+                self.sinks.notice(&format!(
+                    "murphy: {more} lines more: -vvv writes at most {LINES} a second"
+                ));
             }
         }
         self.sinks.flush();
@@ -250,10 +278,10 @@ impl Listener {
 }
 
 /// Waits for events of one source, and takes as many as there are, within bounds; for ever where there is no source.
-async fn some<T: std::os::fd::AsRawFd>(
+async fn some<T: std::os::fd::AsRawFd, E>(
     source: &mut Option<AsyncFd<T>>,
-    take: impl Fn(&mut T) -> Option<Event>,
-) -> io::Result<Vec<Event>> {
+    take: impl Fn(&mut T) -> Option<E>,
+) -> io::Result<Vec<E>> {
     let Some(events) = source else {
         return std::future::pending().await;
     };

@@ -52,7 +52,7 @@ pub(super) fn warnings(session: &mut Session, listener: &mut Listener) {
 
 /// With `--verbose`: what is about to be attached, and for which faults.
 pub(super) fn plan(args: &FaultArgs, plan: &Plan) {
-    if !args.verbose {
+    if args.verbose == 0 {
         return;
     }
     for rule in &plan.rules {

@@ -39,7 +39,7 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
                 events: None,
                 observe: false,
                 quiet: false,
-                verbose: false,
+                verbose: 0,
             },
             limit: header.limit_ns.map(std::time::Duration::from_nanos),
             user: None,

@@ -101,6 +101,7 @@ fn carry_out(
     let settings = Settings {
         lease: args.common.lease,
         listen: sinks.listen(),
+        lines: args.common.wants_lines(),
     };
 
     let mut session = Session::for_command(plan, &command.program, settings, Some(claim))?;
@@ -108,7 +109,8 @@ fn carry_out(
     runtime()?.block_on(async {
         let signals = Signals::catch().map_err(Failure::io("catching signals"))?;
         let mut control = Control::start(&mut session, args.limit, None)?;
-        let mut listener = Listener::new(session.take_events(), session.take_told(), sinks)
+        let (events, told) = (session.take_events(), session.take_told());
+        let mut listener = Listener::new(events, told, session.take_log(), sinks)
             .map_err(Failure::io("listening to events"))?;
         let started = child::start(
             &args.command,

@@ -109,6 +109,6 @@ pub(super) fn pidfd(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
 
 /// Makes a descriptor wait-able.
 pub(super) fn register<T: AsFd + AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: `OwnedFd`, `SignalFd` and `Events` own one open descriptor for all their life.
+    // SAFETY: `OwnedFd`, `SignalFd`, `Events` and `Log` own one open descriptor for all their life.
     Ok(unsafe { AsyncFd::register(descriptor) }?)
 }

@@ -172,7 +172,7 @@ fn try_family(
         Ok(plan) => plan,
         Err(reason) => return all(&mut reports, &reason),
     };
-    let mut kernel = match Kernel::prepare(&plan, Listen::Nothing) {
+    let mut kernel = match Kernel::prepare(&plan, Listen::Nothing, false) {
         Ok(kernel) => kernel,
         Err(error) => return all(&mut reports, &error.to_string()),
     };

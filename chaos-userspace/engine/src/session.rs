@@ -21,7 +21,7 @@ use super::targets::{self, Class, Targets};
 use super::{EngineError, boot_ns, descendants, processes, resolve};
 use murphy_fault::plan::{Hook, Plan, Planned};
 use murphy_kernel::listen::Listen;
-use murphy_kernel::{Events, Kernel, KernelError, entry_point, privileges, sockets_are_inherited};
+use murphy_kernel::{Events, Kernel, KernelError, Log, entry_point, privileges};
 use murphy_mechanisms::{self as mechanisms, Context, Mechanism, Notices, Site};
 use murphy_state::results::{FaultReport, Report};
 use murphy_state::{Claim, Entry, Live};
@@ -42,6 +42,8 @@ pub struct Settings {
     pub lease: Duration,
     /// Which decisions are told to whoever has [`Session::take_events`].
     pub listen: Listen,
+    /// Whether the programs on connects and packets write the lines of [`Session::take_log`].
+    pub lines: bool,
 }
 
 impl Default for Settings {
@@ -49,6 +51,7 @@ impl Default for Settings {
         Self {
             lease: Duration::from_secs(2),
             listen: Listen::Nothing,
+            lines: false,
         }
     }
 }
@@ -370,9 +373,11 @@ impl Session {
         if !session.plan.uses_programs() {
             return Ok(session);
         }
-        let kernel = session
-            .kernel
-            .insert(Kernel::load(&session.plan, session.settings.listen)?);
+        let kernel = session.kernel.insert(Kernel::load(
+            &session.plan,
+            settings.listen,
+            settings.lines,
+        )?);
         if let Some(guardian) = session.journal.guardian_pid() {
             kernel.set_control(control::EXEMPT_HELPER, u64::from(guardian))?;
         }
@@ -601,6 +606,12 @@ impl Session {
     /// The buffer of events; it can be taken once, and outlives the session.
     pub fn take_events(&mut self) -> Option<Events> {
         self.kernel.as_mut().and_then(Kernel::take_events)
+    }
+
+    /// The lines of the programs on connects and packets, where they are wanted and there are any; they
+    /// can be taken once, and outlive the session.
+    pub fn take_log(&mut self) -> Option<Log> {
+        self.kernel.as_mut().and_then(Kernel::take_log)
     }
 
     /// Events of before the buffer's first; they can be taken once.

@@ -19,6 +19,7 @@ pub mod inspect;
 pub mod links;
 pub mod listen;
 mod loader;
+mod log;
 mod maps;
 mod missed;
 pub mod netem;
@@ -61,6 +62,7 @@ use paths::Folders;
 
 pub use error::{KernelError, Missing};
 pub use events::Events;
+pub use log::Log;
 pub use maps::Names;
 pub use missed::Missed;
 pub(crate) use sockets::are_inherited as sockets_are_inherited;
@@ -138,6 +140,8 @@ pub struct Kernel {
     missed: Missed,
     /// The programs were told where the kernel keeps what tells tasks apart; it cannot be told to them later.
     tells_tasks: bool,
+    /// The lines of the network programs, where they are wanted.
+    log: Option<Log>,
     /// Holds the pins of the shared maps.
     bpffs: Bpffs,
 }
@@ -223,17 +227,18 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Kernel {
     /// Loads what a plan needs and nothing else.
-    pub fn load(plan: &Plan, listen: Listen) -> Result<Self, KernelError> {
-        let mut kernel = Self::prepare(plan, listen)?;
-        let hooks: Vec<_> = plan.hooks.iter().copied().collect();
-        kernel.load_all(&hooks)?;
-        kernel.hooks.extend(hooks);
+    pub fn load(plan: &Plan, listen: Listen, lines: bool) -> Result<Self, KernelError> {
+        let mut kernel = Self::prepare(plan, listen, lines)?;
+        for &hook in &plan.hooks {
+            kernel.load_programs(hook)?;
+            kernel.hooks.insert(hook);
+        }
         kernel.learn(plan, kernel.maps.bank())?;
         Ok(kernel)
     }
 
     /// Loads the objects of a plan and fills their maps; the kernel has seen no program yet.
-    pub fn prepare(plan: &Plan, listen: Listen) -> Result<Self, KernelError> {
+    pub(crate) fn prepare(plan: &Plan, listen: Listen, lines: bool) -> Result<Self, KernelError> {
         privileges::check(plan)?;
         if plan.families().contains(&Family::Lsm)
             && let Some(active) = host::security_modules()
@@ -245,8 +250,11 @@ impl Kernel {
         let offsets = Offsets::needed(plan)?;
         let mut objects = BTreeMap::new();
         for family in plan.families() {
-            objects.insert(family, load_object(family, plan, listen, &bpffs, &offsets)?);
+            let object = load_object(family, plan, listen, lines, &bpffs, &offsets)?;
+            objects.insert(family, object);
         }
+        let net = objects.get_mut(&Family::Net).filter(|_| lines);
+        let log = net.map(Log::of).transpose()?;
         let maps = Maps::fill(|name| bpffs.path(name), plan, listen)?;
         Ok(Self {
             objects,
@@ -258,6 +266,7 @@ impl Kernel {
             missed: Missed::default(),
             tells_tasks: tells_tasks(plan),
             hooks: BTreeSet::new(),
+            log,
             bpffs,
         })
     }
@@ -456,7 +465,8 @@ impl Kernel {
         self.missing.extend_from_slice(&offsets.missing);
         for family in plan.families() {
             if !self.objects.contains_key(&family) {
-                let object = load_object(family, plan, listen, &self.bpffs, &offsets)?;
+                // The reader of lines exists by now and knows one object, so these programs write none.
+                let object = load_object(family, plan, listen, false, &self.bpffs, &offsets)?;
                 self.objects.insert(family, object);
             }
         }
@@ -518,6 +528,11 @@ impl Kernel {
     /// The buffer of events; it can be taken once, where somebody is to listen.
     pub fn take_events(&mut self) -> Option<Events> {
         self.maps.take_events()
+    }
+
+    /// The lines of the network programs; they can be taken once, where they are wanted.
+    pub fn take_log(&mut self) -> Option<Log> {
+        self.log.take()
     }
 
     /// Says whom the rules are for, beside thread groups.
@@ -744,31 +759,30 @@ fn load_object(
     family: Family,
     plan: &Plan,
     listen: Listen,
+    lines: bool,
     bpffs: &Bpffs,
     offsets: &Offsets,
 ) -> Result<Ebpf, KernelError> {
     let sizes = maps::sizes(plan, listen);
-    let listen = listen.wire();
+    let (level, listen) = (log::level(lines), listen.wire());
     let mut loader = loader::new();
     for name in maps::SHARED {
         loader.map_pin_path(name, bpffs.path(name));
     }
-    for (name, size) in sizes {
+    for (name, size) in sizes.into_iter().chain(log::sizes(lines)) {
         loader.map_max_entries(name, size);
     }
     loader.override_global("LISTEN", &listen, true);
+    loader.override_global(log::LEVEL, &level, family == Family::Net);
     for (of, name, offset) in &offsets.members {
         if *of == family {
             loader.override_global(name, offset, true);
         }
     }
-    let mptcp = u32::from(family == Family::Net && probe::has_mptcp());
-    if family == Family::Net {
-        loader.override_global("MPTCP", &mptcp, true);
-    }
-    let object = match family == Family::Lsm && plan.waits() {
-        true => sleep::linked(objects::object(family)),
-        false => Cow::Borrowed(objects::object(family)),
+    let object = match family {
+        Family::Lsm if plan.waits() => sleep::linked(objects::object(family)),
+        Family::Net if !lines => log::silent(objects::object(family)),
+        _ => Cow::Borrowed(objects::object(family)),
     };
     loader.load(&object).map_err(|source| KernelError::Object {
         family: family.name(),

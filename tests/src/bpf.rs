@@ -2,13 +2,14 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use aya_obj::btf::{Btf, BtfKind};
 
 const PROG_LOAD: libc::c_long = 5;
 const OBJ_PIN: libc::c_long = 6;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const LINK_CREATE: libc::c_long = 28;
 const PROG_TYPE_KPROBE: u32 = 2;
@@ -222,4 +223,58 @@ fn link_classifier(program: &OwnedFd, attach_type: u32) -> io::Result<OwnedFd> {
         ..LinkCreate::default()
     };
     bpf(LINK_CREATE, &attr)
+}
+
+/// An instruction that loads a map or a place in its value, as the kernel shows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapUse {
+    /// The map's id.
+    pub map: u32,
+    /// Where in the value; `None`: the map itself.
+    pub offset: Option<u32>,
+}
+
+/// The uses of maps in a program as the verifier left it, and how many instructions it has.
+pub fn map_uses(program: BorrowedFd<'_>) -> io::Result<(Vec<MapUse>, usize)> {
+    // The head of `struct bpf_prog_info`: type, id, tag, lengths and places of the program's machine
+    // code and of its translated instructions.
+    let ask = |code: &mut [u8]| {
+        let mut info = [0_u64; 5];
+        info[2] = u64::from(u32::try_from(code.len()).unwrap_or(0)) << 32;
+        info[4] = code.as_mut_ptr() as u64;
+        let length = (size_of_val(&info) as u64) << 32;
+        let attr = [
+            u64::from(program.as_raw_fd().unsigned_abs()) | length,
+            info.as_mut_ptr() as u64,
+        ];
+        // SAFETY: the kernel reads both words of attr, and writes no more to `info` and `code` than
+        // their lengths, which it is told.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                OBJ_GET_INFO_BY_FD,
+                attr.as_ptr(),
+                size_of_val(&attr),
+            )
+        };
+        match done {
+            0 => Ok((info[2] >> 32) as usize),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    let mut code = vec![0; ask(&mut [])?];
+    ask(&mut code)?;
+    let slots: Vec<_> = code.chunks_exact(8).collect();
+    let number = |slot: &[u8]| slot[4..].try_into().map_or(0, u32::from_le_bytes);
+    let uses = slots.windows(2).filter_map(|slots| {
+        // `ld_imm64` with `BPF_PSEUDO_MAP_FD`, and with `BPF_PSEUDO_MAP_VALUE`.
+        let offset = match (slots[0][0], slots[0][1] >> 4) {
+            (0x18, 1) => None,
+            (0x18, 2) => Some(number(slots[1])),
+            _ => return None,
+        };
+        let map = number(slots[0]);
+        Some(MapUse { map, offset })
+    });
+    Ok((uses.collect(), slots.len()))
 }

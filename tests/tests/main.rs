@@ -24,6 +24,7 @@ mod interface;
 mod library;
 mod lifecycle;
 mod limit;
+mod log;
 mod memory;
 mod names;
 mod netem;
@@ -81,6 +82,7 @@ fn main() -> std::process::ExitCode {
         library,
         lifecycle,
         limit,
+        log,
         memory,
         names,
         netem,

@@ -1,12 +1,15 @@
 //! What the verifier has to walk through, guarded against growth: it is most of murphy's start, and a limit of the kernel.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::{fs, os::fd::AsFd as _, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::fd::AsFd as _,
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
-use aya::maps::MapInfo;
-use aya::programs::loaded_programs;
-use murphy::plan::{Attach, Hook};
+use murphy_kernel::inspect::{MapInfo, loaded_programs};
+use murphy_mechanisms::{Command, Declaration, Exercise, declarations};
 use object::{Object as _, ObjectSymbol as _};
 use tests::bpf::{MapUse, map_uses};
 use tests::{ChildGuard, Group, Outcome, case, murphy, needs, victim, wait_until};
@@ -78,25 +81,33 @@ const NETWORK: [&str; 12] = [
     "egress:unreachable=net:port=1",
 ];
 
+/// The programs that mechanisms declare for these needs.
 fn network() -> Outcome {
-    let mut programs = programs(&[Attach::Cgroup, Attach::Interfaces]);
-    programs.extend(["murphy_exec", "murphy_observe", "murphy_anew"]);
-    walked(&[&["--observe"], &NETWORK[..]].concat(), &programs)
+    walk("hooks", |exercise| !is_lsm(exercise))
 }
 
-/// The programs of every hook that is attached so: a new one is walked here or fails this test.
-fn programs(attached: &[Attach]) -> Vec<&'static str> {
-    let hooks = Hook::all().filter(|hook| attached.contains(&hook.spec().attach));
-    let programs = hooks.flat_map(|hook| hook.programs().iter().copied());
-    programs.map(|(program, _)| program).collect()
+fn lsm() -> Outcome {
+    walk("hooks", is_lsm)
 }
 
 fn netem() -> Outcome {
-    let faults = [
-        "-e",
-        "net:delay=1ms:port=1:sport=1:dst=[2001:db8::]/32:src=[2001:db8::]/32:proto=17",
-    ];
-    walked(&faults, &programs(&[Attach::Netem]))
+    walk("netem", |_| true)
+}
+
+fn delays() -> Outcome {
+    walk("fuse_delay", |_| true)
+}
+
+fn overriding() -> Outcome {
+    walk("override_return", |_| true)
+}
+
+fn spinning() -> Outcome {
+    walk("spin", |_| true)
+}
+
+fn in_code() -> Outcome {
+    walk("uprobe", |_| true)
 }
 
 /// The ids of the programs that a process has loaded.
@@ -124,8 +135,7 @@ fn lines() -> Outcome {
         "murphy_egress",
         "murphy_ingress",
     ];
-    let object = aya::include_bytes_aligned!("../../chaos-ebpf/objects/net.o");
-    let object = object::File::parse(object)?;
+    let object = object::File::parse(murphy_objects::NET)?;
     let level = object.symbol_by_name("AYA_LOG_LEVEL");
     let level = Some(u32::try_from(level.context("no level")?.address())?);
     // How often a program loads the level, and a map that only lines need.
@@ -173,33 +183,87 @@ fn lines() -> Outcome {
     Ok(())
 }
 
-fn lsm() -> Outcome {
-    walk("hooks", is_lsm)
+/// A mechanism that declares exercises has a case here.
+fn all_are_here() -> Outcome {
+    const HERE: [&str; 6] = [
+        "hooks",
+        "netem",
+        "fuse_delay",
+        "override_return",
+        "spin",
+        "uprobe",
+    ];
+    for of in declarations() {
+        let is_here = HERE.contains(&of.name);
+        ensure!(
+            is_here != of.exercises.is_empty(),
+            "{}: no case for it",
+            of.name
+        );
+    }
+    Ok(())
 }
 
-fn netem() -> Outcome {
-    walk("netem", |_| true)
+fn is_lsm(exercise: &Exercise) -> bool {
+    let programs = exercise.programs().unwrap_or_default();
+    programs.contains("murphy_open")
 }
 
-fn delays() -> Outcome {
-    walk("fuse_delay", |_| true)
+/// Has the verifier walk what a mechanism declares, as far as `chosen`.
+fn walk(mechanism: &str, chosen: impl Fn(&Exercise) -> bool) -> Outcome {
+    let mut declared = declarations().into_iter();
+    let of: &Declaration = declared
+        .find(|of| of.name == mechanism)
+        .context("no such mechanism")?;
+    let mut count = 0;
+    for exercise in of.exercises.iter().filter(|one| chosen(one)) {
+        walked(exercise)?;
+        count += 1;
+    }
+    ensure!(count > 0, "{mechanism} declares nothing to be walked");
+    Ok(())
 }
 
-fn overriding() -> Outcome {
-    walk("override_return", |_| true)
-}
-
-fn spinning() -> Outcome {
-    walk("spin", |_| true)
-}
-
-fn in_code() -> Outcome {
-    walk("uprobe", |_| true)
-}
-
-/// What `murphy run` loads for some faults.
-fn walked(faults: &[&str], programs: &[&str]) -> Outcome {
-    counted(started(&[&["-q"], faults].concat())?, programs)
+/// What murphy loads for some faults.
+fn walked(exercise: &Exercise) -> Outcome {
+    let programs = exercise.programs().map_err(anyhow::Error::msg)?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("f");
+    let path = path.to_string_lossy();
+    let mut faults = vec!["--backend", exercise.backend.name()];
+    for fault in exercise.faults {
+        faults.extend(["-e", fault]);
+    }
+    if exercise.observe {
+        faults.push("--observe");
+    }
+    // Kept until the programs are counted.
+    let _target;
+    let murphy = match exercise.command {
+        Command::Run => {
+            let murphy = murphy(["run", "-q"])
+                .args(faults)
+                .args(["--"])
+                .args([victim::self_path()])
+                .args(victim::words(["write", &path, "1000", "20"]))
+                .spawn()?;
+            wait_until(Duration::from_secs(60), || {
+                murphy.stdout().is_ok_and(|said| said.contains("ok"))
+            })
+            .context("the victim does not run")?;
+            murphy
+        }
+        Command::Inject => {
+            let own = victim::victim(["sync", &path, "1000", "20"]).spawn()?;
+            let pid = own.pid().to_string();
+            _target = own;
+            let murphy = murphy(["inject", "--pid", &pid]).args(faults).spawn()?;
+            let armed = || murphy.stderr().is_ok_and(|said| said.contains("armed"));
+            wait_until(Duration::from_secs(60), armed).context("it is not armed")?;
+            murphy
+        }
+    };
+    counted(murphy, &programs)
 }
 
 /// `murphy run` with some arguments, and a command that runs for a while.

@@ -197,7 +197,7 @@ fn refused_by(rules: u64, interfaces: u64, protocols: u64, ports: u64, addresses
 /// The rules for the connects of the current task.
 #[inline(always)]
 fn connecting(dimensions: u64) -> u64 {
-    let classes = target::of_task_in_cgroup(dimensions);
+    let classes = target::of_task(dimensions);
     gate::named_by(dimensions, ops::CONNECT) & gate::murphy_rules(dimensions, classes)
 }
 

@@ -21,7 +21,9 @@ use super::targets::{self, Class, Targets};
 use super::{EngineError, boot_ns, descendants, processes, resolve};
 use murphy_fault::plan::{Hook, Plan, Planned};
 use murphy_kernel::listen::Listen;
-use murphy_kernel::{Events, Kernel, KernelError, Log, entry_point, privileges};
+use murphy_kernel::{
+    Events, Kernel, KernelError, Log, entry_point, privileges, sockets_are_inherited,
+};
 use murphy_mechanisms::{self as mechanisms, Context, Mechanism, Notices, Site};
 use murphy_state::results::{FaultReport, Report};
 use murphy_state::{Claim, Entry, Live};

@@ -1,6 +1,7 @@
 //! Looks at programs and links in the kernel, whoever loaded them: for tests and benchmarks, which
 //! need not depend on aya for it.
 
+pub use aya::maps::MapInfo;
 pub use aya::programs::{
     ProgramInfo, SchedClassifier, TestRun, TestRunOptions, loaded_links, loaded_programs,
 };

@@ -65,7 +65,7 @@ pub use events::Events;
 pub use log::Log;
 pub use maps::Names;
 pub use missed::Missed;
-pub(crate) use sockets::are_inherited as sockets_are_inherited;
+pub use sockets::are_inherited as sockets_are_inherited;
 
 /// `struct pt_regs`: where the number of the system call is. The kernel's BTF
 /// knows the structure too, but the member's name differs by architecture.
@@ -229,16 +229,15 @@ impl Kernel {
     /// Loads what a plan needs and nothing else.
     pub fn load(plan: &Plan, listen: Listen, lines: bool) -> Result<Self, KernelError> {
         let mut kernel = Self::prepare(plan, listen, lines)?;
-        for &hook in &plan.hooks {
-            kernel.load_programs(hook)?;
-            kernel.hooks.insert(hook);
-        }
+        let hooks: Vec<_> = plan.hooks.iter().copied().collect();
+        kernel.load_all(&hooks)?;
+        kernel.hooks.extend(hooks);
         kernel.learn(plan, kernel.maps.bank())?;
         Ok(kernel)
     }
 
     /// Loads the objects of a plan and fills their maps; the kernel has seen no program yet.
-    pub(crate) fn prepare(plan: &Plan, listen: Listen, lines: bool) -> Result<Self, KernelError> {
+    pub fn prepare(plan: &Plan, listen: Listen, lines: bool) -> Result<Self, KernelError> {
         privileges::check(plan)?;
         if plan.families().contains(&Family::Lsm)
             && let Some(active) = host::security_modules()
@@ -576,7 +575,7 @@ impl Kernel {
     }
 
     /// Makes the sockets that what this process executes inherits a target's of these classes.
-    pub(crate) fn own_inherited_sockets(&mut self, classes: u64) -> Result<(), KernelError> {
+    pub fn own_inherited_sockets(&mut self, classes: u64) -> Result<(), KernelError> {
         match self.objects.get_mut(&Family::Net) {
             Some(object) => sockets::own_inherited(object, classes),
             None => Ok(()),
@@ -584,7 +583,7 @@ impl Kernel {
     }
 
     /// Makes sockets of a process its own, see [`sockets::own`].
-    pub(crate) fn own_sockets(
+    pub fn own_sockets(
         &mut self,
         process: &murphy_sys::process::Process,
         classes: u64,
@@ -779,10 +778,16 @@ fn load_object(
             loader.override_global(name, offset, true);
         }
     }
+    let mptcp = u32::from(family == Family::Net && probe::has_mptcp());
+    if family == Family::Net {
+        loader.override_global("MPTCP", &mptcp, true);
+    }
     let object = match family {
         Family::Lsm if plan.waits() => sleep::linked(objects::object(family)),
         Family::Net if !lines => log::silent(objects::object(family)),
-        _ => Cow::Borrowed(objects::object(family)),
+        Family::Net | Family::Lsm | Family::Kprobe | Family::Trace | Family::Uprobe => {
+            Cow::Borrowed(objects::object(family))
+        }
     };
     loader.load(&object).map_err(|source| KernelError::Object {
         family: family.name(),

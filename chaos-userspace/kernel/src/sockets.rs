@@ -63,7 +63,7 @@ fn is_of_internet(socket: &impl std::os::fd::AsFd) -> bool {
 }
 
 /// Whether what this process executes inherits internet sockets.
-pub(crate) fn are_inherited() -> bool {
+pub fn are_inherited() -> bool {
     Process::this().is_ok_and(|process| {
         let kept = |&(number, _): &(i32, u64)| is_kept(number);
         let kept: Vec<_> = sockets(&process).into_iter().filter(kept).collect();

@@ -398,7 +398,7 @@ impl Plan {
     }
 
     /// Has a program see the sockets that the command makes, so that those of others are told from them.
-    pub(crate) fn tell_own_sockets(&mut self) {
+    pub fn tell_own_sockets(&mut self) {
         if self.hooks.contains(&Hook::Connect) {
             self.hooks.insert(Hook::Socket);
         }

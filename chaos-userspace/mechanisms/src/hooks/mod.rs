@@ -94,6 +94,7 @@ fn is_own(hook: Hook) -> bool {
     match hook {
         Hook::Connect
         | Hook::Socket
+        | Hook::Accept
         | Hook::Release
         | Hook::Egress
         | Hook::Ingress

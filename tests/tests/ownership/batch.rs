@@ -458,8 +458,10 @@ impl Actor {
             return Ok(Tally { hit, spared });
         }
         let cell = self.cell;
-        if cell.is_queued() && cell.way == Way::Inject && cell.is_stream() {
-            if matches!(cell.origin, Origin::Activated | Origin::Changed) {
+        // Before anything is asked: what arrives before the connection is accepted is no target's yet.
+        let waits = cell.way == Way::Inject || cell.origin == Origin::Activated;
+        if cell.is_queued() && waits && cell.is_stream() {
+            if !self.are_connected {
                 self.connect()?;
             }
             self.become_target(owner, group)?;

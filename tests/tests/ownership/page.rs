@@ -17,6 +17,9 @@ const BLESS: &str = "MURPHY_BLESS=1 cargo xtask test --file ownership --host-onl
 /// Compares the page with what the table says, or writes it anew.
 pub(super) fn check() -> Outcome {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ownership.md");
+    if !path.parent().is_some_and(Path::is_dir) {
+        return tests::skip("the sources are not here");
+    }
     let page = page()?;
     if std::env::var_os("MURPHY_BLESS").is_some_and(|value| value == "1") {
         fs::write(path, page)?;

@@ -110,7 +110,7 @@ fn injector(steps: &[String]) -> Outcome {
             "stray" => println!("child {}", stray_child()?),
             "filter" => guardian.journal(&ours_on_lo(Some(namespace_of(name))))?,
             "undo" => println!("undone {:?}", undo.undo()?),
-            "forget" => guardian.forget(&undo),
+            "forget" => guardian.forget(&[undo]),
             "kill-guardian" => kill_process(pid(guardian.pid())?, Signal::KILL)?,
             "fail" => anyhow::bail!("as asked"),
             "finish" => {

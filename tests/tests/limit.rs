@@ -37,6 +37,7 @@ pub(crate) fn group() -> Group {
         ),
         case("children that were forked meanwhile", python(), children),
         case("a child whose parent has ended", python(), orphan),
+        case("a grandchild, older than the look", needs![], grandchild),
         case("a process whose first thread has ended", python(), headless),
         case("a second injection on the same process", python(), second),
         case("stop says what it was applied to", python(), said_by_stop),
@@ -50,6 +51,7 @@ pub(crate) fn group() -> Group {
             needs![],
             many,
         ),
+        case("hundreds of targets, again and again", needs![], hundreds).host_only(),
         case(
             "no cgroup2 hierarchy is mounted",
             needs![Root, Tool("unshare"), Tool("/usr/bin/python3")],
@@ -371,7 +373,14 @@ fn changed() -> Outcome {
         .args(["--pid", &victim.pid(), "--nofile=77:"])
         .run()?;
     ensure!(set.code == Some(0), "{set}");
+    let holds_no_more = || {
+        let status = murphy(["status", "--json"]).env("MURPHY_RUN_DIR", injection.folder.path());
+        let said = status.run().map(|done| done.stdout).unwrap_or_default();
+        said.replace([' ', '\n'], "").contains("\"in_force\":0")
+    };
+    wait_until(PATIENCE, holds_no_more)?;
     let report = injection.end()?;
+    ensure!(report["conditions"][0]["applied"] == 1, "{report}");
     ensure!(victim.soft()? == 77, "{report}");
     let warnings = report["warnings"].to_string();
     ensure!(
@@ -424,6 +433,41 @@ fn orphan() -> Outcome {
     Ok(())
 }
 
+/// Its parent is held after it was forked, and it by its parent.
+fn grandchild() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let now = folder.path().join("now");
+    let script = format!(
+        "until [ -e {} ]; do sleep 0.02; done; \
+         sh -c 'sleep 600 >/dev/null & echo $!; exec sleep 600 >/dev/null' & wait",
+        now.display()
+    );
+    let target = program("sh").args(["-c", &script]).spawn()?;
+    let before = soft(target.pid())?;
+    let pid = target.pid().to_string();
+    let injection = Injection::start(&["-e", "limit:nofile=64", "--pid", &pid, "--for", "300s"])?;
+    wait_until(PATIENCE, || soft(target.pid()).is_ok_and(|soft| soft == 64))?;
+    fs::write(&now, "")?;
+    let said = || target.stdout().ok()?.trim().parse::<u32>().ok();
+    wait_until(PATIENCE, || said().is_some())?;
+    let grandchild = said().context("no number")?;
+    let is_held = || {
+        let files = fs::read_dir(injection.folder.path());
+        let records = files.into_iter().flatten().flatten();
+        let mut texts = records.filter_map(|file| fs::read_to_string(file.path()).ok());
+        let name = format!("\"pid\":{grandchild}");
+        texts.any(|text| text.replace(' ', "").contains(&name))
+    };
+    wait_until(PATIENCE, is_held).context("it is not held")?;
+    target.signal(libc::SIGKILL)?;
+    injection.end()?;
+    let after = soft(grandchild)?;
+    // SAFETY: a grandchild of ours, which sleeps.
+    ensure!(unsafe { libc::kill(i32::try_from(grandchild)?, libc::SIGKILL) } == 0);
+    ensure!(after == before, "{after}");
+    Ok(())
+}
+
 fn headless() -> Outcome {
     const SCRIPT: &str = "
 import ctypes, threading, time
@@ -454,7 +498,7 @@ fn second() -> Outcome {
         .env("MURPHY_RUN_DIR", first.folder.path())
         .run()?;
     ensure!(
-        refused.code == Some(1) && refused.stderr.contains("another injection holds it"),
+        refused.code == Some(75) && refused.stderr.contains("another injection holds it"),
         "{refused}"
     );
     ensure!(victim.soft()? == 64);
@@ -541,6 +585,8 @@ time.sleep(600)
             "{done}"
         );
         ensure!(soft(target.pid())? == 64, "it was given back");
+        let left = murphy(["status"]).env("MURPHY_RUN_DIR", &state).run()?;
+        ensure!(left.stdout.contains("limit nofile"), "{left}");
         let recovered = murphy(["recover"]).env("MURPHY_RUN_DIR", &state).run()?;
         // In a container root itself may lack it.
         let can = has_sys_resource()?;
@@ -617,6 +663,26 @@ fn many() -> Outcome {
     wait_until(PATIENCE, || all(64)).context("murphy runs again")?;
     injection.child.signal(libc::SIGKILL)?;
     wait_until(PATIENCE, || all(before)).context("murphy was killed")
+}
+
+/// Each end is one look at all processes, for the guardian as for murphy.
+fn hundreds() -> Outcome {
+    let sleepers = (0..240)
+        .map(|_| program("sleep").args(["600"]).spawn())
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let first = sleepers.first().context("no target")?;
+    let before = soft(first.pid())?;
+    let pids: Vec<_> = sleepers.iter().map(|one| one.pid().to_string()).collect();
+    let mut args = vec!["-e", "limit:nofile=64:pulse=3s/1s", "--for", "12s"];
+    args.extend(pids.iter().flat_map(|pid| ["--pid", pid.as_str()]));
+    let injection = Injection::start(&args)?;
+    let report = injection.report()?;
+    let condition = &report["conditions"][0];
+    ensure!(condition["applied"] == 240, "{report}");
+    for sleeper in &sleepers {
+        ensure!(soft(sleeper.pid())? == before, "{}", sleeper.pid());
+    }
+    Ok(())
 }
 
 fn orphan_of_run() -> Outcome {

@@ -118,6 +118,16 @@ impl Failure {
                 status::MISSING
             }
             Self::Engine(EngineError::PidNamespace) | Self::Policy(_) => status::MISSING,
+            Self::Engine(EngineError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                status::MISSING
+            }
+            Self::Engine(EngineError::Io { source, .. })
+                if source.kind() == io::ErrorKind::ResourceBusy =>
+            {
+                status::BUSY
+            }
             Self::Serve(ServeError::Busy(_)) => status::BUSY,
             Self::Engine(EngineError::State(error)) | Self::State(error) if error.is_busy() => {
                 status::BUSY

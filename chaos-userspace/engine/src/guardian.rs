@@ -36,6 +36,9 @@ const WORK: Duration = Duration::from_secs(5);
 /// The largest message: two paths of `PATH_MAX`, each byte escaped as six.
 const MESSAGE: usize = 64 * 1024;
 
+/// How many entries are forgotten by one message: [`MESSAGE`] has room for these, limits or few others.
+const FORGOTTEN: usize = 64;
+
 /// The largest answer: a number and an error of the kernel's.
 const ANSWER: usize = 1024;
 
@@ -59,8 +62,8 @@ pub struct Guardian {
 enum Message {
     /// This is about to be made. Answered with the number.
     Journal { entry: u64, undo: Undo },
-    /// This was undone.
-    Forget { undo: Undo },
+    /// These were undone.
+    Forget { undo: Vec<Undo> },
     /// What no kernel program bounds stays in force until this boot time in ns.
     Lease { until_ns: u64 },
 }
@@ -156,6 +159,7 @@ impl Guardian {
                 entry,
                 undo: undo.clone(),
             },
+            deadline,
         )?;
         self.confirmed(entry, deadline)
     }
@@ -190,10 +194,16 @@ impl Guardian {
     }
 
     /// Says that the injector has undone something itself. If it does not arrive, the guardian finds nothing to do later.
-    pub fn forget(&mut self, undo: &Undo) {
-        if let Some(socket) = &self.socket {
-            let undo = undo.clone();
-            let _ = say(socket.as_fd(), &Message::Forget { undo });
+    pub fn forget(&mut self, undo: &[Undo]) {
+        let Some(socket) = &self.socket else { return };
+        let deadline = Instant::now() + CONFIRMATION;
+        let is_limit = |undo: &Undo| matches!(undo, Undo::Cleanup(one) if one.ends_with_lease());
+        // Of others each has a message of its own: their paths may be long.
+        for alike in undo.chunk_by(|one, next| is_limit(one) && is_limit(next)) {
+            for part in alike.chunks(FORGOTTEN) {
+                let undo = part.to_vec();
+                let _ = say(socket.as_fd(), &Message::Forget { undo }, deadline);
+            }
         }
     }
 
@@ -205,7 +215,8 @@ impl Guardian {
     /// `BrokenPipe` if the guardian is gone, `TimedOut` if it has not read for long.
     pub fn renew(&mut self, until_ns: u64) -> io::Result<()> {
         let socket = self.socket.as_ref().ok_or_else(gone)?;
-        say(socket.as_fd(), &Message::Lease { until_ns })
+        let deadline = Instant::now() + CONFIRMATION;
+        say(socket.as_fd(), &Message::Lease { until_ns }, deadline)
     }
 
     /// Ends the guardian, after the injector has undone everything. What was not forgotten the guardian undoes all the same.
@@ -250,14 +261,17 @@ fn gone() -> io::Error {
     )
 }
 
-fn say(socket: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
+fn say(socket: BorrowedFd<'_>, message: &Message, deadline: Instant) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
-    // Not waiting: the guardian reads at once, and a buffer full of what it has not read means that it is stopped.
-    match send(socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-        Ok(_) => Ok(()),
-        Err(Errno::PIPE | Errno::CONNRESET) => Err(gone()),
-        Err(Errno::AGAIN) => Err(io::ErrorKind::TimedOut.into()),
-        Err(error) => Err(error.into()),
+    loop {
+        match send(socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(_) => return Ok(()),
+            Err(Errno::PIPE | Errno::CONNRESET) => return Err(gone()),
+            // It is undoing something, and reads after that; or it is stopped.
+            Err(Errno::AGAIN) => wait(socket, PollFlags::OUT, deadline)?,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -69,14 +69,14 @@ impl Journal {
 
     /// Notes what was undone before the end: in the record in one write, however many there are.
     pub(super) fn forget(&mut self, cleanups: &[Cleanup]) {
-        for cleanup in cleanups {
-            let undo = Undo::Cleanup(cleanup.clone());
-            if let Some(at) = self.undo.iter().rposition(|one| *one == undo) {
+        let undo: Vec<_> = cleanups.iter().cloned().map(Undo::Cleanup).collect();
+        for undo in &undo {
+            if let Some(at) = self.undo.iter().rposition(|one| one == undo) {
                 self.undo.remove(at);
             }
-            if let Some(guardian) = &mut self.guardian {
-                guardian.forget(&undo);
-            }
+        }
+        if let Some(guardian) = &mut self.guardian {
+            guardian.forget(&undo);
         }
         if let Some(entry) = &mut self.entry {
             entry.forget(cleanups);
@@ -117,6 +117,10 @@ impl Journal {
                 undone.push(cleanup);
             }
         }
+        if let Some(guardian) = &mut self.guardian {
+            let undone: Vec<_> = undone.iter().cloned().map(Undo::Cleanup).collect();
+            guardian.forget(&undone);
+        }
         let clean = self.not_undone.is_empty();
         if let (Some(entry), false) = (&mut self.entry, clean) {
             // What could not be undone stays noted in it; the rest is found undone until then.
@@ -125,7 +129,11 @@ impl Journal {
         for record in records.into_iter().filter(|_| clean) {
             let undo = Undo::Record(record);
             let outcome = undo.undo();
-            self.note(&undo, &undo.to_string(), outcome);
+            if self.note(&undo, &undo.to_string(), outcome)
+                && let Some(guardian) = &mut self.guardian
+            {
+                guardian.forget(&[undo]);
+            }
         }
         let clean = self.not_undone.is_empty();
         if let Some(guardian) = self.guardian.take()
@@ -151,9 +159,6 @@ impl Journal {
                 ));
                 return false;
             }
-        }
-        if let Some(guardian) = &mut self.guardian {
-            guardian.forget(undo);
         }
         true
     }

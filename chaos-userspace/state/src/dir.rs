@@ -28,8 +28,8 @@ const LOCKED: Duration = Duration::from_secs(15);
 /// The largest record of this user or root: command lines may have 2 MiB, and are in it twice.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
-/// The largest record of another user, who decides how long root reads.
-const LARGEST_FOREIGN: u64 = 32 * 1024;
+/// The largest record of another user, who decides how long root reads. A thousand limits fit in.
+const LARGEST_FOREIGN: u64 = 256 * 1024;
 
 /// How many records of another user are looked at.
 const FOREIGN_RECORDS: usize = 64;

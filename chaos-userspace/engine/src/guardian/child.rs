@@ -15,6 +15,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::{Answer, MESSAGE, Message, READY};
 use crate::undo::Undo;
+use murphy_state::cleanup::{self, Cleanup, Outcome};
 use murphy_sys::clock::boot_ns;
 use murphy_sys::helper::close_between;
 
@@ -25,6 +26,10 @@ struct Entry {
     /// It was undone, or tried to be, when its time was over; not again before the next lease.
     tried: bool,
 }
+
+/// How long after the end of a condition's own time the guardian undoes it: the injector does so
+/// itself, at that time.
+const SLACK_NS: u64 = 200_000_000;
 
 /// What the injector has said.
 #[derive(Default)]
@@ -50,31 +55,27 @@ impl Journal {
             _ => return None,
         };
         let lease = (cleanup.ends_with_lease() && self.lease_ns != 0).then_some(self.lease_ns);
-        lease.into_iter().chain(cleanup.until_ns()).min()
+        let own = cleanup.until_ns();
+        let own = own.map(|until| until.saturating_add(SLACK_NS));
+        lease.into_iter().chain(own).min()
     }
 
-    /// Undoes what has come to its end. What cannot be undone now is tried again at the very end.
+    /// Undoes what has come to its end, newest first. What cannot be undone now is tried again at the
+    /// very end.
     fn undo_ended(&mut self) {
         let now = boot_ns();
-        let mut at = self.entries.len();
-        while at > 0 {
-            at -= 1;
-            let end = self.entries.get(at).and_then(|entry| self.end_of(entry));
-            if end.is_none_or(|end| end > now) {
-                continue;
-            }
-            let Some(entry) = self.entries.get_mut(at) else {
-                continue;
-            };
-            // It stays until the injector forgets it: what was about to be made may be made yet.
+        let has_ended = |entry: &Entry| self.end_of(entry).is_some_and(|end| end <= now);
+        let ended: Vec<_> = self.entries.iter().map(has_ended).collect();
+        let entries = self.entries.iter_mut().zip(ended);
+        let mut ended: Vec<_> = entries
+            .filter_map(|(entry, ended)| ended.then_some(entry))
+            .collect();
+        // They stay until the injector forgets them: what was about to be made may be made yet.
+        for entry in &mut ended {
             entry.tried = true;
-            if let Err(error) = entry.undo.undo_in(entry.namespace.as_ref()) {
-                report(&format!(
-                    "murphy-guard: could not undo {}: {error}",
-                    entry.undo
-                ));
-            }
         }
+        let ended: Vec<_> = ended.iter().rev().map(|entry| &**entry).collect();
+        undo_each(&ended);
     }
 }
 
@@ -87,7 +88,7 @@ pub(super) fn main(socket: &OwnedFd, injector: &OwnedFd) -> ! {
         listen(&socket, &injector, &mut journal);
         // Before the work: whoever waits for the answer to an entry need not wait for that.
         drop(socket);
-        Ok::<_, io::Error>(undo_all(journal.entries))
+        Ok::<_, io::Error>(undo_all(&journal.entries))
     }));
     let code = i32::from(!matches!(code, Ok(Ok(true))));
     // SAFETY: `_exit` has no precondition.
@@ -180,16 +181,24 @@ fn record(message: &[u8], journal: &mut Journal) -> Option<Answer> {
             Some(Answer::to(entry, result))
         }
         Message::Forget { undo } => {
-            let mut entries = journal.entries.iter();
-            if let Some(place) = entries.rposition(|entry| entry.undo == undo) {
-                journal.entries.remove(place);
+            for undo in undo {
+                let mut entries = journal.entries.iter();
+                if let Some(place) = entries.rposition(|entry| entry.undo == undo) {
+                    journal.entries.remove(place);
+                }
             }
             None
         }
         Message::Lease { until_ns } => {
             journal.lease_ns = until_ns;
+            let now = boot_ns();
             for entry in &mut journal.entries {
-                entry.tried = false;
+                // What is over by its own time does not begin anew.
+                let is_over = match &entry.undo {
+                    Undo::Cleanup(cleanup) => cleanup.until_ns().is_some_and(|until| until <= now),
+                    Undo::Record(_) => false,
+                };
+                entry.tried &= is_over;
             }
             None
         }
@@ -197,19 +206,45 @@ fn record(message: &[u8], journal: &mut Journal) -> Option<Answer> {
 }
 
 /// Undoes the journal, newest first. One failure does not keep the others from being undone.
-fn undo_all(journal: Vec<Entry>) -> bool {
-    let mut all = true;
-    for Entry {
-        undo, namespace, ..
-    } in journal.into_iter().rev()
-    {
-        if undo.is_record() && !all {
-            // For `murphy recover`, which tries again.
-            continue;
+fn undo_all(journal: &[Entry]) -> bool {
+    let (records, cleanups): (Vec<_>, Vec<_>) = journal
+        .iter()
+        .rev()
+        .partition(|entry| entry.undo.is_record());
+    // The record is the oldest. It stays for `murphy recover`, which tries again, if something does.
+    undo_each(&cleanups) && undo_each(&records)
+}
+
+/// Undoes some entries in this order, but limits next to each other together: processes are looked at
+/// once for all of these. Returns whether all are undone.
+fn undo_each(entries: &[&Entry]) -> bool {
+    fn limit(entry: &Entry) -> Option<&Cleanup> {
+        match &entry.undo {
+            Undo::Cleanup(cleanup) if cleanup.ends_with_lease() => Some(cleanup),
+            _ => None,
         }
-        if let Err(error) = undo.undo_in(namespace.as_ref()) {
-            all = false;
-            report(&format!("murphy-guard: could not undo {undo}: {error}"));
+    }
+    let mut all = true;
+    for group in entries.chunk_by(|one, next| limit(one).is_some() && limit(next).is_some()) {
+        let limits: Vec<_> = group
+            .iter()
+            .filter_map(|entry| limit(entry).cloned())
+            .collect();
+        let outcomes: Vec<io::Result<Outcome>> = match limits.is_empty() {
+            true => {
+                let group = group.iter();
+                group
+                    .map(|entry| entry.undo.undo_in(entry.namespace.as_ref()))
+                    .collect()
+            }
+            false => cleanup::undo_all(&limits),
+        };
+        for (entry, outcome) in group.iter().zip(outcomes) {
+            if let Err(error) = outcome {
+                all = false;
+                let undo = &entry.undo;
+                report(&format!("murphy-guard: could not undo {undo}: {error}"));
+            }
         }
     }
     all
@@ -225,7 +260,6 @@ fn report(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use murphy_state::cleanup::Cleanup;
 
     fn cgroup(name: &str) -> Undo {
         Undo::from(Cleanup::Cgroup {
@@ -248,6 +282,7 @@ mod tests {
         }
         for name in ["a", "never"] {
             let undo = cgroup(name);
+            let undo = vec![undo];
             assert_eq!(say(&Message::Forget { undo }, &mut journal), None);
         }
         let left: Vec<_> = journal

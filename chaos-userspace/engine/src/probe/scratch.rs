@@ -70,7 +70,7 @@ impl Drop for Undoing {
         };
         // What could not be undone stays in the journal, and the guardian tries once more.
         if self.undo.undo().is_ok() {
-            guardian.forget(&self.undo.clone().into());
+            guardian.forget(&[self.undo.clone().into()]);
         }
         guardian.finish();
     }

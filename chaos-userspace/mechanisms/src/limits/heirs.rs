@@ -2,6 +2,7 @@
 //! if the parents have ended by then.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use super::{Change, Limits, TICK_NS};
 use crate::{Context, Result};
@@ -22,22 +23,27 @@ impl Limits {
             if self.held.contains_key(&identity) {
                 continue;
             }
-            let Some((condition, change)) = self.of_ancestor(pid, &all) else {
+            let Some((condition, change, since)) = self.of_ancestor(pid, &all) else {
                 continue;
             };
             let limits = identity
                 .process()
                 .and_then(|one| one.limits(Resource::NoFile));
-            if limits.is_ok_and(|(soft, _)| soft == change.0) {
-                self.adopt(cx, condition, identity, change)?;
+            let is_inherited = match limits {
+                Ok((soft, _)) => soft == change.0,
+                // It has become another user's. What it inherited is reported at the end.
+                Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+            };
+            if is_inherited {
+                self.adopt(cx, condition, identity, change, since)?;
             }
         }
         Ok(())
     }
 
-    /// What the nearest ancestor that is held has: its condition, and the change. A process that is
-    /// older than the change did not inherit it.
-    fn of_ancestor(&self, pid: u32, all: &BTreeMap<u32, Stat>) -> Option<(usize, Change)> {
+    /// What the nearest ancestor that is held has: its condition, the change, and since when. A process
+    /// that is older than the change did not inherit it.
+    fn of_ancestor(&self, pid: u32, all: &BTreeMap<u32, Stat>) -> Option<(usize, Change, u64)> {
         let child = all.get(&pid)?;
         let mut at = child.parent;
         // No chain is longer than all processes, even if they change while they are read.
@@ -50,7 +56,8 @@ impl Limits {
                 else {
                     return None;
                 };
-                return (child.start >= *since).then_some((held.condition, (*set, *was)));
+                let inherited = (held.condition, (*set, *was), *since);
+                return (child.start >= *since).then_some(inherited);
             }
             at = stat.parent;
         }
@@ -71,15 +78,17 @@ impl Limits {
         changes.find(|(set, _)| is_run && is_later && *set == soft)
     }
 
-    /// Journals and holds a limit that was inherited.
+    /// Journals and holds a limit that was inherited from a process that has had it since that clock
+    /// tick: its own children may be older than this look.
     pub(super) fn adopt(
         &mut self,
         cx: &mut Context<'_>,
         condition: usize,
         identity: Identity,
         change: Change,
+        since: u64,
     ) -> Result<()> {
-        if let Some(cleanup) = self.cleanup(cx, condition, identity, change) {
+        if let Some(cleanup) = self.cleanup(cx, condition, identity, change, since) {
             self.keep_lease(cx)?;
             cx.journal.journal(cleanup.clone())?;
             self.hold(condition, identity, cleanup);

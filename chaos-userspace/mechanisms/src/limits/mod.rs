@@ -63,6 +63,8 @@ struct Held {
     /// By which condition.
     condition: usize,
     cleanup: Cleanup,
+    /// Another program has changed it since: it stays so, and the condition holds for it no more.
+    is_changed: bool,
 }
 
 #[derive(Default)]
@@ -172,9 +174,7 @@ impl Mechanism for Limits {
 
     fn follow(&mut self, cx: &mut Context<'_>) -> Result<()> {
         if self.armed_at != 0 {
-            if boot_ns() < self.doubtful_ns {
-                self.forget_restored(cx);
-            }
+            self.look_at_held(cx);
             // Warned of, and counted: what is in force stays.
             self.update(cx)?;
         }
@@ -213,7 +213,7 @@ impl Mechanism for Limits {
             let now = counts
                 .since
                 .map_or(0, |since| boot_ns().saturating_sub(since));
-            let held = self.held.values().filter(|held| held.condition == number);
+            let held = self.in_force(number);
             report.conditions.push(ConditionReport {
                 condition: condition.fault.to_string(),
                 applied: counts.applied.len() as u64,
@@ -241,6 +241,8 @@ impl Limits {
         let plan = cx.plan;
         let mut failed = None;
         let mut elsewhere = None;
+        // First: what a target has inherited is not to be taken for its own.
+        self.adopt_heirs(cx)?;
         for (number, condition) in plan.conditions.iter().enumerate() {
             let elapsed = boot_ns().saturating_sub(self.armed_at);
             if !condition.phase(elapsed).holds {
@@ -270,7 +272,6 @@ impl Limits {
                 }
             }
         }
-        self.adopt_heirs(cx)?;
         Ok(failed)
     }
 
@@ -299,13 +300,15 @@ impl Limits {
             Err(error) => return Ok(Err(error)),
         };
         if let Some(change) = self.inherited_in_run(cx, identity, was) {
-            return self.adopt(cx, number, identity, change).map(Ok);
+            let since = self.armed_at / TICK_NS;
+            return self.adopt(cx, number, identity, change, since).map(Ok);
         }
         if set >= was {
             // It holds already, and is not ours to give back.
             return Ok(Ok(()));
         }
-        let Some(cleanup) = self.cleanup(cx, number, identity, (set, was)) else {
+        let since = boot_ns() / TICK_NS;
+        let Some(cleanup) = self.cleanup(cx, number, identity, (set, was), since) else {
             return Ok(Ok(()));
         };
         self.keep_lease(cx)?;
@@ -339,6 +342,7 @@ impl Limits {
         number: usize,
         identity: Identity,
         (set, was): Change,
+        since: u64,
     ) -> Option<Cleanup> {
         let process = Owner::of(identity.id).filter(|owner| owner.start == identity.start)?;
         let now = boot_ns();
@@ -349,7 +353,7 @@ impl Limits {
             resource: Resource::NoFile,
             set,
             was,
-            since: now / TICK_NS,
+            since,
             until_ns: end.map(|end| self.armed_at.saturating_add(end)),
         })
     }
@@ -359,7 +363,15 @@ impl Limits {
             counts.applied.insert(identity);
             counts.since.get_or_insert_with(boot_ns);
         }
-        self.held.insert(identity, Held { condition, cleanup });
+        let is_changed = false;
+        self.held.insert(
+            identity,
+            Held {
+                condition,
+                cleanup,
+                is_changed,
+            },
+        );
     }
 
     /// Forgets processes that have ended: they have no limits any more.
@@ -377,7 +389,8 @@ impl Limits {
         let now = boot_ns();
         for (number, counts) in self.counts.iter_mut().enumerate() {
             let mut held = self.held.values();
-            if !held.any(|held| held.condition == number) {
+            let is_own = |held: &Held| held.condition == number && !held.is_changed;
+            if !held.any(is_own) {
                 counts.rest(now);
             }
         }
@@ -410,22 +423,39 @@ impl Limits {
         self.rest_idle();
     }
 
-    /// Forgets what the guardian has given back, so that it is lowered again.
-    fn forget_restored(&mut self, cx: &mut Context<'_>) {
-        let is_restored = |identity: Identity, held: &Held| match &held.cleanup {
-            Cleanup::Limit { resource, set, .. } => {
-                let limits = identity.process().and_then(|one| one.limits(*resource));
-                limits.is_ok_and(|(soft, _)| soft != *set)
+    /// For how many processes a condition is in force.
+    fn in_force(&self, number: usize) -> impl Iterator<Item = &Held> {
+        let held = self.held.values();
+        held.filter(move |held| held.condition == number && !held.is_changed)
+    }
+
+    /// Looks whether limits are still what they were set to. What the guardian has given back is
+    /// forgotten, and so lowered again. What another program has changed stays as it is.
+    fn look_at_held(&mut self, cx: &mut Context<'_>) {
+        let is_doubtful = boot_ns() < self.doubtful_ns;
+        let mut restored = Vec::new();
+        for (&identity, held) in &mut self.held {
+            let Cleanup::Limit {
+                resource, set, was, ..
+            } = &held.cleanup
+            else {
+                continue;
+            };
+            let limits = identity.process().and_then(|one| one.limits(*resource));
+            match limits {
+                Ok((soft, _)) if soft == *set => {}
+                Ok((soft, _)) if soft == *was && is_doubtful => restored.push(identity),
+                Ok(_) => held.is_changed = true,
+                // It has ended, or is another user's by now: what it has cannot be seen.
+                Err(_) => {}
             }
-            Cleanup::Cgroup { .. } | Cleanup::TcFilter { .. } | Cleanup::Ifb { .. } => false,
-        };
-        let restored = self
-            .held
-            .extract_if(.., |one, held| is_restored(*one, held));
-        let restored: Vec<_> = restored.map(|(_, held)| held.cleanup).collect();
+        }
+        let restored = restored.iter().filter_map(|one| self.held.remove(one));
+        let restored: Vec<_> = restored.map(|held| held.cleanup).collect();
         if !restored.is_empty() {
             cx.journal.forget(&restored);
         }
+        self.rest_idle();
     }
 }
 
@@ -441,15 +471,19 @@ fn setting(condition: &Condition, identity: Identity) -> io::Result<(Process, u6
 }
 
 fn held_elsewhere() -> io::Error {
-    io::Error::other("another injection holds it; `murphy stop` ends that one")
+    let reason = "another injection holds it; `murphy stop` ends that one";
+    io::Error::new(io::ErrorKind::ResourceBusy, reason)
 }
 
 fn not_lowered(source: io::Error) -> MechanismError {
-    MechanismError::Io {
-        doing: "lowering a resource limit (of processes of other users it takes CAP_SYS_RESOURCE \
-                and CAP_SYS_PTRACE)",
-        source,
-    }
+    let doing = match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "lowering a resource limit (of processes of other users it takes CAP_SYS_RESOURCE and \
+             CAP_SYS_PTRACE)"
+        }
+        _ => "lowering a resource limit",
+    };
+    MechanismError::Io { doing, source }
 }
 
 /// The processes whose limits are lowered by any injection that is noted on this machine. Of this one

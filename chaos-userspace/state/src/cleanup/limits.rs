@@ -69,14 +69,19 @@ impl Lowered<'_> {
     }
 }
 
-/// Whether a process has this soft limit now.
+/// Whether a process has this soft limit now, as far as that can be seen: of a process that has become
+/// another user's it cannot.
 pub(super) fn is_set(process: &Owner, resource: Resource, set: u64) -> bool {
     let identity = Identity {
         id: process.pid,
         start: process.start,
     };
     let limits = identity.process().and_then(|one| one.limits(resource));
-    process.is_of_this_boot() && limits.is_ok_and(|(soft, _)| soft == set)
+    let is_set = match limits {
+        Ok((soft, _)) => soft == set,
+        Err(_) => identity.lives(),
+    };
+    process.is_of_this_boot() && is_set
 }
 
 fn restore_one(identity: Identity, limit: &Lowered<'_>) -> io::Result<Outcome> {

@@ -38,6 +38,7 @@ pub(crate) fn group() -> Group {
         case("children that were forked meanwhile", python(), children),
         case("a child whose parent has ended", python(), orphan),
         case("a grandchild, older than the look", needs![], grandchild),
+        case("a process that nothing tells the heir of", needs![], lost),
         case("a process whose first thread has ended", python(), headless),
         case("a second injection on the same process", python(), second),
         case("stop says what it was applied to", python(), said_by_stop),
@@ -465,6 +466,38 @@ fn grandchild() -> Outcome {
     // SAFETY: a grandchild of ours, which sleeps.
     ensure!(unsafe { libc::kill(i32::try_from(grandchild)?, libc::SIGKILL) } == 0);
     ensure!(after == before, "{after}");
+    Ok(())
+}
+
+/// Its parents end at once: murphy cannot know it, and says so.
+fn lost() -> Outcome {
+    let script = "read go; (sh -c 'sleep 600 >/dev/null & echo $!'); exec sleep 600 >/dev/null";
+    let (folder, target) = {
+        let folder = tempfile::tempdir()?;
+        let fifo = folder.path().join("go");
+        let made = program("mkfifo").args([&fifo]).run()?;
+        ensure!(made.code == Some(0), "{made}");
+        let script = format!("exec < {}; {script}", fifo.display());
+        (folder, program("sh").args(["-c", &script]).spawn()?)
+    };
+    let before = soft(target.pid())?;
+    let pid = target.pid().to_string();
+    let injection = Injection::start(&["-e", "limit:nofile=64", "--pid", &pid, "--for", "300s"])?;
+    wait_until(PATIENCE, || soft(target.pid()).is_ok_and(|soft| soft == 64))?;
+    fs::write(folder.path().join("go"), "go\n")?;
+    let said = || target.stdout().ok()?.trim().parse::<u32>().ok();
+    wait_until(PATIENCE, || said().is_some())?;
+    let lost = said().context("no number")?;
+    let report = injection.end()?;
+    let after = soft(lost)?;
+    // SAFETY: what the target has started, which sleeps.
+    ensure!(unsafe { libc::kill(i32::try_from(lost)?, libc::SIGKILL) } == 0);
+    // On a slow machine it may have been seen in time.
+    let warned = report["warnings"]
+        .to_string()
+        .contains(&format!("process {lost} began"));
+    ensure!(after == before || warned, "{after}: {report}");
+    ensure!(soft(target.pid())? == before);
     Ok(())
 }
 

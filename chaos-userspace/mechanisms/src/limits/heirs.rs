@@ -64,6 +64,41 @@ impl Limits {
         None
     }
 
+    /// Warns of processes that began meanwhile and have the limit that was set, without an ancestor that
+    /// tells whether they inherited it.
+    pub(super) fn warn_of_orphans(&self, cx: &mut Context<'_>) {
+        /// More are not named one by one.
+        const NAMED: usize = 8;
+
+        let all = stat::all();
+        let mut orphans = Vec::new();
+        for (&pid, stat) in &all {
+            let identity = stat.identity(pid);
+            if self.held.contains_key(&identity) || stat.start < self.armed_at / TICK_NS {
+                continue;
+            }
+            let limits = identity
+                .process()
+                .and_then(|one| one.limits(Resource::NoFile));
+            let Ok((soft, _)) = limits else { continue };
+            let mut changes = self.changes.iter();
+            if let Some((_, was)) = changes.find(|(set, _)| *set == soft) {
+                orphans.push((pid, soft, *was));
+            }
+        }
+        for (pid, soft, was) in orphans.iter().take(NAMED) {
+            cx.notices.warn(format!(
+                "process {pid} began meanwhile and has the limit {soft}; if it inherited that, \
+                 `prlimit --pid {pid} --nofile={was}:` raises it"
+            ));
+        }
+        if let Some(more) = orphans.len().checked_sub(NAMED).filter(|more| *more > 0) {
+            cx.notices.warn(format!(
+                "{more} more processes began meanwhile and have a limit that was set"
+            ));
+        }
+    }
+
     /// What a process of `run` has inherited from one that may have ended: all of them descend from
     /// the command.
     pub(super) fn inherited_in_run(

@@ -198,6 +198,7 @@ impl Mechanism for Limits {
             return Ok(());
         }
         let adopted = self.adopt_heirs(cx);
+        self.warn_of_orphans(cx);
         let now = boot_ns();
         for counts in &mut self.counts {
             counts.rest(now);

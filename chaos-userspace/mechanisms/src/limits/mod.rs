@@ -477,12 +477,11 @@ fn held_elsewhere() -> io::Error {
 }
 
 fn not_lowered(source: io::Error) -> MechanismError {
-    let doing = match source.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "lowering a resource limit (of processes of other users it takes CAP_SYS_RESOURCE and \
-             CAP_SYS_PTRACE)"
-        }
-        _ => "lowering a resource limit",
+    let doing = if source.kind() == io::ErrorKind::PermissionDenied {
+        "lowering a resource limit (of processes of other users it takes CAP_SYS_RESOURCE and \
+         CAP_SYS_PTRACE)"
+    } else {
+        "lowering a resource limit"
     };
     MechanismError::Io { doing, source }
 }

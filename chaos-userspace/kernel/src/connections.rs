@@ -282,11 +282,11 @@ fn own_namespace() -> io::Result<u64> {
 /// Does something inside a network namespace, by a thread of its own.
 fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
             let network = Some(LinkNameSpaceType::Network);
             move_into_link_name_space(namespace.as_fd(), network)?;
             work()
-        });
+        })?;
         thread
             .join()
             .map_err(|_| io::Error::other("a thread in another network namespace panicked"))?

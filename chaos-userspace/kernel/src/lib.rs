@@ -25,6 +25,7 @@ mod missed;
 pub mod netem;
 mod netlink;
 mod objects;
+mod parallel;
 mod paths;
 pub mod privileges;
 pub mod probe;
@@ -37,7 +38,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use aya::Ebpf;
@@ -190,39 +190,17 @@ impl Load {
 }
 
 /// Loads programs, one on each processor. Of several errors it returns that of the program which was
-/// asked for first.
+/// requested first.
 fn load_at_once(
     loads: Vec<(Load, &mut aya::programs::Program)>,
     btf: Option<&aya::Btf>,
 ) -> Result<(), KernelError> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let others = processors.min(loads.len()).saturating_sub(1);
-    let rest = Mutex::new(loads.into_iter());
-    let failed = Mutex::new(BTreeMap::new());
-    let work = || {
-        loop {
-            // A statement of its own: the lock is free while the verifier works.
-            let next = unpoisoned(&rest).next();
-            let Some((load, program)) = next else { return };
-            if let Err(error) = load.carry_out(program, btf) {
-                unpoisoned(&failed).insert(load.order, error);
-                return;
-            }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..others {
-            scope.spawn(work);
-        }
-        work();
-    });
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failed.into_values().next().map_or(Ok(()), Err)
-}
-
-/// Locks what no panic leaves half changed.
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    // An object gives its programs in a random order.
+    let order = |(load, _): &(Load, _)| load.order;
+    parallel::for_each(loads, order, processors, |(load, program)| {
+        load.carry_out(program, btf)
+    })
 }
 
 impl Kernel {

@@ -17,14 +17,27 @@ pub(super) fn new() -> EbpfLoader<'static> {
 }
 
 /// Does something in a thread that sees an empty root directory; `None` if this
-/// process may not change one.
+/// process may not change one, or may not start a thread.
 pub(super) fn blind<T: Send + 'static>(work: fn() -> T) -> Option<T> {
-    let thread = std::thread::spawn(move || {
+    let started = std::thread::Builder::new().spawn(move || {
         // SAFETY: only this thread's file system context becomes its own, and the
         // thread ends here.
         unsafe { unshare_unsafe(UnshareFlags::FS) }.ok()?;
         chroot("/proc/self/fdinfo").ok()?;
         Some(work())
     });
-    thread.join().ok().flatten()
+    started.ok()?.join().ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::parallel::tests::without_threads;
+
+    #[test]
+    fn a_loader_is_made_without_a_thread() {
+        without_threads(|| {
+            assert_eq!(super::blind(|| 1), None);
+            drop(super::new());
+        });
+    }
 }

@@ -228,7 +228,11 @@ impl Maps {
     pub(super) fn replace(&mut self, plan: &Plan, fresh: &[u32]) -> Result<(), MapError> {
         self.settle();
         self.flip(plan, self.other_bank(), fresh)?;
-        self.grace = Some(std::thread::spawn(grace_period));
+        let waiting = std::thread::Builder::new().spawn(grace_period);
+        if waiting.is_err() {
+            grace_period();
+        }
+        self.grace = waiting.ok();
         Ok(())
     }
 

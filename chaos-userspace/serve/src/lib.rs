@@ -248,9 +248,13 @@ fn complain(text: String) {
     if BUSY.swap(true, Ordering::AcqRel) {
         return;
     }
-    std::thread::spawn(move || {
+    let started = std::thread::Builder::new().spawn(move || {
         // A standard error that is closed is no reason to stop.
         let _ = writeln!(io::stderr(), "{text}");
         BUSY.store(false, Ordering::Release);
     });
+    // Without a thread the line is left out.
+    if started.is_err() {
+        BUSY.store(false, Ordering::Release);
+    }
 }

@@ -344,11 +344,18 @@ fn stop_these(
     let results: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = wanted
             .iter()
-            .map(|(dir, record)| scope.spawn(move || stop_for(dir, record, reason, by, patience)))
+            .map(|(dir, record)| {
+                let stop = move || stop_for(dir, record, reason, by, patience);
+                let started = thread::Builder::new().spawn_scoped(scope, stop);
+                (started.ok(), stop)
+            })
             .collect();
         threads
             .into_iter()
-            .map(thread::ScopedJoinHandle::join)
+            // Without a thread it is ended by this one.
+            .map(|(started, stop)| {
+                started.map_or_else(|| Ok(stop()), thread::ScopedJoinHandle::join)
+            })
             .collect()
     });
     let mut ended = Ended::default();

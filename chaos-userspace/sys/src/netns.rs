@@ -53,10 +53,10 @@ pub fn inside<T: Send>(netns: Option<&Netns>, work: impl FnOnce() -> T + Send) -
         return Ok(work());
     };
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
             move_into_link_name_space(netns.file.as_fd(), Some(LinkNameSpaceType::Network))?;
             Ok(work())
-        });
+        })?;
         thread
             .join()
             .map_err(|_| io::Error::other("a thread in another network namespace panicked"))?

@@ -28,6 +28,11 @@ pub(crate) fn group() -> Group {
         ),
         case("IPv6 is hit too", needs![Root, Cgroup2, Atomics], ipv6),
         case(
+            "IPv4 by an IPv6 socket matches dst of either form, by every backend",
+            needs![Root, Cgroup2, Atomics],
+            mapped,
+        ),
+        case(
             "when= and times= count matches",
             needs![Root, Cgroup2, Atomics],
             triggers,
@@ -374,6 +379,51 @@ fn ipv6() -> Outcome {
         "{}",
         hit.victim
     );
+    Ok(())
+}
+
+fn mapped() -> Outcome {
+    // `dst`, whether a call with 127.0.0.1 is hit, and whether one with ::ffff:127.0.0.1 is.
+    const CASES: [(&str, bool, bool); 6] = [
+        ("127.0.0.1", true, true),
+        ("127.0.0.2", false, false),
+        ("[::ffff:127.0.0.1]", false, true),
+        ("[::ffff:127.0.0.0]/104", false, true),
+        ("[::ffff:127.0.0.2]", false, false),
+        ("[::]/0", false, true),
+    ];
+    const SCRIPT: &str = "for port in 1 2 3 4 5 6
+        do \"$0\" victim connect 127.0.0.1:$port 1
+           \"$0\" victim connect [::ffff:127.0.0.1]:$port 1
+        done";
+    // Each fault has a port of its own; no program listens on it.
+    let faults: Vec<_> = (1..)
+        .zip(CASES)
+        .map(|(port, (dst, ..))| format!("connect:error=ENETDOWN:port={port}:dst={dst}"))
+        .collect();
+    let wanted: Vec<_> = CASES.iter().flat_map(|case| [case.1, case.2]).collect();
+    for backend in ["bpf", "seccomp"] {
+        let folder = tempfile::tempdir()?;
+        let report = folder.path().join("report.json");
+        let each = faults.iter().flat_map(|fault| ["-e", fault.as_str()]);
+        let done = murphy(["run", "--backend", backend, "--json", "-o"])
+            .args([&report])
+            .args(each)
+            .args(["--", "sh", "-ec", SCRIPT])
+            .args([tests::victim::self_path()])
+            .run()?;
+        ensure!(done.code == Some(0), "{backend}: {done}");
+        let report: Value = serde_json::from_str(&std::fs::read_to_string(&report)?)?;
+        let hit: Vec<_> = done.stdout.lines().map(|line| line == "ENETDOWN").collect();
+        ensure!(hit == wanted, "{backend}: {hit:?}, not {wanted:?}: {done}");
+        for (number, (dst, v4, v6)) in CASES.into_iter().enumerate() {
+            let hits = u64::from(v4) + u64::from(v6);
+            ensure!(
+                count(&report, number, "injected") == hits,
+                "{backend}, {dst}: {report}"
+            );
+        }
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 
 use chaos_common::decide::{Verdict, decide};
 use chaos_common::event::verdict;
@@ -12,7 +13,7 @@ use super::hosts::Hosts;
 use super::page::Counter;
 use super::victim::Victim;
 use murphy_fault::plan::{Backend, Names, Plan, file_types, operation};
-use murphy_fault::{CallEffect, Effect, Fault, Filter, Op};
+use murphy_fault::{CallEffect, Effect, Fault, Filter, Op, Remote};
 
 /// What was decided about one match.
 #[derive(Clone, Copy, Debug)]
@@ -160,9 +161,14 @@ impl Asked {
             }
         }
         if !port.is_empty() || !dst.is_empty() {
-            let accepted = |(address, number): &(std::net::IpAddr, u16)| {
+            // ::ffff:0:0/96 is IPv4 by an IPv6 socket: `dst` may name either, as in `connect6` of the
+            // kernel programs.
+            let is_meant = |remote: &Remote, address: IpAddr| {
+                names.mean(remote, address) || names.mean(remote, address.to_canonical())
+            };
+            let accepted = |(address, number): &(IpAddr, u16)| {
                 (port.is_empty() || port.iter().any(|range| range.contains(number)))
-                    && (dst.is_empty() || dst.iter().any(|remote| names.mean(remote, *address)))
+                    && (dst.is_empty() || dst.iter().any(|remote| is_meant(remote, *address)))
             };
             if !victim.addresses()?.iter().any(accepted) {
                 return Ok(false);

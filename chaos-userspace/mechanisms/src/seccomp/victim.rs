@@ -336,7 +336,7 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// A `sockaddr_in` or `sockaddr_in6`; an IPv4 address in IPv6's clothes is one of IPv4.
+/// The address and port of a `sockaddr_in` or `sockaddr_in6`, in the family that the caller used.
 fn address(bytes: &[u8]) -> Option<(IpAddr, u16)> {
     let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
     let port = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
@@ -347,7 +347,7 @@ fn address(bytes: &[u8]) -> Option<(IpAddr, u16)> {
         )),
         _ => return None,
     };
-    Some((address.to_canonical(), port))
+    Some((address, port))
 }
 
 #[cfg(test)]
@@ -394,6 +394,9 @@ mod tests {
         v6[3] = 80;
         v6[23] = 1;
         assert_eq!(address(&v6), Some(("::1".parse().unwrap(), 80)));
+        v6[18..24].copy_from_slice(&[0xff, 0xff, 127, 0, 0, 1]);
+        let mapped = "::ffff:127.0.0.1".parse().unwrap();
+        assert_eq!(address(&v6), Some((mapped, 80)));
         assert_eq!(address(&[1, 0, 47, 0]), None);
         assert_eq!(address(&v4[..6]), None);
     }

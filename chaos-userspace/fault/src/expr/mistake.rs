@@ -418,10 +418,14 @@ fn operations() -> String {
     )
 }
 
-/// The keys that all of these operations take.
+/// The keys that all of these operations take. Packets and conditions have no thread: `Plan` refuses
+/// `tid` of them.
 pub(super) fn takes_all(ops: &[Op]) -> impl Iterator<Item = &'static str> {
+    let takes = |key: Key, op: &Op| {
+        key.fits(*op) && (key != Key::Target(TargetKey::Tid) || op.is_syscall())
+    };
     Key::all()
-        .filter(|key| ops.iter().all(|op| key.fits(*op)))
+        .filter(move |key| ops.iter().all(|op| takes(*key, op)))
         .map(Key::name)
 }
 

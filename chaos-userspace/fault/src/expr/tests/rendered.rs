@@ -59,3 +59,18 @@ fn one_line_holds_expression_word_and_remedy() {
          delay_exit, jitter, short, on, fd, path, p, when, times, after, for, pulse, rate_limit, over, count, seed, pid, comm, exe, uid, cgroup, container, unit, netns, tid)"
     );
 }
+
+#[test]
+fn only_keys_that_are_accepted_are_listed() {
+    for (expression, takes_tid) in [
+        ("limit:nofile=64:p=5%", false),
+        ("egress:loss=5%:fd=1", false),
+        ("dns:drop:fd=1", false),
+        ("connect:error=EIO:loss=5%", true),
+        ("write:error=EIO:port=1", true),
+    ] {
+        let shown = refused(expression).to_string();
+        assert!(shown.contains("unit, netns"), "{shown}");
+        assert_eq!(shown.contains("tid"), takes_tid, "{shown}");
+    }
+}

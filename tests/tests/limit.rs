@@ -41,7 +41,11 @@ pub(crate) fn group() -> Group {
         case("a process that nothing tells the heir of", needs![], lost),
         case("a process whose first thread has ended", python(), headless),
         case("a second injection on the same process", python(), second),
-        case("stop says what it was applied to", python(), said_by_stop),
+        case(
+            "status and stop say what it was applied to",
+            python(),
+            said_by_stop,
+        ),
         case(
             "what cannot be given back is a failure",
             needs![Root, Tool("setpriv"), Tool("/usr/bin/python3")],
@@ -543,6 +547,14 @@ fn second() -> Outcome {
 fn said_by_stop() -> Outcome {
     let victim = Victim::new()?;
     let injection = Injection::on(&victim, "limit:nofile=64")?;
+    let done = murphy(["status"])
+        .env("MURPHY_RUN_DIR", injection.folder.path())
+        .run()?;
+    let rows: Vec<_> = done.stdout.lines().skip(1).collect();
+    ensure!(
+        matches!(rows[..], [row] if row.contains("  applied to 1 process  ")),
+        "{done}"
+    );
     let done = murphy(["stop", "--all"])
         .env("MURPHY_RUN_DIR", injection.folder.path())
         .run()?;

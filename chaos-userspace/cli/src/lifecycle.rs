@@ -10,6 +10,7 @@ use super::control::{print, print_json};
 use super::failure::Failure;
 use super::output::tell;
 use super::status as code;
+use murphy_engine::Report;
 use murphy_state::client::{self, Ended};
 use murphy_state::recover::Recovered;
 use murphy_state::{Live, Record, StateDir, StateError, Stopped, Unread, halt, recover};
@@ -129,8 +130,6 @@ fn table(seen: &[Seen]) -> String {
     ]);
     for one in seen {
         let record = &one.record;
-        let counted =
-            |live: &Live| -> u64 { live.report.faults.iter().map(|fault| fault.injected).sum() };
         let user = match record.sudo_uid {
             Some(id) => format!("{id} (sudo)"),
             None => record.uid.to_string(),
@@ -146,7 +145,7 @@ fn table(seen: &[Seen]) -> String {
             several(&record.targets),
             one.live
                 .as_ref()
-                .map_or_else(|_| "?".to_owned(), |live| counted(live).to_string()),
+                .map_or_else(|_| "?".to_owned(), |live| counted(&live.report)),
             one.left()
                 .map_or_else(|| "-".to_owned(), |left| format!("{}s", left.as_secs())),
             one.live.as_ref().map_or_else(
@@ -165,6 +164,26 @@ fn table(seen: &[Seen]) -> String {
         }
     }
     text
+}
+
+/// How often all faults of an injection were injected; `None` if it has only conditions.
+fn injected(report: &Report) -> Option<u64> {
+    let injected = report.faults.iter().map(|fault| fault.injected);
+    (!report.faults.is_empty()).then(|| injected.sum())
+}
+
+/// To how many processes its conditions were applied; `None` if it has none.
+fn applied(report: &Report) -> Option<String> {
+    let applied: u64 = report.conditions.iter().map(|one| one.applied).sum();
+    let processes = if applied == 1 { "process" } else { "processes" };
+    (!report.conditions.is_empty()).then(|| format!("applied to {applied} {processes}"))
+}
+
+/// The counts of an injection for the table of `status`: faults and conditions have a line each.
+fn counted(report: &Report) -> String {
+    let injected = injected(report).map(|times| times.to_string());
+    let lines: Vec<_> = injected.into_iter().chain(applied(report)).collect();
+    lines.join("\n")
 }
 
 /// An error about an injection, with its id in front once.
@@ -232,16 +251,11 @@ fn line(stopped: &Stopped) -> String {
     };
     let mut done = Vec::new();
     let mut reverted = Vec::new();
-    if !report.faults.is_empty() {
-        let injected: u64 = report.faults.iter().map(|fault| fault.injected).sum();
+    if let Some(injected) = injected(report) {
         done.push(format!("injected {injected} times"));
         reverted.push("programs detached".to_owned());
     }
-    if !report.conditions.is_empty() {
-        let applied: u64 = report.conditions.iter().map(|one| one.applied).sum();
-        let processes = if applied == 1 { "process" } else { "processes" };
-        done.push(format!("applied to {applied} {processes}"));
-    }
+    done.extend(applied(report));
     if !report.undone.is_empty() {
         let undone = report.undone.join(", ");
         reverted.push(format!("undone: {}", printable::line(&undone)));

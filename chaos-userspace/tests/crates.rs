@@ -193,3 +193,34 @@ fn every_package_says_what_it_is() {
     }
     assert!(ours >= 12, "{ours}");
 }
+
+/// Packages contain the licences, which are links to those of the workspace.
+#[test]
+fn every_package_has_its_licences() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let all = packages().unwrap();
+    let is_published = |package: &&Value| package["publish"].is_null();
+    let published: Vec<_> = all.iter().filter(is_published).collect();
+    assert!(published.len() >= 12, "{}", published.len());
+    for package in published {
+        let name = text(package, "name");
+        let folder = Path::new(text(package, "manifest_path")).parent().unwrap();
+        let words = [
+            "package",
+            "--list",
+            "--allow-dirty",
+            "--offline",
+            "-p",
+            name,
+        ];
+        let files = cargo(&words).unwrap();
+        for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
+            assert!(
+                files.lines().any(|file| file == licence),
+                "{name} has no {licence}"
+            );
+            let read = |folder: &Path| fs::read(folder.join(licence)).unwrap();
+            assert_eq!(read(folder), read(&root), "{name}: {licence}");
+        }
+    }
+}

@@ -1,5 +1,5 @@
-//! The eBPF objects of murphy, built by `cargo xtask ebpf`: whoever builds murphy needs no compiler
-//! for them.
+//! The eBPF objects of murphy, built by `cargo xtask ebpf`. Building murphy needs no compiler for
+//! them.
 
 /// An object at an address from which ELF structures can be read.
 #[repr(C, align(32))]

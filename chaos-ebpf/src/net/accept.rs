@@ -1,4 +1,4 @@
-//! The process that accepts a connection owns it, whoever has the listener, and since when.
+//! The process that accepts a connection owns it, not the one that made the listener.
 //!
 //! Kernel interface: `cgroup/getpeername4`, `getpeername6` (5.8). `accept(2)` runs them in the process
 //! that accepts if it asks for the other end's address, and `getpeername(2)` does. They find out nothing

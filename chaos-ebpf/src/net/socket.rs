@@ -93,7 +93,7 @@ pub(crate) fn murphy_socket(ctx: SockContext) -> i32 {
     PROCEED
 }
 
-/// The task that connects or accepts a socket owns it, whoever created it. It is of these classes.
+/// The task that connects or accepts a socket owns it, not the one that created it. It is of these classes.
 #[inline(always)]
 pub(crate) fn own_by_task(ctx: &SockAddrContext, classes: u64) {
     if classes == 0 {

@@ -1,4 +1,4 @@
-//! Looks at programs and links in the kernel, whoever loaded them: for tests and benchmarks, which
+//! Looks at programs and links in the kernel, of all processes: for tests and benchmarks, which
 //! need not depend on aya for it.
 
 pub use aya::maps::MapInfo;

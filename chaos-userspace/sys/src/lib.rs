@@ -9,6 +9,7 @@ pub mod netns;
 pub mod owner;
 pub mod printable;
 pub mod process;
+pub mod shared;
 pub mod stat;
 pub mod threads;
 pub mod users;

@@ -2,15 +2,13 @@
 //!
 //! Whatever happens to any of them, the others read here how far it came.
 
-use std::io;
-use std::ops::Deref;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use chaos_common::MAX_RULES;
 use chaos_common::counters::Counters;
 
 use super::hosts::Table;
+use murphy_sys::shared::Shareable;
 
 /// How many system calls are held back at once at most; one more goes on at once and counts as failed.
 pub(super) const HELD: usize = 4096;
@@ -118,50 +116,8 @@ impl Page {
     }
 }
 
-/// The mapping. Processes forked after it was made share it.
-#[derive(Debug)]
-pub(super) struct Shared(NonNull<Page>);
+/// The mapping of both processes.
+pub(super) type Shared = murphy_sys::shared::Shared<Page>;
 
-impl Shared {
-    pub(super) fn new() -> io::Result<Self> {
-        // SAFETY: a new anonymous mapping touches no memory that is in use.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<Page>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        NonNull::new(address.cast())
-            .map(Self)
-            .ok_or_else(io::Error::last_os_error)
-    }
-}
-
-impl Deref for Shared {
-    type Target = Page;
-
-    fn deref(&self) -> &Page {
-        // SAFETY: the mapping is as large as a page of ours, zero at first, which is a valid value of each atomic, and
-        // unmapped only in `drop`.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-// SAFETY: all of it is atomics.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // SAFETY: made by `new` with that length, and no reference outlives `self`.
-        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<Page>()) };
-    }
-}
+// SAFETY: atomics alone, of which zeros are values.
+unsafe impl Shareable for Page {}

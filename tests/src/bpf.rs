@@ -236,8 +236,8 @@ pub struct MapUse {
 
 /// The uses of maps in a program as the verifier left it, and how many instructions it has.
 pub fn map_uses(program: BorrowedFd<'_>) -> io::Result<(Vec<MapUse>, usize)> {
-    // The head of `struct bpf_prog_info`: type, id, tag, lengths and places of the program's machine
-    // code and of its translated instructions.
+    // The head of `struct bpf_prog_info`: type, id, tag, lengths and places of the program's
+    // machine code and of its translated instructions.
     let ask = |code: &mut [u8]| {
         let mut info = [0_u64; 5];
         info[2] = u64::from(u32::try_from(code.len()).unwrap_or(0)) << 32;

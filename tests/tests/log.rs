@@ -126,8 +126,8 @@ fn packets() -> Outcome {
             "{fault}: {done}"
         );
     }
-    // The server's answers leave its own socket, and arrive at the command's. The whole machine's packets
-    // are no target's, and may have used up the lines for them.
+    // The server's answers leave its own socket, and arrive at the command's. The whole machine's
+    // packets are no target's, and may have used up the lines for them.
     let answer = format!("127.0.0.1:{port} > 127.0.0.1:");
     let (leaves, arrives) = (format!("egress {answer}"), format!("ingress {answer}"));
     let mut done = run("net:loss=100%:port=1", &["ask", &address, "3"])?;
@@ -223,8 +223,8 @@ fn flood() -> Outcome {
         .split_once("faults were armed for ")
         .context("no report")?;
     let seconds: f64 = seconds.split(' ').next().unwrap_or_default().parse()?;
-    // The report's tenths are rounded, and a second may begin with the first line. A tenth of the lines
-    // is for others than targets.
+    // The report's tenths are rounded, and a second may begin with the first line. A tenth of the
+    // lines is for others than targets.
     let most = 1000 * ((seconds + 0.05).floor() as usize + 1);
     ensure!(
         (900..=most).contains(&written),

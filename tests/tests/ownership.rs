@@ -1,6 +1,6 @@
-//! Whose socket is it? Every kind of socket, however a process came by it, is hit as the fault says,
-//! and a neighbour's is not. `ownership/axes.rs` has the axes, which combinations exist, and what is
-//! expected of each.
+//! Whose socket is it? Every kind of socket, however a process came by it, is hit as the fault
+//! says, and a neighbour's is not. `ownership/axes.rs` has the axes, which combinations exist, and
+//! what is expected of each.
 
 mod axes;
 mod batch;

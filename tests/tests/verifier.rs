@@ -125,9 +125,9 @@ fn programs_of(pid: u32) -> anyhow::Result<BTreeSet<u32>> {
 /// The maps that only lines need.
 const OF_LINES: [&str; 3] = ["AYA_LOGS", "LOG_COUNTS", "LOG_TIMES"];
 
-/// Of the lines of `-vvv` nothing is left in programs that write none: no instruction loads the level,
-/// nor uses a map of lines. What the level forbids is removed by the verifier, the look at the level
-/// by the loader.
+/// Of the lines of `-vvv` nothing is left in programs that write none: no instruction loads the
+/// level, nor uses a map of lines. What the level forbids is removed by the verifier, the look at
+/// the level by the loader.
 fn lines() -> Outcome {
     let writers = [
         "murphy_connect4",

@@ -48,7 +48,8 @@ impl RunCgroup {
         Ok(metadata.ino())
     }
 
-    /// How deep below the root it lies; `None` inside a cgroup namespace, where that cannot be told.
+    /// How deep below the root it lies; `None` inside a cgroup namespace, where that cannot be
+    /// told.
     pub(super) fn level(&self, cgroup2: &Cgroup2) -> Option<u64> {
         /// The inode of the whole hierarchy's root (`kernfs`).
         const ROOT: u64 = 1;

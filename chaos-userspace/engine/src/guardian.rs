@@ -36,7 +36,8 @@ const WORK: Duration = Duration::from_secs(5);
 /// The largest message: two paths of `PATH_MAX`, each byte escaped as six.
 const MESSAGE: usize = 64 * 1024;
 
-/// How many entries are forgotten by one message: [`MESSAGE`] has room for these, limits or few others.
+/// How many entries are forgotten by one message: [`MESSAGE`] has room for these, limits or few
+/// others.
 const FORGOTTEN: usize = 64;
 
 /// The largest answer: a number and an error of the kernel's.

@@ -152,9 +152,9 @@ impl Session {
         Ok(session)
     }
 
-    /// The cgroup that the programs for `run` are attached to: the command's, so that nothing else pays
-    /// for them. A socket stays in the cgroup that it was made in, so they are attached to all cgroups
-    /// where the command inherits one.
+    /// The cgroup that the programs for `run` are attached to: the command's, so that nothing else
+    /// pays for them. A socket stays in the cgroup that it was made in, so they are attached to all
+    /// cgroups where the command inherits one.
     pub(super) fn scope(&self, cgroup: &RunCgroup, cgroup2: &Cgroup2) -> Result<File, EngineError> {
         if self.inherits {
             File::open(&cgroup2.mount).map_err(EngineError::io("opening the cgroup root"))
@@ -610,8 +610,8 @@ impl Session {
         self.kernel.as_mut().and_then(Kernel::take_events)
     }
 
-    /// The lines of the programs on connects and packets, where they are wanted and there are any; they
-    /// can be taken once, and outlive the session.
+    /// The lines of the programs on connects and packets, where they are wanted and there are any;
+    /// they can be taken once, and outlive the session.
     pub fn take_log(&mut self) -> Option<Log> {
         self.kernel.as_mut().and_then(Kernel::take_log)
     }

@@ -1,5 +1,5 @@
-//! Whose sockets the kernel programs know. Sockets are handed on between processes without any program
-//! that sees it, so targets are looked at again while faults last.
+//! Whose sockets the kernel programs know. Sockets are handed on between processes without any
+//! program that sees it, so targets are looked at again while faults last.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -102,7 +102,8 @@ impl Survey {
     }
 }
 
-/// Looks whether a plan could be carried out against the processes that it means now. Nothing is changed.
+/// Looks whether a plan could be carried out against the processes that it means now. Nothing is
+/// changed.
 ///
 /// # Errors
 ///

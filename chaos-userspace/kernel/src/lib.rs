@@ -189,8 +189,8 @@ impl Load {
     }
 }
 
-/// Loads programs, one on each processor. Of several errors it returns that of the program which was
-/// requested first.
+/// Loads programs, one on each processor. Of several errors it returns that of the program which
+/// was requested first.
 fn load_at_once(
     loads: Vec<(Load, &mut aya::programs::Program)>,
     btf: Option<&aya::Btf>,
@@ -442,7 +442,8 @@ impl Kernel {
         self.missing.extend_from_slice(&offsets.missing);
         for family in plan.families() {
             if !self.objects.contains_key(&family) {
-                // The reader of lines exists by now and knows one object, so these programs write none.
+                // The reader of lines exists by now and knows one object, so these programs write
+                // none.
                 let object = load_object(family, plan, listen, false, &self.bpffs, &offsets)?;
                 self.objects.insert(family, object);
             }

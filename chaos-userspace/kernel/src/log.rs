@@ -131,8 +131,8 @@ const NOTHING: [u8; 8] = [0x05, 0, 0, 0, 0, 0, 0, 0];
 /// Length of an instruction.
 const SIZE: usize = 8;
 
-/// An object whose programs do not look whether lines are wanted, which they are not. As it is if it
-/// cannot be read: then they look.
+/// An object whose programs do not look whether lines are wanted, which they are not. As it is if
+/// it cannot be read: then they look.
 pub(super) fn silent(object: &'static [u8]) -> Cow<'static, [u8]> {
     match checks(object) {
         Ok(checks) => {

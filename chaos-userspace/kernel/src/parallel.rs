@@ -7,8 +7,8 @@ use std::thread;
 /// Calls `work` for each item, in up to `threads` threads; the caller's is one of them.
 ///
 /// Items are started by their `order`, and none is started after an error. So all items before the
-/// first one that fails have been tried, and the error of that one is returned, whichever thread was
-/// faster.
+/// first one that fails have been tried, and the error of that one is returned, whichever thread
+/// was faster.
 pub(crate) fn for_each<T: Send, E: Send>(
     mut items: Vec<T>,
     order: impl Fn(&T) -> usize,
@@ -56,8 +56,8 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Does something in a thread that cannot start another one: clone(2) and clone3(2) fail with EAGAIN
-    /// there, by a seccomp filter of that thread, as they do beyond a cgroup's pids.max.
+    /// Does something in a thread that cannot start another one: clone(2) and clone3(2) fail with
+    /// EAGAIN there, by a seccomp filter of that thread, as they do beyond a cgroup's pids.max.
     pub(crate) fn without_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         let line = |code: u32, k: u32, jt: u8| libc::sock_filter {
             code: u16::try_from(code).unwrap(),
@@ -82,7 +82,8 @@ pub(crate) mod tests {
                 filter: filter.as_mut_ptr(),
             };
             let mode = libc::SECCOMP_MODE_FILTER;
-            // SAFETY: as prctl(2) wants it; the kernel copies the filter, which is this thread's only.
+            // SAFETY: as prctl(2) wants it; the kernel copies the filter, which is this thread's
+            // only.
             let failed = unsafe {
                 libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
                     | libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program)

@@ -1,4 +1,5 @@
-//! What [`murphy doctor`](murphy_engine::probe) asks the kernel directly: single features, each by trying it.
+//! What [`murphy doctor`](murphy_engine::probe) asks the kernel directly: single features, each by
+//! trying it.
 
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::path::Path;

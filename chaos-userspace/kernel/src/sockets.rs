@@ -12,10 +12,11 @@ use super::{KernelError, links};
 use murphy_sys::process::Process;
 
 /// Marks the internet sockets of a process as owned by a target of these classes, all whose inode
-/// numbers are not `known`, which then has these too. Returns how many of them no target had before.
+/// numbers are not `known`, which then has these too. Returns how many of them no target had
+/// before.
 ///
-/// Each descriptor is borrowed (`pidfd_getfd`, 5.6; needs `CAP_SYS_PTRACE`) for as
-/// long as the storage is written. It works in any network namespace.
+/// Each descriptor is borrowed (`pidfd_getfd`, 5.6; needs `CAP_SYS_PTRACE`) for as long as the
+/// storage is written. It works in any network namespace.
 pub(super) fn own(
     object: &mut Ebpf,
     process: &Process,

@@ -1,4 +1,5 @@
-//! Where mechanisms try their hooks: in a cgroup and a network namespace that murphy makes for that.
+//! Where mechanisms try their hooks: in a cgroup and a network namespace that murphy makes for
+//! that.
 
 use std::fs::File;
 

@@ -1,5 +1,5 @@
-//! This machine and this user, as far as mechanisms look at them before anything is made. Asked of the
-//! kernel, never of its version.
+//! This machine and this user, as far as mechanisms look at them before anything is made. Asked of
+//! the kernel, never of its version.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;

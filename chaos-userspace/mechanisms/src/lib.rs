@@ -123,8 +123,8 @@ pub struct Context<'s> {
     pub members: &'s dyn Fn() -> Vec<(Identity, u64)>,
     /// Where warnings go.
     pub notices: &'s mut Notices,
-    /// Rules that a mechanism cannot carry out on this machine. One that comes after it may take them
-    /// from here; what is left at the end of a step is an error.
+    /// Rules that a mechanism cannot carry out on this machine. One that comes after it may take
+    /// them from here; what is left at the end of a step is an error.
     pub declined: &'s mut Vec<Declined>,
     /// Where events go that are older than the first of the programs' own.
     pub events: &'s mut Vec<Event>,
@@ -195,8 +195,8 @@ pub trait Mechanism {
         Err("no program of this hook is attached by itself".to_owned())
     }
 
-    /// Looks whether it could carry a plan out against these processes, with the classes they are in.
-    /// Nothing is changed: it is for a dry run.
+    /// Looks whether it could carry a plan out against these processes, with the classes they are
+    /// in. Nothing is changed: it is for a dry run.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! The matrix of docs/kernels.md: what murphy can do on the kernels that its tests run on, made of what
-//! mechanisms declare and of what is known of each kernel. `murphy doctor` finds the same by trying; a
-//! test of its compares.
+//! The matrix of docs/kernels.md: what murphy can do on the kernels that its tests run on, made of
+//! what mechanisms declare and of what is known of each kernel. `murphy doctor` finds the same by
+//! trying; a test of its compares.
 
 use super::declaration::{Declaration, MatrixRow};
 use super::declarations;
@@ -258,7 +258,8 @@ mod tests {
         let has_begin = all.iter().any(|one| matches!(one, Hook::Begin(_)));
         let has_sleeper = all.iter().any(|one| matches!(one, Hook::Sleep(_)));
         let walked = |hook: &Hook| {
-            // One is loaded where a kernel has fq and no netem; the other arms and does nothing else.
+            // One is loaded where a kernel has fq and no netem; the other arms and does nothing
+            // else.
             all.contains(hook)
                 || matches!(hook, Hook::Edt | Hook::Entry)
                 || has_place && matches!(hook, Hook::Lsm(_))

@@ -204,8 +204,8 @@ impl Entry {
         })
     }
 
-    /// Notes that something was undone, in one write for all. If that cannot be written, it is found
-    /// undone later.
+    /// Notes that something was undone, in one write for all. If that cannot be written, it is
+    /// found undone later.
     pub fn forget<'c>(&mut self, undone: impl IntoIterator<Item = &'c Cleanup>) {
         let mut journal = std::mem::take(&mut self.record.journal);
         let before = journal.len();

@@ -1,5 +1,5 @@
-//! Cells of one fault and one way, all in one injection: each has a rule, a target and a neighbour of
-//! its own.
+//! Cells of one fault and one way, all in one injection: each has a rule, a target and a neighbour
+//! of its own.
 
 use std::{
     collections::BTreeMap,
@@ -458,7 +458,8 @@ impl Actor {
             return Ok(Tally { hit, spared });
         }
         let cell = self.cell;
-        // Before anything is asked: what arrives before the connection is accepted is no target's yet.
+        // Before anything is asked: what arrives before the connection is accepted is no target's
+        // yet.
         let waits = cell.way == Way::Inject || cell.origin == Origin::Activated;
         if cell.is_queued() && waits && cell.is_stream() {
             if !self.are_connected {

@@ -1,5 +1,5 @@
-//! The process that a cell is about, and its neighbour: this test program in the role of an owner of
-//! sockets. It does what its control connection says.
+//! The process that a cell is about, and its neighbour: this test program in the role of an owner
+//! of sockets. It does what its control connection says.
 
 use std::{
     os::fd::{AsFd as _, FromRawFd as _, OwnedFd},

@@ -60,8 +60,8 @@ impl Journal {
         lease.into_iter().chain(own).min()
     }
 
-    /// Undoes what has come to its end, newest first. What cannot be undone now is tried again at the
-    /// very end.
+    /// Undoes what has come to its end, newest first. What cannot be undone now is tried again at
+    /// the very end.
     fn undo_ended(&mut self) {
         let now = boot_ns();
         let has_ended = |entry: &Entry| self.end_of(entry).is_some_and(|end| end <= now);
@@ -211,12 +211,13 @@ fn undo_all(journal: &[Entry]) -> bool {
         .iter()
         .rev()
         .partition(|entry| entry.undo.is_record());
-    // The record is the oldest. It stays for `murphy recover`, which tries again, if something does.
+    // The record is the oldest. It stays for `murphy recover`, which tries again, if something
+    // does.
     undo_each(&cleanups) && undo_each(&records)
 }
 
-/// Undoes some entries in this order, but limits next to each other together: processes are looked at
-/// once for all of these. Returns whether all are undone.
+/// Undoes some entries in this order, but limits next to each other together: processes are looked
+/// at once for all of these. Returns whether all are undone.
 fn undo_each(entries: &[&Entry]) -> bool {
     fn limit(entry: &Entry) -> Option<&Cleanup> {
         match &entry.undo {

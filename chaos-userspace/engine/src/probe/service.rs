@@ -34,8 +34,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Hooks to try for a fault: those that the commands need, and those of each mechanism until one
-    /// is sure to serve it where the kernel is as new as its hooks.
+    /// Hooks to try for a fault: those that the commands need, and those of each mechanism until
+    /// one is sure to serve it where the kernel is as new as its hooks.
     pub fn hooks(fault: &Fault) -> BTreeSet<Hook> {
         let mut hooks: BTreeSet<_> = [Hook::Exec, Hook::Follow].into();
         for (_, offer) in offers(&Asked::Fault(fault)) {
@@ -290,8 +290,8 @@ impl Service {
     }
 }
 
-/// What mechanisms offer, in the order in which they are tried: for both commands first, and of those
-/// the preferred backend.
+/// What mechanisms offer, in the order in which they are tried: for both commands first, and of
+/// those the preferred backend.
 fn offers(asked: &Asked<'_>) -> Vec<(Box<dyn Mechanism>, Offer)> {
     let offers = all().into_iter().filter_map(|mechanism| {
         let offer = mechanism.offer(asked)?;

@@ -418,8 +418,8 @@ fn operations() -> String {
     )
 }
 
-/// The keys that all of these operations take. Packets and conditions have no thread: `Plan` refuses
-/// `tid` of them.
+/// The keys that all of these operations take. Packets and conditions have no thread: `Plan`
+/// refuses `tid` of them.
 pub(super) fn takes_all(ops: &[Op]) -> impl Iterator<Item = &'static str> {
     let takes = |key: Key, op: &Op| {
         key.fits(*op) && (key != Key::Target(TargetKey::Tid) || op.is_syscall())

@@ -397,7 +397,8 @@ impl Plan {
         self.hooks.iter().any(|hook| matches!(hook, Hook::Sleep(_)))
     }
 
-    /// Has a program see the sockets that the command makes, so that those of others are told from them.
+    /// Has a program see the sockets that the command makes, so that those of others are told from
+    /// them.
     pub fn tell_own_sockets(&mut self) {
         if self.hooks.contains(&Hook::Connect) {
             self.hooks.insert(Hook::Socket);

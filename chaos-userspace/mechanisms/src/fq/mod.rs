@@ -1,5 +1,5 @@
-//! Holds packets back by fq where the kernel has no netem, if they are to be late and nothing else: a
-//! program stamps on each when it may depart, and fq lets go of none before.
+//! Holds packets back by fq where the kernel has no netem, if they are to be late and nothing else:
+//! a program stamps on each when it may depart, and fq lets go of none before.
 //!
 //! Relies on `sch_fq` and `bpf_skb_set_tstamp` (Linux 5.18) beside what
 //! [`redirect`](super::redirect) does. If everything of murphy dies, ifbs and filters stay: they are

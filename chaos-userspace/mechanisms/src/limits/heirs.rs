@@ -1,5 +1,5 @@
-//! Limits that children have inherited: they are held like those of their parents, and so restored even
-//! if the parents have ended by then.
+//! Limits that children have inherited: they are held like those of their parents, and so restored
+//! even if the parents have ended by then.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -41,8 +41,8 @@ impl Limits {
         Ok(())
     }
 
-    /// What the nearest ancestor that is held has: its condition, the change, and since when. A process
-    /// that is older than the change did not inherit it.
+    /// What the nearest ancestor that is held has: its condition, the change, and since when. A
+    /// process that is older than the change did not inherit it.
     fn of_ancestor(&self, pid: u32, all: &BTreeMap<u32, Stat>) -> Option<(usize, Change, u64)> {
         let child = all.get(&pid)?;
         let mut at = child.parent;
@@ -64,8 +64,8 @@ impl Limits {
         None
     }
 
-    /// Warns of processes that began meanwhile and have the limit that was set, without an ancestor that
-    /// tells whether they inherited it.
+    /// Warns of processes that began meanwhile and have the limit that was set, without an ancestor
+    /// that tells whether they inherited it.
     pub(super) fn warn_of_orphans(&self, cx: &mut Context<'_>) {
         /// More are not named one by one.
         const NAMED: usize = 8;
@@ -113,8 +113,8 @@ impl Limits {
         changes.find(|(set, _)| is_run && is_later && *set == soft)
     }
 
-    /// Journals and holds a limit that was inherited from a process that has had it since that clock
-    /// tick: its own children may be older than this look.
+    /// Journals and holds a limit that was inherited from a process that has had it since that
+    /// clock tick: its own children may be older than this look.
     pub(super) fn adopt(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,7 +1,7 @@
 //! Holds packets back by netem, on an ifb for each fault and direction.
 //!
-//! Relies on `sch_netem` beside what [`redirect`](super::redirect) does. If everything of murphy dies,
-//! ifbs and filters stay: they are journalled.
+//! Relies on `sch_netem` beside what [`redirect`](super::redirect) does. If everything of murphy
+//! dies, ifbs and filters stay: they are journalled.
 
 use chaos_common::{control, mark};
 

@@ -1,6 +1,7 @@
-//! Sends packets through an ifb that holds them: in each network namespace an ifb for each fault and
-//! direction, and filters on every interface that is up and that some fault names, which redirect
-//! packets to it. No mechanism: netem and fq do it alike, and each says what queue its ifbs have.
+//! Sends packets through an ifb that holds them: in each network namespace an ifb for each fault
+//! and direction, and filters on every interface that is up and that some fault names, which
+//! redirect packets to it. No mechanism: netem and fq do it alike, and each says what queue its
+//! ifbs have.
 //!
 //! Relies on `ifb` and `act_mirred`. Ifbs and filters outlive murphy: they are journalled.
 
@@ -107,7 +108,8 @@ impl Redirects {
         let index = match make(cx, netns, &name, wanted) {
             Ok(index) => index,
             Err(error) => {
-                // Another mechanism may make one of its own. What cannot be removed stays journalled.
+                // Another mechanism may make one of its own. What cannot be removed stays
+                // journalled.
                 if cleanup.undo().is_ok() {
                     cx.journal.forget(std::slice::from_ref(&cleanup));
                 }

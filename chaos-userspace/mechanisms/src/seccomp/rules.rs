@@ -161,8 +161,8 @@ impl Asked {
             }
         }
         if !port.is_empty() || !dst.is_empty() {
-            // ::ffff:0:0/96 is IPv4 by an IPv6 socket: `dst` may name either, as in `connect6` of the
-            // kernel programs.
+            // ::ffff:0:0/96 is IPv4 by an IPv6 socket: `dst` may name either, as in `connect6` of
+            // the kernel programs.
             let is_meant = |remote: &Remote, address: IpAddr| {
                 names.mean(remote, address) || names.mean(remote, address.to_canonical())
             };

@@ -1,5 +1,5 @@
-//! Delays system calls by keeping the processor busy: a kprobe on the call's function loops until the
-//! time is up (`bpf_loop`, Linux 5.17). It is the last choice for delays.
+//! Delays system calls by keeping the processor busy: a kprobe on the call's function loops until
+//! the time is up (`bpf_loop`, Linux 5.17). It is the last choice for delays.
 //!
 //! Everything it makes ends with its programs' descriptors.
 

@@ -23,8 +23,8 @@ pub(super) struct Lowered<'c> {
 /// its descendants.
 pub(super) fn restore(limits: &[Lowered<'_>]) -> Vec<io::Result<Outcome>> {
     let mut outcomes: Vec<_> = limits.iter().map(restore_own).collect();
-    // Those that were forked before this moment are there; those that come later inherit a limit that
-    // is restored. So one look is enough for all.
+    // Those that were forked before this moment are there; those that come later inherit a limit
+    // that is restored. So one look is enough for all.
     let is_living = outcomes.iter().any(Option::is_some);
     let all = if is_living {
         stat::all()
@@ -49,8 +49,8 @@ pub(super) fn restore(limits: &[Lowered<'_>]) -> Vec<io::Result<Outcome>> {
         .collect()
 }
 
-/// The limit of the process itself; `None` if that has ended. Its limits ended with it, and descendants
-/// that were found are journalled by themselves.
+/// The limit of the process itself; `None` if that has ended. Its limits ended with it, and
+/// descendants that were found are journalled by themselves.
 fn restore_own(limit: &Lowered<'_>) -> Option<io::Result<Outcome>> {
     if limit.process.runs().is_none() {
         let reason = "the process is in another pid namespace";
@@ -69,8 +69,8 @@ impl Lowered<'_> {
     }
 }
 
-/// Whether a process has this soft limit now, as far as that can be seen: of a process that has become
-/// another user's it cannot.
+/// Whether a process has this soft limit now, as far as that can be seen: of a process that has
+/// become another user's it cannot.
 pub(super) fn is_set(process: &Owner, resource: Resource, set: u64) -> bool {
     let identity = Identity {
         id: process.pid,

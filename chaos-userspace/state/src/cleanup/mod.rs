@@ -228,8 +228,8 @@ impl Cleanup {
     }
 }
 
-/// Undoes several, one after the other, but limits next to each other together: processes are looked
-/// at once for all of these.
+/// Undoes several, one after the other, but limits next to each other together: processes are
+/// looked at once for all of these.
 ///
 /// # Errors
 ///

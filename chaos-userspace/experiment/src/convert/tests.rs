@@ -280,7 +280,7 @@ fn faults_of_this_version_are_understood() {
                 if let Err(error) = parsed {
                     let text = error.to_string();
                     assert!(
-                        text.contains("no such") || text.contains("not supported yet"),
+                        text.contains("no such") || text.contains("murphy has not"),
                         "{text}"
                     );
                 }

@@ -78,9 +78,9 @@ pub enum Mistake {
         /// The keys that the operation takes.
         takes: Vec<&'static str>,
     },
-    /// A key of the design that is not supported yet.
-    #[error("the key `{name}` is not supported yet")]
-    KeyNotYet {
+    /// A key that strace has and murphy has not.
+    #[error("strace has the key `{name}`, murphy has not")]
+    KeyOfStrace {
         /// The word.
         name: String,
         /// The keys that the operation takes.
@@ -299,7 +299,7 @@ impl Mistake {
             Self::UnknownKey { name, takes } => {
                 did_you_mean(name, takes.iter().copied(), &format!("there are {}", listed(takes.iter().copied())))
             }
-            Self::NoKey { takes } | Self::KeyNotYet { takes, .. } => format!("there are {}", listed(takes.iter().copied())),
+            Self::NoKey { takes } | Self::KeyOfStrace { takes, .. } => format!("there are {}", listed(takes.iter().copied())),
             Self::NotTarget { key, .. } => key.row().hint.to_owned(),
             Self::EmptyValue(key) => return key.def().empty.map(str::to_owned),
             Self::HostName(_) | Self::NamePrefix(_) | Self::NotAddress(_) => ADDRESSES.to_owned(),

@@ -21,8 +21,8 @@ use crate::wire::Wire;
 /// A mistake and its place, in bytes of the expression.
 pub(super) type Misplaced = (Range<usize>, Mistake);
 
-/// Keys of the design that later versions take. Named so that they are told apart from typing mistakes.
-const LATER_KEYS: [&str; 3] = ["syscall", "poke_enter", "poke_exit"];
+/// Keys that strace has and murphy has not: told apart from typing mistakes.
+const STRACE_KEYS: [&str; 3] = ["syscall", "poke_enter", "poke_exit"];
 
 /// The fault that these words mean.
 pub(super) fn fault(syntax: &Syntax) -> Result<Fault, Misplaced> {
@@ -116,8 +116,8 @@ fn key(argument: &Argument, ops: &[Op]) -> Result<Key, Misplaced> {
     let takes = || takes_all(ops).collect();
     let mistake = if text.is_empty() {
         Mistake::NoKey { takes: takes() }
-    } else if LATER_KEYS.contains(&text) {
-        Mistake::KeyNotYet {
+    } else if STRACE_KEYS.contains(&text) {
+        Mistake::KeyOfStrace {
             name,
             takes: takes(),
         }

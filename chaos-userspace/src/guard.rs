@@ -15,6 +15,7 @@
 //! The injecting is done by a process of its own, murphy's command: it is found as `$MURPHY_BIN`, else as `murphy` on the
 //! `PATH`, unless [`Injection::program`] names it. Faults end within [`KEEPALIVE`] if the test is killed.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -47,6 +48,9 @@ pub enum InjectionError {
     /// The injector does not answer.
     #[error(transparent)]
     State(#[from] StateError),
+    /// No thread could be started that renews them.
+    #[error("starting a thread that renews the faults: {0}")]
+    Thread(#[source] io::Error),
     /// The injector had to be killed, or had ended before: nobody knows what came of the faults.
     #[error("nobody knows what came of the faults: {0}")]
     NoReport(String),
@@ -95,7 +99,7 @@ impl Injection {
         let armed = order.start(&self.program)?;
         let (stop, stopped) = channel();
         let id = armed.id.clone();
-        let renewing = thread::spawn(move || {
+        let renew = move || {
             while stopped.recv_timeout(KEEPALIVE / 4) == Err(RecvTimeoutError::Timeout) {
                 // It may have ended by itself: then there is nothing to renew any more.
                 let Ok((dir, _)) = client::find(&id) else {
@@ -103,11 +107,22 @@ impl Injection {
                 };
                 let _ = client::renew(&dir, &id);
             }
-        });
-        Ok(Guard {
+        };
+        let mut guard = Guard {
             armed,
-            renewing: Some((stop, renewing)),
-        })
+            renewing: None,
+        };
+        match thread::Builder::new().spawn(renew) {
+            Ok(renewing) => {
+                guard.renewing = Some((stop, renewing));
+                Ok(guard)
+            }
+            Err(error) => {
+                // Nothing would renew it: what cannot be reverted now ends by itself.
+                let _ = guard.end();
+                Err(InjectionError::Thread(error))
+            }
+        }
     }
 }
 
